@@ -1,0 +1,80 @@
+"""Where state lives, and what is said when it cannot."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from reproduce.errors import OfeError
+from reproduce.store.home import ensure_home, explain_os_errors, ofe_home
+
+
+def test_ofe_home_follows_the_environment_and_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OFE_HOME", "state")
+    assert ofe_home() == tmp_path / "state"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("OFE_HOME", "~/mine")
+    assert ofe_home() == tmp_path / "mine"
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_without_the_variable_it_is_the_platforms_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str | None
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("OFE_HOME", raising=False)
+    if value is not None:
+        monkeypatch.setenv("OFE_HOME", value)
+    home = ofe_home()
+    assert tmp_path in home.parents
+    assert "ofe" in home.parts
+    assert not home.exists(), "asking for the place must not make it"
+
+
+def test_ensure_home_creates_the_folder_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OFE_HOME", str(tmp_path / "a" / "b"))
+    assert ensure_home() == ensure_home() == tmp_path / "a" / "b"
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+@pytest.mark.parametrize("below", ["", "inside"])
+def test_a_file_in_the_way_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").write_text("I am no folder")
+    monkeypatch.setenv("OFE_HOME", str(tmp_path / "file" / below))
+    with pytest.raises(OfeError, match="file") as caught:
+        ensure_home()
+    assert "OFE_HOME" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC, errno.EACCES])
+def test_what_the_disk_refuses_becomes_advice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int
+) -> None:
+    def refuse(*_args: object, **_kwargs: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setenv("OFE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(OfeError) as caught:
+        ensure_home()
+    assert str(tmp_path / "home") in caught.value.message
+    assert "OFE_HOME" in str(caught.value.hint)
+
+
+def test_a_folder_that_exists_but_cannot_be_written_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OFE_HOME", str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(OfeError, match="no permission"):
+        ensure_home()
+
+
+def test_other_errors_are_left_alone(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), explain_os_errors(tmp_path):
+        (tmp_path / "missing").read_text()
