@@ -1,0 +1,135 @@
+"""What must hold between the parts of a spec: names that are known and unique, values whose origin is stated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from reproduce.models.variants import VARIANTS
+from reproduce.specs.fields import check_tree, deviation_fields
+from reproduce.specs.problems import Problem, nearest, unknown
+from reproduce.specs.schema import Claim, Experiment, Quantity, RunSpec, Setting
+from reproduce.specs.yaml import Path, dotted
+
+Catalogue = Mapping[str, tuple[Setting, RunSpec]]
+"""Every run that a setting names, with its setting."""
+
+
+def setting_problems(setting: Setting) -> Iterator[Problem]:
+    """What is wrong with a setting that has the right shape."""
+    yield from check_tree(deviation_fields(setting.base), ("base",))
+    for scale, spec in setting.scales.items():
+        yield from check_tree(deviation_fields(spec), ("scales", scale))
+    for block, fields in setting.blocks.items():
+        if block in VARIANTS:
+            yield from check_tree(fields, ("blocks", block), "model.block")
+        else:
+            yield unknown("block", block, list(VARIANTS), ("blocks", block), at_key=True)
+    for index, run in enumerate(setting.runs):
+        yield from _run_problems(run, ("runs", index))
+    yield from _repeated((run.name for run in setting.runs), "runs", "name")
+    yield from _source_problems(setting)
+
+
+def _run_problems(run: RunSpec, path: Path) -> Iterator[Problem]:
+    yield from check_tree(deviation_fields(run), path)
+    for scale, deviation in run.at.items():
+        yield from check_tree(deviation_fields(deviation), (*path, "at", scale))
+
+
+def _repeated(names: Iterable[str], section: str, field: str) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, name in enumerate(names):
+        if name in seen:
+            yield Problem((section, index, field), f"{name} is given twice")
+        seen.add(name)
+
+
+def recipe_leaves(setting: Setting) -> dict[str, tuple[Path, Any]]:
+    """Every value of `base` and `blocks` by the path under which `sources` names it, with its place and value."""
+    base, blocks = _flat(deviation_fields(setting.base), ()), _flat(setting.blocks, ("blocks",))
+    found = {dotted(path): (("base", *path), value) for path, value in base}
+    return found | {dotted(path): (path, value) for path, value in blocks}
+
+
+def _flat(tree: Mapping[str, Any], path: Path) -> Iterator[tuple[Path, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, (*path, key))
+        else:
+            yield (*path, key), value
+
+
+def covering(path: str, sources: Mapping[str, Any]) -> str | None:
+    """The entry of `sources` that speaks for `path`: its own, or the nearest parent's."""
+    while path and path not in sources:
+        path = path.rpartition(".")[0]
+    return path or None
+
+
+def _source_problems(setting: Setting) -> Iterator[Problem]:
+    values = recipe_leaves(setting)
+    for path, (place, _) in values.items():
+        if covering(path, setting.sources) is None:
+            yield Problem(place, f"no source given, expected an entry {path} in sources")
+    for path in setting.sources:
+        if not any(value == path or value.startswith(f"{path}.") for value in values):
+            close = nearest(path, values)
+            yield Problem(("sources", path), "names no value of base or blocks", close, at_key=True)
+
+
+def experiment_problems(experiment: Experiment, catalogue: Catalogue) -> Iterator[Problem]:
+    """What is wrong with an experiment that has the right shape. Without a setting its runs are nobody's trainings."""
+    names = [run if isinstance(run, str) else run.name for run in experiment.runs]
+    if experiment.settings:
+        for index, run in enumerate(experiment.runs):
+            yield from _entry_problems(run, ("runs", index), experiment, catalogue)
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield Problem(("runs", index), f"{name} is given twice")
+    yield from _repeated((claim.id for claim in experiment.claims), "claims", "id")
+    for index, claim in enumerate(experiment.claims):
+        yield from _claim_problems(claim, ("claims", index), names, catalogue)
+
+
+def _entry_problems(run: Any, path: Path, experiment: Experiment, catalogue: Catalogue) -> Iterator[Problem]:
+    if isinstance(run, RunSpec):
+        yield from _run_problems(run, path)
+        if run.name in catalogue:
+            setting = catalogue[run.name][0].id
+            yield Problem((*path, "name"), f"{run.name} is already a run of setting {setting}, name it only")
+        if len(experiment.settings) > 1:
+            yield Problem(
+                path, f"expected the name of a run, since it could belong to {' or '.join(experiment.settings)}"
+            )
+        return
+    name, place = (run, path) if isinstance(run, str) else (run.name, (*path, "name"))
+    own = [other for other, (setting, _) in catalogue.items() if setting.id in experiment.settings]
+    if name in catalogue and name not in own:
+        yield Problem(place, f"{name} is a run of setting {catalogue[name][0].id}, which this experiment does not name")
+    elif name not in own:
+        yield Problem(place, f"no run {name} in setting {' or '.join(experiment.settings)}", nearest(name, own))
+
+
+def _claim_problems(claim: Claim, path: Path, names: list[str], catalogue: Catalogue) -> Iterator[Problem]:
+    for index, name in enumerate(claim.needs):
+        if name not in catalogue:
+            yield Problem((*path, "needs", index), f"no setting has a run {name}", nearest(name, catalogue))
+    readable = {*names, *claim.needs}
+    sides: dict[Path, Any] = {("left",): claim.left, ("right",): claim.right}
+    sides |= {("at", scale, "right"): bound.right for scale, bound in claim.at.items()}
+    for side, quantity in sides.items():
+        if isinstance(quantity, Quantity):
+            for place, name in _read(quantity):
+                if name not in readable:
+                    text = f"{name} is neither a run of this experiment nor one of the claim's needs"
+                    yield Problem((*path, *side, *place), text, nearest(name, readable))
+
+
+def _read(quantity: Quantity) -> Iterator[tuple[Path, str]]:
+    if quantity.run is not None:
+        yield ("run",), quantity.run
+    for index, name in enumerate(quantity.runs or []):
+        yield ("runs", index), name
+    if quantity.minus_run is not None:
+        yield ("minus_run",), quantity.minus_run

@@ -1,0 +1,104 @@
+"""What a spec or an option may set: the fields of a run's configuration by dotted path.
+
+Settings, runs and `--set` write parts of a `RunConfig` before there is a whole one. Checking each field as it
+is written lets a message name the place of the mistake. Two fields are nobody's to set: the seed, which
+comes from the number of seeds, and the data's fingerprint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel, ValidationError, create_model
+from pydantic.fields import FieldInfo
+
+from reproduce.config import Frozen, RunConfig
+from reproduce.models.variants import VARIANTS
+from reproduce.specs.problems import Problem, explain, union_members, unknown
+from reproduce.specs.schema import Deviation
+from reproduce.specs.yaml import Path
+
+
+def deviation_fields(deviation: Deviation) -> dict[str, Any]:
+    """What `deviation` says, as nested mappings: only what was written, so that an explicit null is kept."""
+    return deviation.model_dump(exclude_unset=True, include=set(Deviation.model_fields))
+
+
+@cache
+def leaves() -> dict[str, tuple[FieldInfo, ...]]:
+    """Every value that may be set, with the field of each kind of model or data that has it."""
+    found: dict[str, list[FieldInfo]] = {}
+    for name, field in Deviation.model_fields.items():
+        if name in RunConfig.model_fields and _models(RunConfig.model_fields[name]):
+            _collect(RunConfig.model_fields[name], name, found)
+        else:
+            found[name] = [field]
+    del found["data.fingerprint"]
+    return {path: tuple(fields) for path, fields in found.items()}
+
+
+@cache
+def sections() -> frozenset[str]:
+    """The paths that hold several values, such as `model` and `model.block`."""
+    return frozenset(path.rpartition(".")[0] for path in leaves()) - {""}
+
+
+def children(section: str) -> tuple[str, ...]:
+    """Names of what stands directly in `section` ("" is the whole configuration)."""
+    prefix = f"{section}." if section else ""
+    inside = [path.removeprefix(prefix) for path in (*leaves(), *sections()) if path.startswith(prefix)]
+    return tuple(dict.fromkeys(name for name in inside if "." not in name))
+
+
+def _models(field: FieldInfo) -> list[type[BaseModel]]:
+    members = union_members(field.annotation)
+    return [m for m in members if isinstance(m, type) and issubclass(m, BaseModel)]
+
+
+def _collect(field: FieldInfo, path: str, found: dict[str, list[FieldInfo]]) -> None:
+    models = _models(field)
+    for model in models:
+        for name, inner in model.model_fields.items():
+            _collect(inner, f"{path}.{name}", found)
+    if not models:
+        found.setdefault(path, []).append(field)
+
+
+@cache
+def _holder(path: str, index: int) -> type[BaseModel]:
+    field = leaves()[path][index]
+    return create_model("Leaf", __base__=Frozen, value=(field.annotation, field))
+
+
+def check_value(name: str, value: Any, path: Path) -> Iterator[Problem]:
+    """What is wrong with `value` for the field `name`, reported at `path`."""
+    if name == "block" and isinstance(value, str) and value not in VARIANTS:
+        yield unknown("block", value, list(VARIANTS), path)
+        return
+    problems: list[Problem] = []
+    for index in range(len(leaves()[name])):
+        holder = _holder(name, index)
+        try:
+            holder.model_validate({"value": value})
+        except ValidationError as error:
+            problems = problems or explain(error, holder)
+        else:
+            return
+    yield from (replace(problem, path=(*path, *problem.path[1:])) for problem in problems)
+
+
+def check_tree(tree: Mapping[str, Any], path: Path, section: str = "") -> Iterator[Problem]:
+    """What is wrong with a part of a configuration: names that it does not have, and values that it cannot take."""
+    for key, value in tree.items():
+        name, place = f"{section}.{key}" if section else key, (*path, key)
+        if name in leaves():
+            yield from check_value(name, value, place)
+        elif name not in sections():
+            yield unknown("key", key, children(section), place, at_key=True)
+        elif isinstance(value, Mapping):
+            yield from check_tree(value, place, name)
+        else:
+            yield Problem(place, "expected a mapping", valid=children(name))

@@ -1,0 +1,169 @@
+"""Specs from their files: experiments by id, and the settings whose runs they name.
+
+The files stand in `experiments/` of a clone or of the installed package, or where `OFE_EXPERIMENTS` points.
+Whatever is wrong with one of them is a `SpecError` that reads `file:line:column: field.path: what was expected`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from reproduce.config import Frozen
+from reproduce.errors import SpecError
+from reproduce.specs.checks import experiment_problems, setting_problems
+from reproduce.specs.problems import Problem, explain, spec_error
+from reproduce.specs.schema import Experiment, RunSpec, Setting
+from reproduce.specs.yaml import Document, parse
+
+Spec = TypeVar("Spec", bound=Frozen)
+
+
+def experiments_root() -> Path:
+    """The folder that holds the specs."""
+    given = os.environ.get("OFE_EXPERIMENTS")
+    if given is None:
+        from reproduce.store.shared import shared_folder
+
+        return shared_folder("experiments")
+    if not Path(given).is_dir():
+        raise SpecError(f"OFE_EXPERIMENTS names {given}, which is not a folder", hint="unset it or correct it")
+    return Path(given)
+
+
+def list_experiments() -> list[Experiment]:
+    """Every experiment in the paper's order: v1's figures, its tables, what only v2 has, then anything else."""
+    experiments = [_load_file(path) for path in _experiment_files().values()]
+    owner: dict[str, str] = {}
+    for experiment in experiments:
+        for run in experiment.runs:
+            if isinstance(run, RunSpec) and owner.setdefault(run.name, experiment.id) != experiment.id:
+                raise SpecError(
+                    f"{owner[run.name]} and {experiment.id} both define a run {run.name}",
+                    hint="move it into their setting's runs, where both can name it",
+                )
+    return experiments
+
+
+def load_experiment(name: str) -> Experiment:
+    """The experiment with this id (`fig5`, `tab2`, `v2-fig8`), label of a version (`v2:fig7`) or file (`mine.yaml`).
+
+    Raises:
+        SpecError: if there is none, with the nearest ids, or if its file is not a valid spec.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return _load_file(Path(name))
+    version, colon, label = name.lower().partition(":")
+    if colon and version in ("v1", "v2"):
+        return _by_label(version, label)
+    files = _experiment_files()
+    if name.lower() not in files:
+        close = difflib.get_close_matches(name.lower(), files, n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else "see `ofe list`"
+        raise SpecError(f"no experiment {name}", hint=hint)
+    return _load_file(files[name.lower()])
+
+
+def load_setting(name: str) -> Setting:
+    """The setting with this id."""
+    files = _setting_files()
+    if name not in files:
+        raise SpecError(f"no setting {name}", hint=f"there are {', '.join(files)}")
+    return _setting(files[name], files[name].stat().st_mtime_ns)
+
+
+def catalogue() -> dict[str, tuple[Setting, RunSpec]]:
+    """Every run that a setting names, with its setting.
+
+    Raises:
+        SpecError: if two settings give the same name to a run: a name is one training in the whole collection.
+    """
+    runs: dict[str, tuple[Setting, RunSpec]] = {}
+    for setting in map(load_setting, _setting_files()):
+        for run in setting.runs:
+            if run.name in runs:
+                raise SpecError(f"settings {runs[run.name][0].id} and {setting.id} both have a run {run.name}")
+            runs[run.name] = (setting, run)
+    return runs
+
+
+# ---------------------------------------------------------------------------------------------------
+# Files
+
+
+def _experiment_files() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(experiments_root().glob("*.yaml"), key=lambda path: _order(path.stem))}
+
+
+def _setting_files() -> dict[str, Path]:
+    return {path.stem: path for path in sorted((experiments_root() / "settings").glob("*.yaml"))}
+
+
+def _order(name: str) -> tuple[int, int, str]:
+    match = re.fullmatch(r"(v2-)?(fig|tab)(\d+)", name)
+    if match is None:
+        return (4, 0, name)
+    return (2 * (match[1] is not None) + (match[2] == "tab"), int(match[3]), name)
+
+
+def _by_label(version: str, label: str) -> Experiment:
+    words = re.fullmatch(r"(fig|tab)(?:ure|le)?\s*(\d+)", label)
+    if words is None:
+        raise SpecError(f"{version}:{label} names no figure or table", hint="write v2:fig7 or v2:tab3")
+    title = f"{'Figure' if words[1] == 'fig' else 'Table'} {words[2]}"
+    found = [experiment for experiment in list_experiments() if getattr(experiment, version) == title]
+    if len(found) != 1:
+        ids = " or ".join(experiment.id for experiment in found)
+        what = f"{title} of {version} is in parts" if found else f"{version} has no {title} here"
+        raise SpecError(what, hint=f"name {ids}" if found else "see `ofe list`")
+    return found[0]
+
+
+def _load_file(path: Path) -> Experiment:
+    experiment, document = _read(path, Experiment)
+    problems = list(_id_problems(experiment.id, path))
+    for index, name in enumerate(experiment.settings):
+        if name not in _setting_files():
+            place = ("setting", index) if isinstance(experiment.setting, list) else ("setting",)
+            close = difflib.get_close_matches(name, _setting_files(), n=1)
+            problems.append(Problem(place, f"no setting {name}", close[0] if close else None, tuple(_setting_files())))
+    if not problems:
+        problems += experiment_problems(experiment, catalogue())
+    if problems:
+        raise spec_error(problems, document)
+    return experiment
+
+
+@lru_cache
+def _setting(path: Path, _modified: int) -> Setting:
+    setting, document = _read(path, Setting)
+    problems = [*_id_problems(setting.id, path), *setting_problems(setting)]
+    if problems:
+        raise spec_error(problems, document)
+    return setting
+
+
+def _id_problems(name: str, path: Path) -> Iterator[Problem]:
+    if path.is_relative_to(experiments_root()) and name != path.stem:
+        yield Problem(("id",), f"expected {path.stem}, the name of the file, got {name!r}")
+
+
+def _read(path: Path, model: type[Spec]) -> tuple[Spec, Document]:
+    name = os.path.relpath(path) if path.resolve().is_relative_to(Path.cwd()) else str(path)
+    try:
+        document = parse(path.read_text(encoding="utf-8"), name)
+    except UnicodeDecodeError:
+        raise SpecError(f"{name}:1:1: expected text in UTF-8") from None
+    except OSError as error:
+        raise SpecError(f"cannot read {name}: {error.strerror}") from None
+    try:
+        return model.model_validate(document.data), document
+    except ValidationError as error:
+        raise spec_error(explain(error, model), document) from None

@@ -1,0 +1,235 @@
+"""From an experiment and a scale to runs: every value of every training, in its final place.
+
+A run's configuration is laid up in this order, the later over the earlier, nested keys merging:
+
+    setting.base < setting.scales[scale] < block variant < run < run.at[scale] < overrides
+
+The block variant is the last `block` named in any layer: its choices (`reproduce.models.variants`), then what
+the setting says of it in `blocks`. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+from pydantic import ValidationError
+
+from reproduce.config import DataConfig, RunConfig
+from reproduce.errors import OfeError, SpecError
+from reproduce.keys import recipe_key, run_key
+from reproduce.machine import best_precision
+from reproduce.models.variants import variant_fields
+from reproduce.specs.fields import deviation_fields
+from reproduce.specs.load import catalogue, load_setting
+from reproduce.specs.overrides import parse_overrides
+from reproduce.specs.problems import explain, nearest
+from reproduce.specs.schema import Experiment, RunRef, RunSpec, Scale, Setting
+from reproduce.specs.yaml import dotted
+
+Fingerprint = Callable[[DataConfig], str]
+
+
+@dataclass(frozen=True)
+class ResolvedRun:
+    """One training with one seed."""
+
+    name: str
+    label: str
+    setting: str
+    scale: str
+    seed: int
+    config: RunConfig
+    paper_data: bool
+    """Whether it trains on the paper's own data; if not, what it shows is badged as a substitute's."""
+
+    @cached_property
+    def key(self) -> str:
+        return run_key(self.config)
+
+    @cached_property
+    def recipe(self) -> str:
+        return recipe_key(self.config)
+
+    @property
+    def slug(self) -> str:
+        """What people call the run: `cp-op-laptop-s0`."""
+        return f"{self.name}-{self.scale}-s{self.seed}"
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """An experiment at one scale."""
+
+    experiment: Experiment
+    scale: str
+    runs: tuple[ResolvedRun, ...]
+    """What the figure shows, in its order, the seeds of a run together."""
+    extra: tuple[ResolvedRun, ...]
+    """Further runs that only the claims read."""
+
+
+def resolve(
+    experiment: Experiment,
+    scale: Scale,
+    *,
+    overrides: Sequence[str] = (),
+    seeds: int | None = None,
+    only_runs: Sequence[str] | None = None,
+    fingerprint: Fingerprint | None = None,
+) -> Resolved:
+    """The runs of `experiment` at `scale`.
+
+    Args:
+        overrides: `key=value` items laid over every run.
+        seeds: seeds of every run, in place of the figure's own number and of the scale's limit.
+        only_runs: names of the runs wanted; all if None.
+        fingerprint: hash of a run's data; by default `reproduce.data.fingerprint`, whose errors come through.
+            Who needs an answer even without the data gives `fingerprint_if_any`.
+
+    Raises:
+        SpecError: if a value is missing or wrong, naming experiment, run and field.
+        OfeError: if data cannot be had.
+    """
+    changes = parse_overrides(overrides)
+    if fingerprint is None:
+        from reproduce.data import fingerprint as of_data
+
+        fingerprint = of_data
+    shown = list(_shown(experiment))
+    needed = list(_needed(experiment, {run.name for _, run, _ in shown}))
+    if only_runs is not None:
+        names = [run.name for _, run, _ in (*shown, *needed)]
+        for name in only_runs:
+            if name not in names:
+                close = nearest(name, names)
+                hint = f"did you mean {close}?" if close else f"it has {', '.join(names)}"
+                raise SpecError(f"{experiment.id} has no run {name}", hint=hint)
+        shown = [entry for entry in shown if entry[1].name in only_runs]
+        needed = [entry for entry in needed if entry[1].name in only_runs]
+    hashes = cache(fingerprint)
+
+    def trainings(entries: list[_Entry]) -> tuple[ResolvedRun, ...]:
+        return tuple(
+            run
+            for setting, spec, ref in entries
+            for run in _seeds(experiment, setting, spec, ref, scale, changes, seeds, hashes)
+        )
+
+    return Resolved(experiment, scale, trainings(shown), trainings(needed))
+
+
+def fingerprint_if_any(data: DataConfig) -> str:
+    """The hash of the data, or "" where it cannot be had: for those who only look."""
+    from reproduce.data import fingerprint
+
+    try:
+        return fingerprint(data)
+    except OfeError:
+        return ""
+
+
+# ---------------------------------------------------------------------------------------------------
+# Which runs
+
+_Entry = tuple[Setting, RunSpec, RunRef]
+
+
+def _shown(experiment: Experiment) -> Iterator[_Entry]:
+    """The figure's runs. Without a setting there is nothing to train: its runs are public checkpoints, or none."""
+    if not experiment.settings:
+        return
+    settings = [load_setting(name) for name in experiment.settings]
+    named = {run.name: (setting, run) for setting in settings for run in setting.runs}
+    for entry in experiment.runs:
+        if isinstance(entry, RunSpec):
+            yield settings[0], entry, RunRef(name=entry.name)
+        else:
+            ref = RunRef(name=entry) if isinstance(entry, str) else entry
+            yield (*named[ref.name], ref)
+
+
+def _needed(experiment: Experiment, shown: set[str]) -> Iterator[_Entry]:
+    names = dict.fromkeys(name for claim in experiment.claims for name in claim.needs if name not in shown)
+    if names:
+        runs = catalogue()
+        for name in names:
+            yield (*runs[name], RunRef(name=name))
+
+
+def _seeds(
+    experiment: Experiment,
+    setting: Setting,
+    run: RunSpec,
+    ref: RunRef,
+    scale: Scale,
+    changes: Mapping[str, Any],
+    seeds: int | None,
+    fingerprint: Fingerprint,
+) -> Iterator[ResolvedRun]:
+    where = f"{experiment.id}, run {run.name} at {scale}"
+    config = _configure(where, setting, run, scale, changes, fingerprint)
+    limit = setting.scales[scale].seeds
+    count = seeds if seeds is not None else min(ref.seeds, limit or ref.seeds)
+    label = ref.label if ref.label is not None else run.label
+    own = config.data.source in setting.paper_data
+    for seed in range(count):
+        yield ResolvedRun(run.name, label, setting.id, scale, seed, config.model_copy(update={"seed": seed}), own)
+
+
+# ---------------------------------------------------------------------------------------------------
+# What a run is
+
+
+def _configure(
+    where: str, setting: Setting, run: RunSpec, scale: Scale, changes: Mapping[str, Any], fingerprint: Fingerprint
+) -> RunConfig:
+    if scale not in setting.scales:
+        raise SpecError(
+            f"{where}: setting {setting.id} has no scale {scale}", hint=f"it has {', '.join(setting.scales)}"
+        )
+    beneath = [deviation_fields(setting.base), deviation_fields(setting.scales[scale])]
+    above = [deviation_fields(run), *(deviation_fields(run.at[at]) for at in run.at if at == scale), changes]
+    tree = merge(*beneath, *_variant(where, setting, beneath + above), *above)
+    tree.pop("block", None)
+    if tree.get("precision") == "auto":
+        tree["precision"] = best_precision()
+    try:
+        config = RunConfig.model_validate(tree)
+    except ValidationError as error:
+        problems = explain(error, RunConfig)
+        raise SpecError(
+            "\n".join(f"{where}: {': '.join(filter(None, (dotted(p.path), p.text)))}" for p in problems),
+            hint="; ".join(p.hint for p in problems if p.hint) or None,
+        ) from None
+    return config.model_copy(update={"data": config.data.model_copy(update={"fingerprint": fingerprint(config.data)})})
+
+
+def _variant(where: str, setting: Setting, layers: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The last block that the layers name, as layers of its own."""
+    said = merge(*layers)
+    block, kind = said.get("block"), said.get("model", {}).get("kind", "transformer")
+    if block is None:
+        return []
+    try:
+        return [
+            {"model": variant_fields(block, kind)},
+            {"model": {"block": setting.blocks[block]}} if block in setting.blocks else {},
+        ]
+    except ValueError as error:
+        raise SpecError(f"{where}: block: {error}") from None
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """The layers over one another: mappings merge by key, anything else is replaced."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            if isinstance(value, Mapping):
+                beneath = merged.get(key)
+                merged[key] = merge(beneath if isinstance(beneath, Mapping) else {}, value)
+            else:
+                merged[key] = value
+    return merged
