@@ -181,7 +181,8 @@ class Quantity(Frozen):
     cumulative: bool = False
     """Sum over the steps so far, before reducing."""
     abs: bool = False
-    nan: Literal["counts_as_inf"] | None = None
+    nan: Literal["counts_as_inf", "last_finite"] | None = None
+    """How a failed run is read: as infinite from its failure on, or as it stood before. Without it, it has no value."""
     attention: str | None = None
     """A condition of the run that the paper names and no trace records."""
 
@@ -225,6 +226,8 @@ class Claim(Frozen):
     rel_tol: float = 0.0
     bound: float | None = None
     across: Literal["layer", "run", "layer_and_run"] | None = None
+    inversions_allowed: int = Field(default=0, ge=0)
+    """decreasing, increasing: pairs of runs that may be out of order, where the paper says "mostly"."""
     form: Literal["variance", "eq1", "either"] = "either"
     """Form of kurtosis the statement concerns: `variance` claims are judged on kurtosis - 1."""
     note: str = ""
