@@ -70,7 +70,8 @@ def _collect(field: FieldInfo, path: str, found: dict[str, list[FieldInfo]]) -> 
 @cache
 def _holder(path: str, index: int) -> type[BaseModel]:
     field = leaves()[path][index]
-    return create_model("Leaf", __base__=Frozen, value=(field.annotation, field))
+    annotation: Any = field.annotation
+    return create_model("Leaf", __base__=Frozen, value=(annotation, field))
 
 
 def check_value(name: str, value: Any, path: Path) -> Iterator[Problem]:

@@ -98,7 +98,7 @@ def resolve(
         from reproduce.data import fingerprint as of_data
 
         fingerprint = of_data
-    shown = list(_shown(experiment))
+    shown = list(shown_runs(experiment))
     needed = list(_needed(experiment, {run.name for _, run, _ in shown}))
     if only_runs is not None:
         names = [run.name for _, run, _ in (*shown, *needed)]
@@ -137,7 +137,7 @@ def fingerprint_if_any(data: DataConfig) -> str:
 _Entry = tuple[Setting, RunSpec, RunRef]
 
 
-def _shown(experiment: Experiment) -> Iterator[_Entry]:
+def shown_runs(experiment: Experiment) -> Iterator[_Entry]:
     """The figure's runs. Without a setting there is nothing to train: its runs are public checkpoints, or none."""
     if not experiment.settings:
         return

@@ -25,9 +25,8 @@ _TAG = "tag:yaml.org,2002:"
 class _CoreLoader(yaml.CSafeLoader):
     """libyaml's parser with the implicit types of YAML 1.2's core schema."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}
 
-
+_CoreLoader.yaml_implicit_resolvers = {}  # its own, empty, in place of those of YAML 1.1
 for _name, _pattern, _first in (
     ("null", r"(?:null|Null|NULL|~|)\Z", ["n", "N", "~", ""]),
     ("bool", r"(?:true|True|TRUE|false|False|FALSE)\Z", list("tTfF")),
@@ -68,7 +67,7 @@ class Document:
     root: yaml.Node | None
 
     def position(self, path: Path, *, key: bool = False) -> tuple[int, int]:
-        """Line and column (from 1) of the value at `path`, or of its key; of the nearest ancestor if it is not there."""
+        """Line and column (from 1) of the value at `path` or of its key; if it is not there, of what it would be in."""
         node, found = self.root, self.root
         for part in path:
             if isinstance(node, yaml.MappingNode):

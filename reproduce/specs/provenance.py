@@ -1,0 +1,77 @@
+"""Where every value of an experiment comes from, and what a scale makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reproduce.specs.checks import covering
+from reproduce.specs.fields import deviation_fields
+from reproduce.specs.load import load_setting
+from reproduce.specs.resolve import merge, shown_runs
+from reproduce.specs.schema import Experiment, RunSpec, Scale, Setting, Source
+
+
+@dataclass(frozen=True)
+class Row:
+    """One value: at the paper's scale, with its origin, and at the scale asked for."""
+
+    setting: str
+    run: str | None
+    """The run that deviates by this value; None for the setting's own."""
+    path: str
+    value: Any
+    """At paper scale; None where only the other scale sets it."""
+    source: Source | None
+    """Origin of the paper's value; None for a value that is the project's own, as all of a smaller scale are."""
+    note: str
+    scale_value: Any
+    """At the scale asked for; None where only the paper's sets it."""
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.value != self.scale_value)
+
+
+def hyperparameters(experiment: Experiment, scale: Scale) -> list[Row]:
+    """Every value of the experiment's settings, then what each of its runs changes."""
+    settings = [load_setting(name) for name in experiment.settings]
+    rows = [row for setting in settings for row in _setting_rows(setting, scale)]
+    return rows + [row for setting, run, _ in shown_runs(experiment) for row in _run_rows(setting, run, scale)]
+
+
+def _setting_rows(setting: Setting, scale: Scale) -> Iterator[Row]:
+    own = merge(deviation_fields(setting.base), {"blocks": setting.blocks})
+    paper, scaled = (
+        merge(own, deviation_fields(setting.scales[at])) if at in setting.scales else own for at in ("paper", scale)
+    )
+    for path, value, scale_value in _pairs(paper, scaled):
+        entry = covering(path, setting.sources)
+        said = setting.sources[entry] if entry is not None else (None, "")
+        source, note = said if isinstance(said, tuple) else (said, "")
+        yield Row(setting.id, None, path, value, source, note, scale_value)
+
+
+def _run_rows(setting: Setting, run: RunSpec, scale: Scale) -> Iterator[Row]:
+    paper, scaled = (
+        merge(deviation_fields(run), *(deviation_fields(run.at[at]) for at in run.at if at == wanted))
+        for wanted in ("paper", scale)
+    )
+    for path, value, scale_value in _pairs(paper, scaled):
+        yield Row(setting.id, run.name, path, value, run.source, run.note, scale_value)
+
+
+def _pairs(paper: Mapping[str, Any], scaled: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Path, paper's value and the scale's, for each leaf that either has."""
+    ours, theirs = dict(_leaves(scaled)), dict(_leaves(paper))
+    for path in dict.fromkeys([*theirs, *ours]):
+        yield path, theirs.get(path), ours.get(path)
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
