@@ -1,0 +1,72 @@
+"""Files that are there in full or not at all.
+
+What is written goes to a hidden sibling first and takes the file's name only when it has reached the disk:
+whatever interrupts the writing, the old content is still there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from reproduce.store.home import explain_os_errors
+from reproduce.store.json_text import dumps
+
+
+def aside_of(path: Path) -> Path:
+    """The hidden sibling that stands for `path` until it is complete."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Yield a path to write to; on leaving without an error it replaces `path` in one step.
+
+    Args:
+        durable: wait until the content and the name are on the disk. Without it, a power cut (not a killed
+            process) may cost the file; enough for state that is rewritten every second.
+
+    Raises:
+        OfeError: the disk is full or cannot be written.
+    """
+    aside = aside_of(path)
+    with explain_os_errors(path):
+        try:
+            yield aside
+            if durable:
+                sync(aside)
+            os.replace(aside, path)
+            if durable:
+                sync(path.parent)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    if path.is_dir() and os.name == "nt":  # a folder cannot be opened there, and renaming is journalled
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write `data` to `path` in one step."""
+    with replacing(path, durable=durable) as aside:
+        aside.write_bytes(data)
+
+
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Write `text` to `path` as UTF-8 with the same bytes on every system."""
+    write_bytes(path, text.encode(), durable=durable)
+
+
+def write_json(path: Path, value: object, *, durable: bool = True) -> None:
+    """Write `value` to `path` as JSON, see `reproduce.store.json_text`."""
+    write_text(path, dumps(value, indent=2) + "\n", durable=durable)

@@ -1,0 +1,159 @@
+"""From run folders to the one table that plots and claims read.
+
+    run      run's name                 str        step     optimiser steps taken     int
+    label    how legends call it        str        split    train, eval or probe      str
+    setting  family of trainings        str        metric   name of the quantity      str
+    seed                                int        layer    "1".."L", "unembed", ""   str
+                                                   value                              float64
+
+What is true of a run as a whole, such as whether it failed, stands beside the table in `RunFacts`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from reproduce.store.reference import find_reference
+from reproduce.store.runs import RunFolder, Store
+
+if TYPE_CHECKING:
+    from reproduce.specs.resolve import Resolved, ResolvedRun
+
+COLUMNS = {
+    "run": "str",
+    "label": "str",
+    "setting": "str",
+    "seed": "int64",
+    "step": "int64",
+    "split": "str",
+    "metric": "str",
+    "layer": "str",
+    "value": "float64",
+}
+
+NAMED_METRICS = {
+    "train_loss": ("train", "loss"),
+    "train_accuracy": ("train", "accuracy"),
+    "eval_loss": ("eval", "loss"),
+    "test_accuracy": ("eval", "accuracy"),
+    "grad_norm": ("train", "grad_norm"),
+    "lr": ("train", "lr"),
+}
+"""Where specs and claims find what is not measured by the probes, as (split, metric)."""
+
+_POINT = ["run", "label", "setting", "seed", "step", "layer"]
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What is true of one trained run as a whole."""
+
+    run: str
+    label: str
+    setting: str
+    seed: int
+    layers: int
+    failed: bool
+    """Whether training diverged (`reproduce.store.divergence`)."""
+    failed_step: int | None
+    steps: int
+    """Last step of the trace."""
+    source: str
+    """Name of the data source."""
+    substitute: bool
+    """Whether that source stands in for the paper's data."""
+    reference: bool
+    """Whether the trace was shipped with the code instead of trained here."""
+    key: str
+    """Key of the trace: for a reference, that of the run which was shipped."""
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """All that is known of the runs of one experiment at one scale."""
+
+    frame: pd.DataFrame
+    facts: dict[tuple[str, int], RunFacts]
+    """By (run, seed)."""
+    missing: list[ResolvedRun]
+    """Runs that have no sealed trace."""
+
+
+def load(resolved: Resolved, store: Store, *, reference: bool, figures: Path | None = None) -> Loaded:
+    """Read the sealed traces of all runs of `resolved`, those that only its claims need included.
+
+    Args:
+        reference: also take traces shipped in `figures` (by default this clone's), for what the store lacks.
+
+    Raises:
+        OfeError: a trace is damaged.
+    """
+    parts: list[pd.DataFrame] = []
+    facts: dict[tuple[str, int], RunFacts] = {}
+    missing: list[ResolvedRun] = []
+    for run in (*resolved.runs, *resolved.extra):
+        own = store.folder(run)
+        shipped = find_reference(run.recipe, run.scale, figures) if reference and not own.sealed else None
+        if not own.sealed and shipped is None:
+            missing.append(run)
+            continue
+        trace = (shipped or own).read_trace()
+        parts.append(trace.assign(run=run.name, label=run.label, setting=run.setting, seed=run.seed))
+        facts[run.name, run.seed] = _facts(run, shipped or own, trace, reference=shipped is not None)
+    frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
+    return Loaded(frame[list(COLUMNS)].astype(COLUMNS), facts, missing)
+
+
+def _facts(run: ResolvedRun, folder: RunFolder, trace: pd.DataFrame, *, reference: bool) -> RunFacts:
+    provenance = folder.provenance()
+    return RunFacts(
+        run=run.name,
+        label=run.label,
+        setting=run.setting,
+        seed=run.seed,
+        layers=run.config.model.layers,
+        failed=provenance["failed"],
+        failed_step=provenance["failed_step"],
+        steps=int(trace["step"].max()),
+        source=run.config.data.source,
+        substitute=provenance["substitute"],
+        reference=reference,
+        key=folder.key,
+        provenance=provenance,
+    )
+
+
+def metric_rows(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Rows of the metric that specs and claims call `name`, in the frame's order.
+
+    Args:
+        name: a name of `NAMED_METRICS`; `eval_ppl` = exp(eval_loss); any other is a probe metric. Sums and
+            differences, `a + b - c`, are taken at the steps and layers that all of their terms have.
+
+    Returns:
+        Columns run, label, setting, seed, step, layer, value; no rows where the metric was not recorded.
+    """
+    first, *rest = re.split(r"\s+([+-])\s+", name.strip())
+    rows = _one_metric(frame, first)
+    for sign, term in zip(rest[::2], rest[1::2], strict=True):
+        pairs = rows.merge(_one_metric(frame, term), on=_POINT, suffixes=("", "_right"))
+        right = pairs.pop("value_right")
+        pairs["value"] = pairs["value"] + right if sign == "+" else pairs["value"] - right
+        rows = pairs
+    return rows
+
+
+def _one_metric(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    if name == "eval_ppl":
+        rows = _one_metric(frame, "eval_loss")
+        with np.errstate(over="ignore"):  # a diverged run's perplexity is inf
+            return rows.assign(value=np.exp(rows["value"]))
+    split, metric = NAMED_METRICS.get(name, ("probe", name))
+    return frame.loc[(frame["split"] == split) & (frame["metric"] == metric), [*_POINT, "value"]].reset_index(drop=True)

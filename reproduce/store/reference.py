@@ -1,0 +1,97 @@
+"""Sealed traces that are shipped with the code, so that a fresh clone can redraw figures without training.
+
+    figures/<scale>/traces/<slug>-<key>/     sealed run folders
+    figures/<scale>/traces/index.json        {recipe: {"folder": ..., "key": ..., "name": ..., "seed": ...}}
+
+They are found by recipe (`reproduce.keys.recipe_key`), not by key: the embedded corpus and the precision differ
+between machines although the experiment is the same.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from reproduce.errors import OfeError
+from reproduce.store.atomic import write_json
+from reproduce.store.layout import PROVENANCE, damaged
+from reproduce.store.runs import RunFolder
+from reproduce.store.shared import shared_folder
+from reproduce.store.transfer import copy_sealed, remove_folder
+
+INDEX = "index.json"
+
+MACHINE_FIELDS = frozenset(
+    {"host", "hostname", "node", "user", "username", "pid", "cwd", "argv", "command", "executable", "env", "home"}
+)
+"""Names of provenance fields that say who trained a run and where, not how."""
+
+_ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])(?:/[^\s/:'\"]+){2,}/?|\b[A-Za-z]:\\[^\s'\"]+")
+
+
+def reference_root() -> Path:
+    """The folder `figures` of this clone or installation."""
+    return shared_folder("figures")
+
+
+def read_index(scale: str, figures: Path) -> dict[str, dict[str, Any]]:
+    """Reference traces of one scale by recipe; empty where there are none."""
+    path = _traces(scale, figures) / INDEX
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise damaged(path, "is not JSON") from error
+
+
+def find_reference(recipe: str, scale: str, figures: Path | None = None) -> RunFolder | None:
+    """The shipped trace of `recipe`, or None."""
+    figures = figures or reference_root()
+    entry = read_index(scale, figures).get(recipe)
+    return RunFolder(_traces(scale, figures) / entry["folder"]) if entry else None
+
+
+def add_reference(run_folder: RunFolder, scale: str, figures: Path | None = None) -> RunFolder:
+    """Ship a sealed run: copy its sealed files, without what is about this machine, and enter it in the index.
+
+    An earlier reference of the same recipe is replaced.
+
+    Raises:
+        OfeError: the run is not sealed, damaged, or reads data from a folder of this machine.
+    """
+    run_folder.verify()
+    if run_folder.config().data.path is not None:
+        raise OfeError(
+            f"{run_folder.path.name} was trained on a folder of this machine, which others do not have",
+            hint="choose a run on embedded or published data",
+        )
+    figures = figures or reference_root()
+    content = run_folder.read_run_yaml()
+    index = read_index(scale, figures)
+    earlier = index.get(content["recipe"])
+    reference = RunFolder(_traces(scale, figures) / run_folder.path.name)
+    copy_sealed(run_folder.path, reference.path)
+    write_json(reference.path / PROVENANCE, without_machine(run_folder.provenance()))
+    index[content["recipe"]] = {"folder": reference.path.name} | {
+        name: content[name] for name in ("key", "name", "seed")
+    }
+    write_json(_traces(scale, figures) / INDEX, index)
+    if earlier is not None and earlier["folder"] != reference.path.name:
+        remove_folder(_traces(scale, figures) / earlier["folder"])
+    return reference
+
+
+def without_machine(value: Any) -> Any:
+    """Provenance without the fields of `MACHINE_FIELDS`, at any depth, and with absolute paths in texts blotted out."""
+    if isinstance(value, dict):
+        return {key: without_machine(item) for key, item in value.items() if key not in MACHINE_FIELDS}
+    if isinstance(value, list):
+        return [without_machine(item) for item in value]
+    return _ABSOLUTE_PATH.sub("<path>", value) if isinstance(value, str) else value
+
+
+def _traces(scale: str, figures: Path) -> Path:
+    return figures / scale / "traces"

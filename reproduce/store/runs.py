@@ -1,0 +1,258 @@
+"""Run folders and the store that keeps them: `OFE_HOME/runs/<slug>-<key>/`.
+
+A folder is all there is to a run. It can be copied, listed and removed with any tool; no index and no server
+knows of it. Its state is read off the files: see `reproduce.store.layout`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import filelock
+
+from reproduce.config import RunConfig
+from reproduce.errors import OfeError
+from reproduce.store import run_yaml
+from reproduce.store.atomic import write_json, write_text
+from reproduce.store.home import explain_os_errors
+from reproduce.store.layout import CHECKPOINT, LIVE_TRACE, LOCK, PROGRESS, RUN_YAML, damaged
+from reproduce.store.seal import is_sealed, read_provenance, read_sealed_moments, read_sealed_trace, verify_folder
+from reproduce.store.transfer import copy_sealed, remove_folder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from reproduce.specs.resolve import ResolvedRun
+
+State = Literal["sealed", "running", "resumable", "failed", "new"]
+_LOCK_PATIENCE_S = 0.5
+"""Asking for a folder's state holds its lock for a moment; who wants to train waits that long."""
+
+
+class Status(NamedTuple):
+    """Where a run stands, and what that was read from, in words for the user."""
+
+    state: State
+    reason: str
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run folder, wherever it lies. Creating the object reads nothing."""
+
+    path: Path
+
+    @property
+    def key(self) -> str:
+        return self.path.name.rpartition("-")[2]
+
+    @property
+    def slug(self) -> str:
+        return self.path.name.rpartition("-")[0]
+
+    # -- state -------------------------------------------------------------------------------------
+
+    @property
+    def sealed(self) -> bool:
+        """Whether training has finished; cheaper than `state`."""
+        return is_sealed(self.path)
+
+    @property
+    def state(self) -> State:
+        return self.status().state
+
+    @property
+    def reason(self) -> str:
+        return self.status().reason
+
+    def status(self) -> Status:
+        """sealed | running: a live process holds the lock | failed | resumable: it can go on | new."""
+        if self.sealed:
+            return Status("sealed", "trained and sealed")
+        progress = self.progress() or {}
+        if self._is_locked():
+            return Status("running", f"{_process(progress)} is at {_where(progress)}")
+        if progress.get("state") == "failed":
+            return Status("failed", str(progress.get("error") or "training failed without saying why"))
+        if (self.path / CHECKPOINT).exists():
+            return Status("resumable", f"training stopped at {_where(progress)} and can go on from its checkpoint")
+        if (self.path / LIVE_TRACE).exists():
+            return Status("resumable", "training stopped before its first checkpoint and starts again")
+        return Status("new", "never trained")
+
+    def _is_locked(self) -> bool:
+        if not (self.path / LOCK).exists():
+            return False
+        lock = filelock.FileLock(self.path / LOCK)
+        try:
+            with lock.acquire(timeout=0):
+                return False
+        except filelock.Timeout:
+            return True
+        except OSError:  # a folder of someone else's, which we may read and not lock
+            return False
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the right to train this run. The operating system gives it back when the process dies.
+
+        Raises:
+            OfeError: another process holds it.
+        """
+        lock = filelock.FileLock(self.path / LOCK)
+        with explain_os_errors(self.path / LOCK):
+            try:
+                lock.acquire(timeout=_LOCK_PATIENCE_S)
+            except filelock.Timeout as error:
+                raise OfeError(
+                    f"another process is training this run: {_process(self.progress() or {})}",
+                    hint=f"wait for it (`ofe status` shows how far it is), or stop it; the run is in {self.path}",
+                ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    # -- content -----------------------------------------------------------------------------------
+
+    def read_run_yaml(self) -> dict[str, Any]:
+        """What the run is, as written when the folder was created."""
+        return run_yaml.read(self.path)
+
+    def config(self) -> RunConfig:
+        """The run's configuration, with every field as it was when it was trained."""
+        return run_yaml.read_config(self.path)
+
+    def progress(self) -> dict[str, Any] | None:
+        """Live state of a training, None where there is none. Floats that are not finite stand as strings."""
+        try:
+            return json.loads((self.path / PROGRESS).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise damaged(self.path / PROGRESS, "is not JSON") from error
+
+    def write_progress(self, progress: Mapping[str, Any]) -> None:
+        """Replace the live state that other processes see."""
+        write_json(self.path / PROGRESS, progress, durable=False)
+
+    def provenance(self) -> dict[str, Any]:
+        """Time, machine, versions, data and outcome of a sealed run."""
+        return read_provenance(self.path)
+
+    def read_trace(self) -> pd.DataFrame:
+        """The sealed trace, checked: columns step, split, metric, layer, value."""
+        return read_sealed_trace(self.path)
+
+    def read_moments(self) -> pd.DataFrame:
+        """The sealed second moments, checked: columns step, layer, second_moment (float32 arrays)."""
+        return read_sealed_moments(self.path)
+
+    def verify(self) -> None:
+        """Check every byte, and that the folder stands under its run's key.
+
+        Raises:
+            OfeError: naming the file that is missing or damaged.
+        """
+        verify_folder(self.path)
+        if not run_yaml.own_name(self.path).endswith(f"-{self.key}"):
+            raise damaged(self.path / RUN_YAML, f"describes another run than {self.key}")
+
+
+def _process(progress: Mapping[str, Any]) -> str:
+    return f"process {progress.get('pid', '?')} on {progress.get('host', 'an unknown machine')}"
+
+
+def _where(progress: Mapping[str, Any]) -> str:
+    return f"step {progress['step']} of {progress['steps']}" if "step" in progress else "its start"
+
+
+class Store:
+    """All runs below one `OFE_HOME`. Nothing is created before a run is."""
+
+    def __init__(self, home: Path) -> None:
+        self.runs = home / "runs"
+
+    def folder(self, run: ResolvedRun) -> RunFolder:
+        """The folder of `run`: where its key is found under any name, else where it would be created."""
+        own = RunFolder(self.runs / f"{run.slug}-{run.key}")
+        return own if own.sealed else self.find(run.key) or own
+
+    def create(self, run: ResolvedRun) -> RunFolder:
+        """The folder of `run`, with its run.yaml. A folder that has one is left as it is.
+
+        Raises:
+            OfeError: the disk is full or cannot be written.
+        """
+        folder = self.folder(run)
+        with explain_os_errors(folder.path):
+            folder.path.mkdir(parents=True, exist_ok=True)
+        if not (folder.path / RUN_YAML).exists():
+            write_text(folder.path / RUN_YAML, run_yaml.render(run))
+        return folder
+
+    def find(self, key: str) -> RunFolder | None:
+        """The folder whose name ends in `key`, whatever stands before it; a sealed one first."""
+        found = [folder for folder in self.list() if folder.key == key]
+        return min(found, key=lambda folder: not folder.sealed, default=None)
+
+    def list(self) -> list[RunFolder]:
+        """All run folders, by name."""
+        if not self.runs.is_dir():
+            return []
+        return [
+            RunFolder(path)
+            for path in sorted(self.runs.iterdir())
+            if path.is_dir() and not path.name.startswith(".") and "-" in path.name
+        ]
+
+    def remove(self, key: str) -> None:
+        """Remove the run `key` and all its files.
+
+        Raises:
+            OfeError: there is no such run, or it is being trained.
+        """
+        folder = self._existing(key)
+        if folder.state == "running":
+            raise OfeError(f"{folder.path.name} is being trained: {folder.reason}", hint="stop that process first")
+        remove_folder(folder.path)
+
+    def import_folder(self, path: Path) -> RunFolder:
+        """Copy a sealed run folder from elsewhere into the store, checking it; a run that is already here stays.
+
+        Raises:
+            OfeError: the folder is not sealed or damaged, or the run is being trained here.
+        """
+        verify_folder(path)
+        own = RunFolder(self.runs / run_yaml.own_name(path))
+        here = self.find(own.key) or own
+        if here.sealed:
+            return here
+        if here.state == "running":
+            raise OfeError(f"{here.path.name} is being trained: {here.reason}", hint="stop that process first")
+        copy_sealed(path, here.path)
+        return here
+
+    def export(self, key: str, target: Path) -> RunFolder:
+        """Copy the sealed run `key` to `target/<slug>-<key>/`.
+
+        Raises:
+            OfeError: there is no such run, it is not sealed, or something else stands there.
+        """
+        folder = self._existing(key)
+        there = RunFolder(target / folder.path.name)
+        if there.path.exists() and not there.sealed:
+            raise OfeError(f"{there.path} exists and is not a sealed run", hint="choose another folder to export to")
+        copy_sealed(folder.path, there.path)
+        return there
+
+    def _existing(self, key: str) -> RunFolder:
+        folder = self.find(key)
+        if folder is None:
+            raise OfeError(f"no run {key} in {self.runs}", hint="`ofe cache list` shows the keys", exit_code=2)
+        return folder

@@ -1,0 +1,46 @@
+"""Moving whole run folders, so that a name never stands for half of one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from reproduce.store.atomic import aside_of
+from reproduce.store.home import explain_os_errors
+from reproduce.store.layout import SEALED_FILES
+from reproduce.store.seal import verify_folder
+
+
+def copy_sealed(source: Path, target: Path) -> None:
+    """Copy a sealed folder to `target` in one step, checking both ends; replaces an existing `target`.
+
+    Raises:
+        OfeError: the source is not sealed or damaged, or the disk refuses.
+    """
+    verify_folder(source)
+    aside = aside_of(target)
+    with explain_os_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)
+        try:
+            aside.mkdir()
+            for name in SEALED_FILES:
+                shutil.copyfile(source / name, aside / name)
+            verify_folder(aside)
+            remove_folder(target)
+            os.replace(aside, target)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a run folder so that a kill half-way never leaves a part of it under its name."""
+    if not folder.exists():
+        return
+    condemned = folder.with_name(f".{folder.name}.removed")
+    with explain_os_errors(folder):
+        shutil.rmtree(condemned, ignore_errors=True)
+        os.replace(folder, condemned)
+        shutil.rmtree(condemned)
