@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from reproduce.config import Frozen, RunConfig
 from reproduce.models.variants import VARIANTS
-from reproduce.specs.problems import Problem, explain, union_members, unknown
+from reproduce.specs.problems import Problem, explain, nearest, union_members, unknown
 from reproduce.specs.schema import Deviation
 from reproduce.specs.yaml import Path
 
@@ -98,7 +98,7 @@ def check_tree(tree: Mapping[str, Any], path: Path, section: str = "") -> Iterat
         if name in leaves():
             yield from check_value(name, value, place)
         elif name not in sections():
-            yield unknown("key", key, children(section), place, at_key=True)
+            yield Problem(place, "unknown key", nearest(key, children(section)), children(section), at_key=True)
         elif isinstance(value, Mapping):
             yield from check_tree(value, place, name)
         else:
