@@ -1,0 +1,183 @@
+"""The words of claims, and which claims make no sense whatever the traces say. Light: reads no trace."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from reproduce.errors import SpecError
+from reproduce.specs.problems import Problem, unknown
+from reproduce.specs.schema import Claim, Quantity, Scale
+from reproduce.specs.yaml import Path, dotted
+
+FACT_METRICS = ("n_layers", "failed")
+"""Read off the facts of a run, not off its trace."""
+
+WITHOUT_LAYERS = (
+    *("train_loss", "eval_loss", "eval_ppl", "train_accuracy", "test_accuracy", "w8a8_ppl"),
+    *FACT_METRICS,
+)
+"""All other metrics have a value in every layer that is probed."""
+
+METRICS = (
+    *WITHOUT_LAYERS,
+    *("kurtosis", "kurtosis_centred", "mmr_mean", "mmr_median", "mmr_max", "mmr_infinite"),
+    *("input_correlation_mean", "input_correlation_rms", "feature_correlation_rms", "activation_rms", "eq5_residual"),
+    *("attention_entropy", "m2_update_linear", "m2_update_quadratic"),
+    *("m4_update_linear", "m4_update_quadratic", "m4_update_cubic", "m4_update_quartic"),
+)
+"""Names a claim may use; also sums and differences of them, `a - b`, and `rank_corr(a,b)`."""
+
+RANK_CORR = re.compile(r"rank_corr\(\s*(.+?)\s*,\s*(.+?)\s*\)")
+"""Spearman's correlation of two metrics over all (layer, run) pairs that the quantity's words leave open."""
+
+UNEMBED = "unembed"
+DIMS = ("run", "layer", "step")
+
+ORDERS = ("gt", "ge", "lt", "le")
+TRENDS = ("decreasing", "increasing")
+ACROSS: dict[str, tuple[str, ...]] = {"layer": ("layer",), "run": ("run",), "layer_and_run": ("run", "layer")}
+
+
+class NotMeasured(Exception):
+    """The traces at hand cannot say; the message is the reason."""
+
+
+def quantities(claim: Claim) -> dict[str, Quantity]:
+    """The quantities a claim reads, by side."""
+    sides = {"left": claim.left, "right": claim.right}
+    return {side: quantity for side, quantity in sides.items() if isinstance(quantity, Quantity)}
+
+
+def runs_of(claim: Claim) -> list[str]:
+    """All runs whose traces the claim needs, each once."""
+    names: list[str] = []
+    for quantity in quantities(claim).values():
+        names += [*quantity.run_names, *([quantity.minus_run] if quantity.minus_run else [])]
+    return list(dict.fromkeys([*names, *claim.needs]))
+
+
+def metrics_of(quantity: Quantity) -> list[str]:
+    """The single metrics in a quantity: both of `a - b` and of `rank_corr(a,b)`, and `plus_metric`."""
+    ranks = RANK_CORR.fullmatch(quantity.metric)
+    names = list(ranks.groups()) if ranks else re.split(r"\s+[+-]\s+", quantity.metric)
+    return [*names, *([quantity.plus_metric] if quantity.plus_metric else [])]
+
+
+def open_dims(quantity: Quantity) -> list[str]:
+    """The dims among run, layer and step that the words of `quantity` leave open, whatever the traces."""
+    if RANK_CORR.fullmatch(quantity.metric):
+        return []
+    runs = len(quantity.run_names) > 1 and quantity.reduce_runs is None
+    layers = isinstance(quantity.layer, list) or quantity.layer in ("each", "some", "early", "late")
+    opened = {"run": runs, "layer": layers, "step": quantity.over in ("each", "some")}
+    return [dim for dim in DIMS if opened[dim] and (dim == "run" or quantity.metric not in FACT_METRICS)]
+
+
+def at_scale(claim: Claim, scale: Scale) -> Claim:
+    """The claim as it is judged at `scale`: what its bound there says takes the place of its own."""
+    bound = claim.at.get(scale)
+    if bound is None:
+        return claim
+    return claim.model_copy(update={name: getattr(bound, name) for name in _said(claim, scale)})
+
+
+def _said(claim: Claim, scale: Scale) -> list[str]:
+    return [name for name, value in claim.at[scale] if name != "because" and value is not None]
+
+
+# ---------------------------------------------------------------------------------------------------
+# Claims that make no sense
+
+
+def check(claim: Claim) -> None:
+    """Refuse a claim that no traces could ever decide.
+
+    Raises:
+        SpecError: names what is unknown, missing, contradictory or without effect.
+    """
+    for problem in claim_problems(claim):
+        raise SpecError(f"claim {claim.id}: {dotted(problem.path)}: {problem.text}", hint=problem.hint)
+
+
+def claim_problems(claim: Claim) -> Iterator[Problem]:
+    """What is wrong with a claim or with one of its bounds at a scale, with paths from the claim on."""
+    yield from _problems(claim)
+    for scale in claim.at:
+        said = _said(claim, scale)
+        for problem in _problems(at_scale(claim, scale)):
+            if problem.path[0] in said:
+                yield replace(problem, path=("at", scale, *problem.path))
+
+
+def _problems(claim: Claim) -> Iterator[Problem]:
+    for side, quantity in quantities(claim).items():
+        yield from _quantity_problems(quantity, (side,))
+    yield from _side_problems(claim)
+    yield from _number_problems(claim)
+
+
+def _quantity_problems(quantity: Quantity, path: Path) -> Iterator[Problem]:
+    for name in metrics_of(quantity):
+        if name not in METRICS:
+            field = "plus_metric" if name == quantity.plus_metric else "metric"
+            yield unknown("metric", name, METRICS, (*path, field))
+        elif name in WITHOUT_LAYERS and quantity.layer is not None:
+            yield Problem((*path, "layer"), f"{name} has no layers, expected no layer")
+        elif name not in WITHOUT_LAYERS and quantity.layer is None:
+            yield Problem(path, f"{name} has a value in every layer, expected layer: 2, mean, each, ...")
+    if quantity.over is None and quantity.metric not in FACT_METRICS:
+        yield Problem(path, f"{quantity.metric} has a value at every step, expected over: init, final, peak, ...")
+
+
+def _side_problems(claim: Claim) -> Iterator[Problem]:
+    left, right, cmp = claim.left, claim.right, claim.cmp
+    runs = len(left.run_names)
+    if cmp in TRENDS:
+        if right is not None:
+            yield Problem(("right",), f"{cmp} compares the runs of left, expected no right side")
+        if "run" not in open_dims(left):
+            yield Problem(("left",), f"{cmp} goes along several runs, expected runs and no reduce_runs")
+        return
+    if right is None:
+        yield Problem(("cmp",), f"{cmp} needs a right side, expected right: a number or a quantity")
+    if isinstance(right, str) and right != UNEMBED:
+        yield Problem(("right",), f"expected a number, a quantity or {UNEMBED}, got {right}")
+    if isinstance(right, list) and (len(right) != runs or left.reduce_runs is not None):
+        yield Problem(("right",), f"expected one number for each of the {runs} runs of left, unreduced")
+    if isinstance(right, Quantity):
+        if "run" in open_dims(left) and "run" in open_dims(right) and len(right.run_names) != runs:
+            yield Problem(("right", "runs"), f"expected as many runs as left has ({runs}), or reduce_runs")
+        for word in ("layer", "over"):
+            both = [getattr(left, word), getattr(right, word)]
+            if "each" in both and "some" in both:
+                yield Problem(("right", word), "is each on one side and some on the other, expected the same")
+
+
+def _number_problems(claim: Claim) -> Iterator[Problem]:
+    cmp = claim.cmp
+    if (claim.bound is not None) != (cmp in ("within_factor", "spearman_ge")):
+        yield Problem(("bound",), f"{cmp} {'knows no' if claim.bound is not None else 'needs a'} bound")
+    if cmp == "within_factor" and claim.bound is not None and claim.bound < 1:
+        yield Problem(("bound",), f"expected a factor of at least 1, got {claim.bound:g}")
+    if cmp == "spearman_ge":
+        if not isinstance(claim.right, Quantity):
+            yield Problem(("right",), "spearman_ge correlates two quantities, expected one")
+        if claim.across is None:
+            yield Problem(("cmp",), "spearman_ge needs to know over what, expected across: layer, run, layer_and_run")
+        else:
+            opened = {dim for quantity in quantities(claim).values() for dim in open_dims(quantity)}
+            for dim in ACROSS[claim.across]:
+                if dim not in opened:
+                    yield Problem(("across",), f"the claim reads a single {dim}, which has no ranks")
+    if cmp not in ("ge", "le", "approx"):
+        for name in ("tol", "rel_tol"):
+            if getattr(claim, name):
+                yield Problem((name,), f"{cmp} knows no tolerance, expected ge, le or approx with it")
+    if cmp in ("spearman_ge", *TRENDS):
+        for name, neutral in (("factor", 1.0), ("plus", 0.0)):
+            if getattr(claim, name) != neutral:
+                yield Problem((name,), f"has no effect on {cmp}")
+    if claim.inversions_allowed and cmp not in TRENDS:
+        yield Problem(("inversions_allowed",), f"has no effect on {cmp}")

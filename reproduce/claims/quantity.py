@@ -1,0 +1,306 @@
+"""Quantities: one number, or one per run, layer or step, read off the traces.
+
+A *table* is a DataFrame with the column `value` beside those of `run`, `layer` and `step` over which values are
+left, its dims. `read` goes in one order, each stage a function:
+
+    trajectories   rows of the metric -> mean over seeds at equal steps, + plus_metric, kurtosis - 1,
+                   cumulative sum over the steps, absolute value
+    probes         `mean` and `max` reduce at every step; a block, a list, `each`, `early`, ... select
+    steps          init, final, peak, min, mean, argpeak; `each` and `some` keep the steps
+    argmax         the probe with the largest value
+    runs           reduce_runs, then minus_run
+
+Which probes a word means: `each`, `some`, `max` and `argmax` are over every probe, the input of the unembedding
+(`unembed`) included. `mean`, `early` and `late` are over the blocks alone: the paper averages over blocks, its
+"final few blocks" are blocks, and the plots' mean is the same one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from reproduce.claims.check import DIMS, FACT_METRICS, RANK_CORR, UNEMBED, NotMeasured
+from reproduce.specs.schema import Quantity
+from reproduce.store.frame import metric_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from reproduce.store.frame import RunFacts
+
+VARIANCE_METRICS = ("kurtosis", "kurtosis_centred")
+SINGLE_BATCH_METRICS = ("train_loss", "train_accuracy")
+"""Recorded on one training batch at a time: their final value is a mean over the last `TAIL` of the run."""
+
+TAIL = 1 / 80
+"""Last part of a run that "final" means for single-batch metrics: 1,000 of the paper's 80,000 steps."""
+
+FEWEST_RANKS = 3
+"""Two pairs are always perfectly correlated."""
+
+
+FactsOf = Mapping[tuple[str, int], "RunFacts"]
+"""Facts by (run, seed)."""
+
+
+# ---------------------------------------------------------------------------------------------------
+# Reading
+
+
+def read(quantity: Quantity, frame: pd.DataFrame, facts: FactsOf, *, variance: bool = False) -> pd.DataFrame:
+    """The table of `quantity`: its value for each run, layer and step that its words leave open.
+
+    Args:
+        frame: tidy frame of `reproduce.store.frame`.
+        facts: facts of each (run, seed); a run without any has no trace.
+        variance: take kurtosis - 1 (the variance form) for kurtosis.
+
+    Raises:
+        NotMeasured: a run, metric, layer or step is not there, or the run failed.
+    """
+    if quantity.minus_run is not None:
+        base = quantity.model_copy(
+            update={"run": quantity.minus_run, "runs": None, "reduce_runs": None, "minus_run": None}
+        )
+        ours = read(quantity.model_copy(update={"minus_run": None}), frame, facts, variance=variance)
+        pairs = join(ours, read(base, frame, facts, variance=variance))
+        return pairs.assign(value=pairs["left"] - pairs["right"]).drop(columns=["left", "right"])
+
+    ranks = RANK_CORR.fullmatch(quantity.metric)
+    if ranks:
+        first, second = (
+            read(quantity.model_copy(update={"metric": name}), frame, facts, variance=variance)
+            for name in ranks.groups()
+        )
+        pairs = join(first, second)
+        return constant(rank_correlation(pairs["left"], pairs["right"]))
+
+    if quantity.metric in FACT_METRICS:
+        table = _facts_table(quantity, facts)
+    else:
+        table = trajectories(quantity, frame, facts, variance=variance)
+        table = _probes(table, quantity)
+        table = _steps(table, quantity)
+        table = _argmax(table, quantity, facts)
+    if len(quantity.run_names) == 1:
+        return table.drop(columns="run")
+    return table if quantity.reduce_runs is None else _reduce(table, "run", quantity.reduce_runs)
+
+
+def dims(table: pd.DataFrame) -> list[str]:
+    """The dims that `table` has left, in the order run, layer, step."""
+    return [dim for dim in DIMS if dim in table.columns]
+
+
+def constant(value: float) -> pd.DataFrame:
+    """A table without dims: one number."""
+    return pd.DataFrame({"value": [float(value)]})
+
+
+def join(left: pd.DataFrame, right: pd.DataFrame) -> pd.DataFrame:
+    """Two tables matched one to one on the dims they share, as columns `left` and `right`; others broadcast."""
+    shared = [dim for dim in dims(left) if dim in dims(right)]
+    first, second = left.rename(columns={"value": "left"}), right.rename(columns={"value": "right"})
+    pairs = first.merge(second, on=shared) if shared else first.merge(second, how="cross")
+    if pairs.empty:
+        raise NotMeasured(f"the two sides have no {' and '.join(shared)} in common")
+    return pairs
+
+
+def rank_correlation(x: pd.Series, y: pd.Series) -> float:
+    """Spearman's rank correlation, in [-1, 1]."""
+    from scipy.stats import spearmanr
+
+    if len(x) < FEWEST_RANKS:
+        raise NotMeasured(f"a rank correlation needs {FEWEST_RANKS} pairs, there are {len(x)}")
+    if x.nunique() == 1 or y.nunique() == 1:
+        raise NotMeasured("a rank correlation needs values that differ")
+    return float(spearmanr(x.to_numpy(), y.to_numpy()).statistic)
+
+
+def seeds_read(run: str, quantity: Quantity, facts: FactsOf) -> list[int]:
+    """The seeds of `run` that are averaged for `quantity`.
+
+    A seed that failed is left out while another one finished. When all failed, the run has no value, except at
+    initialisation: what a truncated trace shows says nothing of a peak or an end. A quantity with a rule for
+    failures (`nan`), or about them, reads every seed.
+    """
+    all_seeds = sorted(seed for name, seed in facts if name == run)
+    if not all_seeds:
+        raise NotMeasured(f"no trace of {run}")
+    if quantity.nan is not None or quantity.metric in FACT_METRICS:
+        return all_seeds
+    finished = [seed for seed in all_seeds if not facts[run, seed].failed]
+    if finished:
+        return finished
+    if quantity.over == "init":
+        return all_seeds
+    raise NotMeasured(f"{run} failed at step {facts[run, all_seeds[0]].failed_step}")
+
+
+def trajectories(quantity: Quantity, frame: pd.DataFrame, facts: FactsOf, *, variance: bool) -> pd.DataFrame:
+    """Values by run, layer and step, averaged over seeds; runs as listed, layers by depth, steps ascending."""
+    table = _seed_means(quantity.metric, quantity, frame, facts)
+    if variance and quantity.metric in VARIANCE_METRICS:
+        table["value"] -= 1.0
+    if quantity.plus_metric is not None:
+        pairs = join(table, _seed_means(quantity.plus_metric, quantity, frame, facts))
+        table = pairs.assign(value=pairs["left"] + pairs["right"]).drop(columns=["left", "right"])
+    if quantity.cumulative:
+        table["value"] = table.groupby(["run", "layer"], sort=False)["value"].cumsum()
+    if quantity.abs:
+        table["value"] = table["value"].abs()
+    return table
+
+
+def _seed_means(metric: str, quantity: Quantity, frame: pd.DataFrame, facts: FactsOf) -> pd.DataFrame:
+    """Mean over the seeds of each run, at the steps where every seed has a value."""
+    wanted = frame[frame["run"].isin(quantity.run_names)]
+    rows = metric_rows(wanted, metric)[["run", "seed", "layer", "step", "value"]]
+    tables = []
+    for run in quantity.run_names:
+        seeds = seeds_read(run, quantity, facts)
+        ours = rows[(rows["run"] == run) & rows["seed"].isin(seeds)]
+        if quantity.nan == "counts_as_inf":
+            ours = _failures_as_inf(ours, run, seeds, facts)
+        means = ours.dropna(subset="value").groupby(["layer", "step"])["value"].agg(["mean", "size"]).reset_index()
+        means = means[means["size"] == len(seeds)]
+        if means.empty:
+            raise NotMeasured(f"{run} has no {metric}")
+        means = means.sort_values(by=["layer", "step"], key=lambda column: column.map(_depth))
+        tables.append(
+            pd.DataFrame({"run": run, "layer": means["layer"], "step": means["step"], "value": means["mean"]})
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def _failures_as_inf(rows: pd.DataFrame, run: str, seeds: list[int], facts: FactsOf) -> pd.DataFrame:
+    """NaN becomes infinity, and so does all that a failed seed has, or does not have, from its failure on."""
+    rows = rows.fillna({"value": np.inf})
+    for seed in seeds:
+        failed_step = facts[run, seed].failed_step
+        if failed_step is None:
+            continue
+        of_seed = rows["seed"] == seed
+        end = pd.DataFrame(
+            [(run, seed, layer, failed_step, np.inf) for layer in rows.loc[of_seed, "layer"].unique()],
+            columns=rows.columns,
+        )
+        rows = pd.concat([rows[~of_seed | (rows["step"] < failed_step)], end], ignore_index=True)
+    return rows
+
+
+def _depth(label: str | int) -> float:
+    """Place of a layer label (or step) in its order; the unembedding is last."""
+    return np.inf if label == UNEMBED else -1.0 if label == "" else float(label)
+
+
+# ---------------------------------------------------------------------------------------------------
+# Stages
+
+
+def _probes(table: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
+    layer = quantity.layer
+    if layer is None:
+        return table.drop(columns="layer")
+    if layer in ("each", "some", "argmax"):
+        return table
+    if layer == "max":
+        return _reduce(table, "layer", "max")
+    if layer in ("mean", "early", "late"):
+        blocks = table[table["layer"] != UNEMBED]
+        if layer == "mean":
+            return _reduce(blocks, "layer", "mean")
+        return pd.concat([_third(group, layer) for _, group in blocks.groupby("run", sort=False)], ignore_index=True)
+    wanted = [str(label) for label in (layer if isinstance(layer, list) else [layer])]
+    for run, group in table.groupby("run", sort=False):
+        absent = [label for label in wanted if label not in set(group["layer"])]
+        if absent:
+            raise NotMeasured(f"{run} has no {quantity.metric} in layer {', '.join(absent)}")
+    chosen = table[table["layer"].isin(wanted)]
+    return chosen if isinstance(layer, list) else chosen.drop(columns="layer")
+
+
+def _third(of_run: pd.DataFrame, which: str) -> pd.DataFrame:
+    """The first or last third of a run's blocks, at least one."""
+    blocks = of_run["layer"].unique()
+    count = max(1, round(len(blocks) / 3))
+    return of_run[of_run["layer"].isin(blocks[:count] if which == "early" else blocks[-count:])]
+
+
+def _time_mean(steps: NDArray[np.int64], values: NDArray[np.float64]) -> float:
+    """Mean over the steps, not over the records: probes are denser early on."""
+    if len(steps) == 1:
+        return float(values[0])
+    return float(np.trapezoid(values, steps) / (steps[-1] - steps[0]))
+
+
+def _tail_mean(steps: NDArray[np.int64], values: NDArray[np.float64]) -> float:
+    return float(values[steps > steps[-1] * (1 - TAIL)].mean())
+
+
+_OVER_STEPS: dict[str, Callable[[NDArray[np.int64], NDArray[np.float64]], float]] = {
+    "init": lambda steps, values: float(values[0]),
+    "final": lambda steps, values: float(values[-1]),
+    "peak": lambda steps, values: float(values.max()),
+    "min": lambda steps, values: float(values.min()),
+    "mean": _time_mean,
+    "argpeak": lambda steps, values: float(steps[values.argmax()]),
+}
+
+
+def _steps(table: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
+    if quantity.over is None or quantity.over in ("each", "some"):
+        return table
+    over = _OVER_STEPS[quantity.over]
+    if quantity.over == "final" and quantity.metric in SINGLE_BATCH_METRICS:
+        over = _tail_mean
+    left = [dim for dim in dims(table) if dim != "step"]
+    reduced = [
+        (*labels, over(group["step"].to_numpy(), group["value"].to_numpy()))
+        for labels, group in table.groupby(left, sort=False)
+    ]
+    return pd.DataFrame(reduced, columns=[*left, "value"])
+
+
+def _argmax(table: pd.DataFrame, quantity: Quantity, facts: FactsOf) -> pd.DataFrame:
+    if quantity.layer != "argmax":
+        return table
+    left = [dim for dim in dims(table) if dim != "layer"]
+    best = table.loc[table.groupby(left, sort=False)["value"].idxmax()]
+    indices = [probe_index(label, run, facts) for label, run in zip(best["layer"], best["run"], strict=True)]
+    return best[left].assign(value=indices).reset_index(drop=True)
+
+
+def probe_index(label: str, run: str, facts: FactsOf) -> float:
+    """1-based index of a probe; the input of the unembedding comes after the last block."""
+    return float(label) if label != UNEMBED else 1.0 + layers_of(run, facts)
+
+
+def layers_of(run: str, facts: FactsOf) -> int:
+    """Number of blocks of a run's model."""
+    for (name, _), fact in facts.items():
+        if name == run:
+            return fact.layers
+    raise NotMeasured(f"no trace of {run}")
+
+
+def _facts_table(quantity: Quantity, facts: FactsOf) -> pd.DataFrame:
+    """`n_layers`, or the fraction of the seeds that `failed`."""
+    values = {}
+    for run in quantity.run_names:
+        seeds = seeds_read(run, quantity, facts)
+        failures = [facts[run, seed].failed for seed in seeds]
+        values[run] = float(layers_of(run, facts) if quantity.metric == "n_layers" else np.mean(failures))
+    return pd.DataFrame({"run": list(values), "value": list(values.values())})
+
+
+def _reduce(table: pd.DataFrame, dim: str, how: str) -> pd.DataFrame:
+    left = [name for name in dims(table) if name != dim]
+    if not left:
+        return constant(table["value"].agg(how))
+    return table.groupby(left, sort=False)["value"].agg(how).reset_index()

@@ -1,0 +1,237 @@
+"""Verdicts: what became of a claim at one scale, with the values that decided.
+
+    reproduced       the bound in force at this scale holds
+    direction only   the same comparison without its factor, plus or bound holds
+    not reproduced   neither does
+    not measured     the traces cannot say, or the scale is not one to judge the claim at; the reason says which
+
+The bound in force is the claim's own, with whatever `at.<scale>` puts in its place. At scale smoke the values are
+read and shown, and the verdict is always "not measured": that scale checks plumbing, never science.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from reproduce.claims.check import NotMeasured, at_scale, check, metrics_of, quantities, runs_of
+from reproduce.specs.schema import Claim, Experiment, Scale
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from reproduce.claims.quantity import FactsOf
+    from reproduce.store.frame import Loaded
+
+Outcome = Literal["reproduced", "direction only", "not reproduced", "not measured"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One claim, judged."""
+
+    id: str
+    """Figure or table."""
+    claim: str
+    says: str
+    scale: str
+    data: str
+    """Data sources of the runs, and whether they stand in for the paper's."""
+    verdict: Outcome
+    measured: dict[str, Any] | None
+    """`left` and `right` of the deciding pair, `where` it is, how many pairs `agree` `of` how many, and the `text`."""
+    bound: str
+    """What was asked for at this scale, in words."""
+    published: Any
+    """The paper's own number, where it gives one."""
+    n_seeds: int
+    """Seeds averaged, of the run with the fewest."""
+    test: str
+    """How the claim fares seed by seed, and which seeds were left out."""
+    reason: str
+    """Why it is not measured."""
+
+    @property
+    def shown(self) -> str:
+        """The values that decided, or why there are none, on one line."""
+        return self.measured["text"] if self.measured else self.reason
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields in plain JSON; what is not finite is a string."""
+        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+
+
+def exit_code(verdicts: Iterable[Verdict]) -> int:
+    """1 when a claim was not reproduced, else 0."""
+    return int(any(verdict.verdict == "not reproduced" for verdict in verdicts))
+
+
+def judge(experiment: Experiment, loaded: Loaded, scale: Scale) -> list[Verdict]:
+    """The verdicts on all claims of `experiment`, in the order of its spec."""
+    return [
+        evaluate(
+            claim,
+            loaded.frame,
+            loaded.facts,
+            scale,
+            paper_data=not any(fact.substitute for (run, _), fact in loaded.facts.items() if run in runs_of(claim)),
+            figure=experiment.id,
+            published=experiment.published,
+        )
+        for claim in experiment.claims
+    ]
+
+
+def evaluate(
+    claim: Claim,
+    frame: pd.DataFrame,
+    facts: FactsOf,
+    scale: Scale,
+    *,
+    paper_data: bool,
+    figure: str = "",
+    published: Mapping[str, Any] | None = None,
+) -> Verdict:
+    """Judge `claim` on the traces in `frame`.
+
+    Args:
+        frame: tidy frame of `reproduce.store.frame`.
+        facts: facts of each (run, seed) in it.
+        paper_data: whether all runs trained on the paper's own data.
+        figure: id of the figure or table the claim belongs to.
+        published: the figure's published numbers, `published.<run>.<metric>` among them.
+
+    Raises:
+        SpecError: the claim makes no sense whatever the traces say.
+    """
+    from reproduce.claims.compare import compare, same_direction, sides
+    from reproduce.claims.wording import asked, found
+
+    in_force = at_scale(claim, scale)
+    check(in_force)
+    names = runs_of(claim)
+    unjudged = Verdict(
+        id=figure,
+        claim=claim.id,
+        says=claim.says,
+        scale=scale,
+        data=_data(names, facts, paper_data),
+        verdict="not measured",
+        measured=None,
+        bound=asked(in_force, claim.at[scale].because if scale in claim.at else None),
+        published=_published(claim, published or {}),
+        n_seeds=0,
+        test="",
+        reason="",
+    )
+    try:
+        _can_be_judged(claim, facts, scale)
+        ours = frame[frame["run"].isin(names)]
+        tables = sides(in_force, ours, facts)
+        outcome = compare(in_force, tables)
+    except NotMeasured as gap:
+        return replace(unjudged, reason=str(gap))
+
+    judged = replace(
+        unjudged,
+        measured={
+            "left": outcome.left,
+            "right": outcome.right,
+            "where": outcome.where,
+            "agree": outcome.agree,
+            "of": outcome.of,
+            "text": found(in_force, outcome),
+        },
+        n_seeds=_fewest_seeds(in_force, facts),
+        test=_seed_by_seed(in_force, ours, facts),
+    )
+    if scale == "smoke":
+        return replace(judged, reason="smoke scale checks the plumbing, never the science")
+    if outcome.holds:
+        return replace(judged, verdict="reproduced")
+    return replace(judged, verdict="direction only" if same_direction(in_force, tables) else "not reproduced")
+
+
+def _can_be_judged(claim: Claim, facts: FactsOf, scale: Scale) -> None:
+    if scale not in claim.scales:
+        raise NotMeasured(f"judged at scale {' and '.join(claim.scales)} only")
+    for quantity in quantities(claim).values():
+        if quantity.attention is not None:
+            raise NotMeasured(f"asks for attention with {quantity.attention}, which no trace records")
+    traced = {run for run, _ in facts}
+    absent = [run for run in runs_of(claim) if run not in traced]
+    if absent:
+        raise NotMeasured(f"no trace of {', '.join(absent)}")
+
+
+def _data(names: list[str], facts: FactsOf, paper_data: bool) -> str:
+    sources = dict.fromkeys(fact.source for (run, _), fact in facts.items() if run in names)
+    if not sources:
+        return ""
+    return ", ".join(sources) + ("" if paper_data else " (substitute)")
+
+
+def _published(claim: Claim, published: Mapping[str, Any]) -> Any:
+    """The numbers the figure prints for the claim's runs, else the number in a claim that the paper states."""
+    printed: dict[str, Any] = {}
+    for quantity in quantities(claim).values():
+        for run in quantity.run_names:
+            of_run = published.get(run)
+            if isinstance(of_run, Mapping):
+                printed |= {f"{run} {name}": of_run[name] for name in metrics_of(quantity) if name in of_run}
+    if printed or claim.basis != "stated":
+        return printed or None
+    if isinstance(claim.right, int | float | list) and not isinstance(claim.right, bool):
+        return claim.right
+    return claim.factor if claim.factor != 1.0 else None
+
+
+# ---------------------------------------------------------------------------------------------------
+# Seeds
+
+
+def _fewest_seeds(claim: Claim, facts: FactsOf) -> int:
+    from reproduce.claims.quantity import seeds_read
+
+    sides = quantities(claim).values()
+    return min(len(seeds_read(run, quantity, facts)) for quantity in sides for run in quantity.run_names)
+
+
+def _seed_by_seed(claim: Claim, frame: pd.DataFrame, facts: FactsOf) -> str:
+    """How many seeds satisfy the claim on their own, as a one-sided sign test against a coin toss each."""
+    from reproduce.claims.compare import compare, sides
+
+    names = runs_of(claim)
+    shared = set.intersection(*({seed for name, seed in facts if name == run} for run in names))
+    held = []
+    for seed in sorted(shared):
+        of_seed = {(run, number): fact for (run, number), fact in facts.items() if number == seed}
+        try:
+            held.append(compare(claim, sides(claim, frame, of_seed)).holds)
+        except NotMeasured:
+            continue
+    n, k = len(held), sum(held)
+    if n < 2:
+        text = "one seed, no test"
+    else:
+        chance = sum(math.comb(n, more) for more in range(k, n + 1)) / 2**n
+        text = f"paired over {n} seeds: {k} of {n} satisfy it (sign test, p = {chance:.2g})"
+    failed = [
+        f"{run} seed {seed} failed at step {fact.failed_step}"
+        for (run, seed), fact in facts.items()
+        if run in names and fact.failed
+    ]
+    return "; ".join([text, *failed])
+
+
+# ---------------------------------------------------------------------------------------------------
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list) else value
