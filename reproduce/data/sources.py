@@ -1,0 +1,82 @@
+"""The registry of data sources: one entry here and one module each.
+
+A source of text is a class that `TextData` builds and that satisfies `reproduce.data.documents.TextSource`. Its
+module is imported when the source is used, so that listing sources costs nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Literal
+
+from reproduce.errors import SpecError
+
+Kind = Literal["text", "images"]
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What a source offers and what it asks for."""
+
+    name: str
+    kind: Kind
+    description: str
+    factory: str
+    """`module:class` that builds the source from its configuration."""
+    needs_network: bool = False
+    """Whether preparing it without `data.path` downloads something."""
+    needs_path: bool = False
+    """Whether `data.path` must be given."""
+    takes_path: bool = False
+    """Whether `data.path` may be given."""
+
+
+def _registry(*sources: SourceInfo) -> dict[str, SourceInfo]:
+    return {source.name: source for source in sources}
+
+
+SOURCES: dict[str, SourceInfo] = _registry(
+    SourceInfo(
+        name="python-stdlib",
+        kind="text",
+        description="Python code: the standard library of the running interpreter",
+        factory="reproduce.data.python_library:LibraryCode",
+    ),
+    SourceInfo(
+        name="python-prose",
+        kind="text",
+        description="English prose: Python's documentation topics and the docstrings of its standard library",
+        factory="reproduce.data.python_library:LibraryProse",
+    ),
+    SourceInfo(
+        name="folder",
+        kind="text",
+        description="the source and text files of a folder of yours, with a tokeniser trained on them",
+        factory="reproduce.data.folder:Folder",
+        needs_path=True,
+        takes_path=True,
+    ),
+    SourceInfo(
+        name="codeparrot",
+        kind="text",
+        description="Python code from GitHub: huggingface-course/codeparrot-ds, part of transformersbook/codeparrot",
+        factory="reproduce.data.codeparrot:CodeParrot",
+        needs_network=True,
+        takes_path=True,
+    ),
+)
+
+
+def find_source(name: str, kind: Kind) -> SourceInfo:
+    """The registered source `name`.
+
+    Raises:
+        SpecError: no source of that kind has that name.
+    """
+    names = [source.name for source in SOURCES.values() if source.kind == kind]
+    if name in names:
+        return SOURCES[name]
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]}" if near else f"choose one of {', '.join(names)}"
+    raise SpecError(f"no source of {kind} is called {name!r}", hint=hint)

@@ -1,0 +1,134 @@
+"""Text data from its configuration: its fingerprint, and the prepared corpus behind it.
+
+    OFE_HOME/data/<source>-<fingerprint>/      prepared once, then only read; see `reproduce.data.prepare`
+    OFE_HOME/data/<source>-<fingerprint>.lock  held by the process that prepares it
+
+Nothing is written when the folder is already there, so a prepared home may be read-only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from typing import TYPE_CHECKING
+
+from reproduce.config import TextData
+from reproduce.data.documents import Progress, TextSource
+from reproduce.data.sources import find_source
+from reproduce.errors import OfeError, SpecError
+from reproduce.store.home import ensure_home, explain_os_errors, ofe_home
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from reproduce.data.corpus import TextCorpus
+
+PREPARATION_VERSION = 1
+"""Raised whenever the same text would become other sequences: it changes every fingerprint."""
+
+
+def text_source(data: TextData) -> TextSource:
+    """The source that `data` names.
+
+    Raises:
+        SpecError: it is not registered, or its path or packing is not one it takes.
+        OfeError: what it reads is not there.
+    """
+    info = find_source(data.source, "text")
+    if info.needs_path and data.path is None:
+        raise SpecError(f"the source {info.name} needs data.path", hint="set data.path to a folder of text")
+    if data.path is not None and not info.takes_path:
+        raise SpecError(f"the source {info.name} reads no path", hint="drop data.path, or set data.source=folder")
+    if data.packing != "chunks":
+        raise SpecError(f"the source {info.name} has no packing {data.packing!r}", hint="set data.packing=chunks")
+    module, _, name = info.factory.partition(":")
+    source: TextSource = getattr(importlib.import_module(module), name)(data)
+    return source
+
+
+def fingerprint(data: TextData) -> str:
+    """16 hexadecimal digits that identify the sequences `data` describes: text, tokeniser and packing.
+
+    Local text is hashed (0.1 s for the standard library), text on a hub is taken at its name and revision. Where a
+    folder lies plays no part.
+
+    Raises:
+        OfeError: as `text_source`.
+    """
+    return _fingerprint(text_source(data), data)
+
+
+def _fingerprint(source: TextSource, data: TextData) -> str:
+    identity = {
+        "version": PREPARATION_VERSION,
+        "source": source.identity(),
+        "vocab_size": data.vocab_size,
+        "seq_len": data.seq_len,
+        "packing": data.packing,
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def prepared_folder(data: TextData) -> Path:
+    """Where the corpus of `data` lies; it exists if and only if the corpus has been prepared."""
+    return _folder(data, data.fingerprint or fingerprint(data))
+
+
+def _folder(data: TextData, identity: str) -> Path:
+    return ofe_home() / "data" / f"{data.source}-{identity}"
+
+
+def open_text(data: TextData, *, progress: Progress | None = None, offline: bool = False) -> TextCorpus:
+    """The corpus of `data`, prepared first where it was not.
+
+    Where `data` carries a fingerprint, only that text will do: found prepared, or reached from here.
+
+    Args:
+        progress: called with one line of text a step of the preparation.
+        offline: never use the network; without it, `HF_HUB_OFFLINE` has the same effect.
+
+    Raises:
+        OfeError: as `text_source`; or the text here is not that of the fingerprint, cannot be had, is too short,
+            cannot be written, or was damaged after it was prepared.
+    """
+    from reproduce.data.corpus import TextCorpus
+
+    report = progress or (lambda line: None)
+    if data.fingerprint and prepared_folder(data).is_dir():
+        return TextCorpus(prepared_folder(data))
+    source = text_source(data)
+    identity = _fingerprint(source, data)
+    if data.fingerprint not in ("", identity):
+        raise OfeError(
+            f"the text of {data.source} here is not the one this run was made for ({identity}, not {data.fingerprint})",
+            hint=f"copy {prepared_folder(data).name} to {ofe_home() / 'data'} from where the run was made",
+        )
+    folder = _folder(data, identity)
+    if not folder.is_dir():
+        _prepare_locked(source, data, folder, identity, report, offline)
+    return TextCorpus(folder)
+
+
+def _prepare_locked(
+    source: TextSource, data: TextData, folder: Path, identity: str, progress: Progress, offline: bool
+) -> None:
+    """Prepare `folder` unless another process does so first."""
+    from filelock import FileLock, Timeout
+
+    from reproduce.data.prepare import prepare
+
+    ensure_home()
+    lock = FileLock(f"{folder}.lock")
+    with explain_os_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            progress(f"waiting for another process that prepares {folder.name}")
+            lock.acquire()
+    try:
+        if not folder.is_dir():
+            prepare(source, data, folder, identity, progress=progress, offline=offline)
+    finally:
+        lock.release()
