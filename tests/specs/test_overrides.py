@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reproduce.errors import SpecError
+from reproduce.specs.fields import check_value, children, leaves, sections
+from reproduce.specs.overrides import parse_overrides
+
+
+@pytest.mark.parametrize(
+    ("items", "tree"),
+    [
+        ([], {}),
+        (["lr=3e-4"], {"optimizer": {"lr": 3e-4}}),
+        (["optimizer.lr=1e-3", "beta1=0"], {"optimizer": {"lr": 1e-3, "beta1": 0}}),
+        (["model.width=128", "layers=3"], {"model": {"width": 128, "layers": 3}}),
+        (["pre_qk=rms"], {"model": {"block": {"pre_qk": "rms"}}}),
+        (["block=op"], {"block": "op"}),
+        (["steps=10", "steps=20"], {"steps": 20}),
+        (["batch_size=4"], {"batch_size": 4}),
+        (["probe.batch_size=4"], {"probe": {"batch_size": 4}}),
+        (["grad_clip=null"], {"grad_clip": None}),
+        (["grad_clip="], {"grad_clip": None}),
+        (["precision=auto"], {"precision": "auto"}),
+        (["data.path=/a=b c"], {"data": {"path": "/a=b c"}}),
+        (["mlp_input_scale=unit-preactivation"], {"model": {"block": {"mlp_input_scale": "unit-preactivation"}}}),
+        (["moment_updates_layer = 2"], {"probe": {"moment_updates_layer": 2}}),
+    ],
+)
+def test_items_become_a_nested_mapping(items: list[str], tree: dict[str, Any]) -> None:
+    assert parse_overrides(items) == tree
+
+
+@pytest.mark.parametrize(
+    ("item", "message", "hint"),
+    [
+        ("lr", "--set lr gives no value", "write --set key=value"),
+        ("l_r=1", "--set l_r names no value of a run", "did you mean lr?"),
+        ("model.widht=1", "--set model.widht names no value of a run", "did you mean model.width?"),
+        ("qqqq=1", "--set qqqq names no value of a run", "see `ofe show`"),
+        ("every=5", "--set every could mean several values", "write one of probe.every, eval.every"),
+        ("kind=mlp", "--set kind could mean several values", "write one of model.kind, data.kind, schedule.kind"),
+        ("eval=5", "--set eval holds several values", "set one of eval.every, eval.batches"),
+        ("seed=5", "--set seed is not possible: seeds are counted from 0", "write --seeds N"),
+        ("data.fingerprint=x", "--set data.fingerprint names no value of a run", None),
+        ("lr=fast", "--set optimizer.lr: expected a number, got 'fast'", None),
+        ("lr=0", "--set optimizer.lr: expected a number above 0, got 0", None),
+        ("lr=[1, 2]", "--set optimizer.lr: expected a number", None),
+        ("block=oop", "--set block: unknown block oop", "did you mean op?"),
+        (
+            "schedule.kind=liner",
+            "--set schedule.kind: expected linear, cosine, wsd or constant, got 'liner'",
+            "did you mean linear?",
+        ),
+    ],
+)
+def test_what_is_wrong_with_an_item(item: str, message: str, hint: str | None) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_overrides([item])
+    assert caught.value.message == message
+    if hint is not None:
+        assert caught.value.hint == hint
+
+
+def test_every_leaf_is_a_path_that_can_be_set() -> None:
+    assert {"block", "optimizer.lr", "model.block.post_qk", "model.norm", "model.patch", "data.side"} <= leaves().keys()
+    assert "seed" not in leaves()
+    assert sections() == {"model", "model.block", "data", "optimizer", "schedule", "probe", "eval"}
+    assert children("eval") == ("every", "batches")
+    assert {"block", "steps", "model", "eval"} <= set(children(""))
+
+
+def test_a_value_may_suit_any_kind_that_has_the_field() -> None:
+    assert not list(check_value("model.activation", "leaky-relu", ()))  # transformers only
+    assert not list(check_value("model.kind", "vit", ()))
+    assert [problem.nearest for problem in check_value("model.activation", "geluu", ())] == ["gelu"]

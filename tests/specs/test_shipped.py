@@ -1,0 +1,68 @@
+"""Every spec in `experiments/` parses, resolves at every scale, and agrees with the others about its runs."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from reproduce.specs.load import catalogue, list_experiments, load_experiment
+from reproduce.specs.provenance import hyperparameters
+from reproduce.specs.resolve import Resolved, resolve
+from reproduce.specs.schema import SCALES, Scale
+
+ROOT = Path(__file__).parents[2] / "experiments"
+IDS = sorted(path.stem for path in ROOT.glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def shipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFE_EXPERIMENTS", str(ROOT))
+
+
+@cache
+def at(name: str, scale: Scale) -> Resolved:
+    return resolve(load_experiment(name), scale, fingerprint=lambda data: "")
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_resolves_at_every_scale(name: str) -> None:
+    experiment = load_experiment(name)
+    assert experiment.id == name
+    for scale in get_args(Scale):
+        runs = at(name, scale).runs
+        assert len({(run.name, run.seed) for run in runs}) == len(runs)
+        assert hyperparameters(experiment, scale) or not experiment.settings
+    if experiment.settings:
+        assert at(name, "paper").runs
+        assert all(run.paper_data for run in at(name, "paper").runs)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_one_name_is_one_training_and_one_training_one_name(scale: Scale) -> None:
+    configs: dict[tuple[str, int], str] = {}
+    for name in IDS:
+        for run in (*at(name, scale).runs, *at(name, scale).extra):
+            assert configs.setdefault((run.name, run.seed), run.key) == run.key, run.slug
+    names: dict[str, str] = {}
+    for (name, _), key in configs.items():
+        assert names.setdefault(key, name) == name, f"{name} and {names[key]} are the same training at {scale}"
+
+
+def test_ids_are_unique_and_listed_once() -> None:
+    ids = [experiment.id for experiment in list_experiments()]
+    assert sorted(ids) == IDS
+
+
+def test_every_catalogued_run_is_used() -> None:
+    used = {run.name for name in IDS for run in (*at(name, "paper").runs, *at(name, "paper").extra)}
+    assert set(catalogue()) - used == set()
+
+
+def test_listing_is_quick() -> None:
+    started = time.process_time()
+    list_experiments()
+    assert time.process_time() - started < 1.5  # takes about 0.2 s; `ofe list` waits for it

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+from pydantic import BaseModel
+
+from reproduce.config import (
+    BlockConfig,
+    EvalConfig,
+    ImageData,
+    MlpConfig,
+    OptimizerConfig,
+    ProbeConfig,
+    RunConfig,
+    ScheduleConfig,
+    TextData,
+    TransformerConfig,
+    VitConfig,
+)
+from reproduce.keys import NUMERICS_VERSION, canonical, recipe_key, run_key
+from reproduce.specs.problems import union_members
+
+OP = RunConfig(
+    model=TransformerConfig(
+        layers=6,
+        width=256,
+        heads=4,
+        biases="qk",
+        embed_scale=50.0,
+        block=BlockConfig(post_qk="rms", attn_gain=0.3, mlp_gain=0.3),
+    ),
+    data=TextData(source="python-stdlib", seq_len=128, vocab_size=2048, fingerprint="0123abcd"),
+    optimizer=OptimizerConfig(lr=5e-3, weight_decay=0.1),
+    schedule=ScheduleConfig(warmup_fraction=0.05),
+    steps=2000,
+    batch_size=8,
+    grad_clip=1.0,
+    precision="bf16",
+    probe=ProbeConfig(every=50, batch_size=32),
+    eval=EvalConfig(every=200, batches=8),
+)
+MLP = RunConfig(
+    model=MlpConfig(layers=6, width=1024, norm="srms"),
+    data=ImageData(source="cifar10", whiten=True),
+    optimizer=OptimizerConfig(name="sgd", lr=3.0),
+    schedule=ScheduleConfig(kind="cosine", warmup_steps=200),
+    steps=5000,
+    batch_size=2048,
+    seed=2,
+    probe=ProbeConfig(every=25, batch_size=2048),
+    eval=EvalConfig(every=25, batches=5),
+)
+VIT = MLP.model_copy(update={"model": VitConfig(layers=12, width=768, heads=12)})
+
+
+def test_keys_stay_where_they_are() -> None:
+    """A new field with a default must not move these; whoever moves them sends every trace into retirement."""
+    assert run_key(OP) == "705cddd03bf1c551"
+    assert recipe_key(OP) == "abf235dfbaf06b0b"
+    assert run_key(MLP) == "baf68d7814220f62"
+    assert run_key(VIT) == "2bbf9b15921da56a"
+
+
+def test_what_is_hashed() -> None:
+    assert canonical(MLP) == {
+        "config": {
+            "model": {"kind": "mlp", "layers": 6, "width": 1024, "norm": "srms"},
+            "data": {"kind": "images", "source": "cifar10", "whiten": True},
+            "optimizer": {"name": "sgd", "lr": 3.0},
+            "schedule": {"kind": "cosine", "warmup_steps": 200},
+            "steps": 5000,
+            "batch_size": 2048,
+            "seed": 2,
+            "probe": {"every": 25, "batch_size": 2048},
+            "eval": {"every": 25, "batches": 5},
+        },
+        "numerics": {"mlp": 1, "images": 1, "sgd": 1, "schedule": 1, "probe": 1, "train": 1},
+    }
+
+
+def test_a_default_written_out_is_the_same_run() -> None:
+    body = OP.model_dump(mode="json")
+    assert run_key(RunConfig.model_validate(body)) == run_key(OP)
+    assert body["optimizer"]["beta1"] == 0.9
+
+
+def test_a_number_is_one_number_however_it_is_written() -> None:
+    body = OP.model_dump(mode="json")
+    body["grad_clip"] = 1
+    body["model"]["embed_scale"] = 50
+    assert run_key(RunConfig.model_validate(body)) == run_key(OP)
+
+
+# ---------------------------------------------------------------------------------------------------
+# Sensitivity: each field changed by itself
+
+
+def changes(model: BaseModel, path: str = "") -> Iterator[tuple[str, BaseModel]]:
+    """`model` with one leaf changed, for each leaf but the tags of unions; validators are bypassed on purpose."""
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            for place, inner in changes(value, f"{path}{name}."):
+                yield place, model.model_copy(update={name: inner})
+        elif name != "kind" or isinstance(model, ScheduleConfig):
+            yield f"{path}{name}", model.model_copy(update={name: other(value, field.annotation)})
+
+
+def other(value: Any, annotation: Any) -> Any:
+    member = union_members(annotation)[0]
+    if get_origin(member) is Literal:
+        return next(choice for choice in get_args(member) if choice != value)
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    return {str: f"{value}x", int: 1, float: 1.0}[member]
+
+
+CHANGED = [
+    pytest.param(base, changed, id=f"{base.model.kind}-{path}")
+    for base in (OP, MLP, VIT)
+    for path, changed in changes(base)
+]
+
+
+@pytest.mark.parametrize(("base", "changed"), CHANGED)
+def test_every_field_moves_the_key(base: RunConfig, changed: RunConfig) -> None:
+    assert run_key(changed) != run_key(base)
+
+
+def test_the_walk_reaches_every_field() -> None:
+    paths = {path for path, _ in changes(OP)}
+    assert {"seed", "precision", "model.block.tanh_cap", "schedule.kind", "data.fingerprint", "grad_clip"} <= paths
+    assert len(paths) > 45
+
+
+@pytest.mark.parametrize(("base", "changed"), CHANGED)
+def test_a_recipe_is_the_run_without_fingerprint_and_precision(base: RunConfig, changed: RunConfig) -> None:
+    data = changed.data.model_copy(update={"fingerprint": base.data.fingerprint})
+    same = changed.model_copy(update={"data": data, "precision": base.precision}) == base
+    assert (recipe_key(changed) == recipe_key(base)) == same
+
+
+@pytest.mark.parametrize("component", NUMERICS_VERSION)
+def test_a_new_numerics_version_retires_the_runs_that_use_it(component: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bases = [base.model_copy(update={"optimizer": optimizer}) for base in (OP, MLP, VIT) for optimizer in OPTIMIZERS]
+    before = [run_key(base) for base in bases]
+    monkeypatch.setitem(NUMERICS_VERSION, component, 2)
+    moved = [run_key(base) != old for base, old in zip(bases, before, strict=True)]
+    uses = [
+        component in (base.model.kind, base.data.kind, base.optimizer.name, "schedule", "probe", "train")
+        for base in bases
+    ]
+    assert moved == uses
+    assert any(uses)
+
+
+OPTIMIZERS = [
+    OptimizerConfig(name="adamw", lr=1e-3),
+    OptimizerConfig(name="sgd", lr=1e-3),
+    OptimizerConfig(name="adafactor", lr=1e-3),
+    OptimizerConfig(name="soap", lr=1e-3),
+    OptimizerConfig(name="adafactor-rotated", lr=1e-3),
+]
+
+
+def test_keys_are_sixteen_hexadecimal_digits() -> None:
+    assert len(run_key(OP)) == 16
+    assert int(run_key(OP), 16) >= 0
