@@ -1,0 +1,78 @@
+"""Small models and gradient sequences that the tests of the optimisers share."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from reproduce.config import OptimizerConfig
+
+NAMES: tuple[str, ...] = get_args(OptimizerConfig.model_fields["name"].annotation)
+
+
+def configuration(name: str, **fields: Any) -> OptimizerConfig:
+    return OptimizerConfig.model_validate({"name": name, "lr": 1e-2, "beta1": 0.9, "beta2": 0.95} | fields)
+
+
+class Weight(nn.Module):
+    """A model of one parameter, for driving an optimiser with gradients of our choice."""
+
+    def __init__(self, *shape: int, dtype: torch.dtype = torch.float64) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(shape, generator=generator, dtype=dtype))
+
+
+def gradients(*shape: int, count: int, seed: int = 1, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    """Gaussian gradients with a different scale in each row and column, so that no two directions are alike."""
+    generator = torch.Generator().manual_seed(seed)
+    scale = torch.ones(shape, dtype=dtype)
+    for axis, size in enumerate(shape):
+        scale = scale * torch.logspace(-0.5, 0.5, size, dtype=dtype).view(
+            [-1 if a == axis else 1 for a in range(len(shape))]
+        )
+    return [scale * torch.randn(shape, generator=generator, dtype=dtype) for _ in range(count)]
+
+
+def drive(optimizer: Optimizer, weight: Tensor, sequence: list[Tensor]) -> list[Tensor]:
+    """Weights after each step of `optimizer` on the given gradients."""
+    trajectory = []
+    for gradient in sequence:
+        weight.grad = gradient.clone()
+        optimizer.step()
+        trajectory.append(weight.detach().clone())
+    return trajectory
+
+
+class Toy(nn.Module):
+    """A language model in miniature: every kind of parameter that the paper's models have."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.embed = nn.Embedding(12, 6)
+        self.norm = nn.LayerNorm(6)
+        self.hidden = nn.Linear(6, 10)
+        self.layer_scale = nn.Parameter(torch.full((10,), 0.5))
+        self.skip_init = nn.Parameter(torch.tensor(0.5))
+        self.unembed = nn.Linear(10, 12, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        hidden = self.layer_scale * torch.tanh(self.hidden(self.norm(self.embed(tokens))))
+        return self.skip_init * self.unembed(hidden)
+
+
+def train(model: nn.Module, optimizer: Optimizer, start: int, stop: int) -> list[float]:
+    """Losses of steps `start` to `stop`, predicting token (3 t + 1) mod 12 after t; the step alone fixes the data."""
+    losses = []
+    for step in range(start, stop):
+        tokens = torch.randint(12, (32,), generator=torch.Generator().manual_seed(step))
+        loss = nn.functional.cross_entropy(model(tokens), (3 * tokens + 1) % 12)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
