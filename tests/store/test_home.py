@@ -52,9 +52,7 @@ def test_a_file_in_the_way_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC, errno.EACCES])
-def test_what_the_disk_refuses_becomes_advice(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int
-) -> None:
+def test_what_the_disk_refuses_becomes_advice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int) -> None:
     def refuse(*_args: object, **_kwargs: object) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -66,9 +64,7 @@ def test_what_the_disk_refuses_becomes_advice(
     assert "OFE_HOME" in str(caught.value.hint)
 
 
-def test_a_folder_that_exists_but_cannot_be_written_is_refused(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_folder_that_exists_but_cannot_be_written_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OFE_HOME", str(tmp_path))
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(OfeError, match="no permission"):

@@ -1,0 +1,40 @@
+"""When a training counts as failed."""
+
+from __future__ import annotations
+
+import math
+import pickle
+
+import pytest
+
+from reproduce.store.divergence import Divergence, diverged
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_fails_at_once(bad: float) -> None:
+    assert diverged([3.0, 2.0, bad, 2.0], steps=80_000) == 2
+
+
+def test_a_run_that_trains_does_not_fail() -> None:
+    assert diverged([6 / (1 + step / 100) for step in range(1_000)], steps=1_000) is None
+
+
+def test_patience_is_the_papers_share_of_the_steps_and_at_least_ten() -> None:
+    assert Divergence(80_000).patience == 1_000
+    assert Divergence(2_000).patience == 25
+    assert Divergence(20).patience == 10
+
+
+def test_a_high_loss_must_last() -> None:
+    assert diverged([1.0] + [2.01] * 9 + [2.0] + [2.01] * 9, steps=20) is None, "2.0 is not above twice the minimum"
+    assert diverged([1.0] + [2.01] * 12, steps=20) == 10, "the tenth in a row"
+
+
+def test_high_means_above_the_smallest_loss_so_far_not_of_all_time() -> None:
+    assert diverged([5.0] * 50 + [1.0], steps=20) is None
+
+
+def test_the_rule_resumes_from_its_fields() -> None:
+    rule = Divergence(20)
+    assert not any(rule.update(loss) for loss in [1.0] + [3.0] * 9)
+    assert pickle.loads(pickle.dumps(rule)).update(3.0)

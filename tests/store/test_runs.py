@@ -1,0 +1,266 @@
+"""Run folders and the store."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from reproduce.errors import OfeError
+from reproduce.specs.resolve import ResolvedRun
+from reproduce.store.layout import CHECKPOINT
+from reproduce.store.runs import RunFolder, Store
+from reproduce.store.trace import TraceWriter
+
+MakeRun = Callable[..., ResolvedRun]
+MakeSealed = Callable[..., RunFolder]
+Train = Callable[[Path], None]
+
+HOLD_THE_LOCK = """
+import sys
+from pathlib import Path
+from reproduce.store.runs import RunFolder
+with RunFolder(Path(sys.argv[1])).lock():
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def another_process_training(folder: RunFolder) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", HOLD_THE_LOCK, str(folder.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "locked\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+# -- state -----------------------------------------------------------------------------------------
+
+
+def test_a_run_goes_from_new_through_resumable_to_sealed(
+    store: Store, make_run: MakeRun, train: Train, make_sealed: MakeSealed
+) -> None:
+    folder = store.folder(make_run())
+    assert folder.status() == ("new", "never trained")
+    assert store.create(make_run()).state == "new"
+    TraceWriter(folder.path).close()
+    assert folder.state == "resumable"
+    assert "starts again" in folder.reason
+    train(folder.path)
+    assert folder.state == "resumable"
+    assert "step 20 of 20" in folder.reason
+    assert make_sealed(make_run()).state == "sealed"
+
+
+def test_a_failed_training_says_why(store: Store, make_run: MakeRun) -> None:
+    folder = store.create(make_run())
+    folder.write_progress({"state": "failed", "error": "the data could not be read"})
+    assert folder.status() == ("failed", "the data could not be read")
+
+
+def test_a_live_process_is_seen_and_a_killed_one_does_not_block(store: Store, make_run: MakeRun, train: Train) -> None:
+    folder = store.create(make_run())
+    train(folder.path)
+    with another_process_training(folder) as process:
+        folder.write_progress({"state": "running", "step": 3, "steps": 20, "pid": process.pid, "host": "here"})
+        assert folder.status() == ("running", f"process {process.pid} on here is at step 3 of 20")
+        expected = f"another process is training this run: process {process.pid} on here"
+        with pytest.raises(OfeError, match=expected), folder.lock():
+            pytest.fail("two processes train one run")
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert folder.state == "resumable"
+        with folder.lock():
+            assert folder.state == "running"
+    assert folder.state == "resumable"
+
+
+def test_asking_for_the_state_does_not_stand_in_the_way_of_training(store: Store, make_run: MakeRun) -> None:
+    folder = store.create(make_run())
+    with folder.lock():
+        pass
+    for _ in range(3):
+        assert folder.state == "new"
+        with folder.lock():
+            assert folder.state == "running"
+
+
+def test_state_of_a_folder_that_may_only_be_read(
+    store: Store, make_run: MakeRun, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = store.create(make_run())
+    train(folder.path)
+    (folder.path / "lock").touch()
+
+    def refuse(*_args: object, **_kwargs: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    assert folder.state == "resumable"
+    with pytest.raises(OfeError, match="no permission"), folder.lock():
+        pytest.fail("locked")
+
+
+def test_progress_is_read_back_and_absent_before_training(store: Store, make_run: MakeRun) -> None:
+    folder = store.create(make_run())
+    assert folder.progress() is None
+    folder.write_progress({"step": 1, "loss": float("inf")})
+    assert folder.progress() == {"step": 1, "loss": "inf"}
+    (folder.path / "progress.json").write_text("{")
+    with pytest.raises(OfeError, match=r"progress\.json"):
+        folder.progress()
+
+
+# -- the store -------------------------------------------------------------------------------------
+
+
+def test_a_store_creates_nothing_until_a_run_is_created(store: Store, make_run: MakeRun) -> None:
+    assert store.list() == []
+    assert store.find("0" * 16) is None
+    store.folder(make_run())
+    assert not store.runs.exists()
+
+
+def test_a_folder_is_named_after_its_run(store: Store, make_run: MakeRun) -> None:
+    run = make_run()
+    folder = store.create(run)
+    assert folder.path == store.runs / f"cp-op-smoke-s0-{run.key}"
+    assert (folder.slug, folder.key) == (run.slug, run.key)
+    assert folder.config() == run.config
+
+
+def test_creating_again_changes_nothing(store: Store, make_run: MakeRun) -> None:
+    before = (store.create(make_run()).path / "run.yaml").stat()
+    after = (store.create(make_run()).path / "run.yaml").stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+
+def test_a_run_is_found_under_the_name_that_another_figure_gave_it(
+    store: Store, make_run: MakeRun, make_sealed: MakeSealed
+) -> None:
+    first = make_sealed(make_run(name="cp-op"))
+    other = make_run(name="same-numbers")
+    assert store.folder(other) == first
+    assert store.create(other) == first
+    assert store.find(other.key) == first
+
+
+def test_a_sealed_folder_is_found_before_an_unfinished_one_of_the_same_key(
+    store: Store, make_run: MakeRun, make_sealed: MakeSealed
+) -> None:
+    sealed = make_sealed(make_run(name="z-later-in-the-alphabet"))
+    (store.runs / f"a-earlier-{sealed.key}").mkdir()
+    assert store.find(sealed.key) == sealed
+
+
+def test_the_list_shows_runs_and_nothing_else(store: Store, make_run: MakeRun) -> None:
+    folders = [store.create(make_run(name=name)) for name in ("b", "a")]
+    assert folders[0] == folders[1], "the same numbers are one run"
+    second = store.create(make_run(name="a", seed=1))
+    (store.runs / ".a-0.123.tmp").mkdir()
+    (store.runs / "stray.txt").touch()
+    assert store.list() == [second, folders[0]]
+
+
+def test_removing_takes_the_whole_folder(store: Store, make_run: MakeRun, make_sealed: MakeSealed) -> None:
+    folder = make_sealed(make_run())
+    store.remove(folder.key)
+    assert list(store.runs.iterdir()) == []
+    with pytest.raises(OfeError, match=f"no run {folder.key}"):
+        store.remove(folder.key)
+
+
+def test_a_run_in_training_is_not_removed(store: Store, make_run: MakeRun) -> None:
+    folder = store.create(make_run())
+    with folder.lock(), pytest.raises(OfeError, match="is being trained"):
+        store.remove(folder.key)
+    assert folder.path.exists()
+
+
+# -- between machines ------------------------------------------------------------------------------
+
+
+def test_an_exported_run_can_be_imported_elsewhere(
+    store: Store, make_run: MakeRun, make_sealed: MakeSealed, tmp_path: Path
+) -> None:
+    folder = make_sealed(make_run())
+    there = store.export(folder.key, tmp_path / "usb")
+    assert there.path == tmp_path / "usb" / folder.path.name
+    assert store.export(folder.key, tmp_path / "usb") == there, "exporting again is no error"
+    other = Store(tmp_path / "other")
+    imported = other.import_folder(there.path)
+    assert imported.path == other.runs / folder.path.name
+    imported.verify()
+    assert imported.read_trace().equals(folder.read_trace())
+    assert other.import_folder(there.path) == imported
+    assert other.folder(make_run()).state == "sealed"
+
+
+def test_a_renamed_folder_is_imported_under_its_own_name(
+    store: Store, make_run: MakeRun, make_sealed: MakeSealed, tmp_path: Path
+) -> None:
+    folder = make_sealed(make_run())
+    renamed = shutil.copytree(folder.path, tmp_path / "my copy")
+    other = Store(tmp_path / "other")
+    assert other.import_folder(renamed).path.name == folder.path.name
+    os.rename(folder.path, folder.path.with_name("cp-op-smoke-s0-0123456789abcdef"))
+    with pytest.raises(OfeError, match="describes another run"):
+        RunFolder(folder.path.with_name("cp-op-smoke-s0-0123456789abcdef")).verify()
+
+
+def test_an_import_takes_the_place_of_an_unfinished_run(
+    store: Store, make_run: MakeRun, make_sealed: MakeSealed, train: Train, tmp_path: Path
+) -> None:
+    source = make_sealed(make_run())
+    other = Store(tmp_path / "other")
+    here = other.create(make_run(name="another-name"))
+    train(here.path)
+    with here.lock(), pytest.raises(OfeError, match="is being trained"):
+        other.import_folder(source.path)
+    assert (here.path / CHECKPOINT).exists()
+    assert other.import_folder(source.path) == here
+    assert here.state == "sealed"
+    assert len(other.list()) == 1
+
+
+def test_a_damaged_folder_is_not_imported(
+    store: Store, make_run: MakeRun, make_sealed: MakeSealed, tmp_path: Path
+) -> None:
+    folder = make_sealed(make_run())
+    os.truncate(folder.path / "moments.parquet", 50)
+    other = Store(tmp_path / "other")
+    with pytest.raises(OfeError, match=r"moments\.parquet"):
+        other.import_folder(folder.path)
+    with pytest.raises(OfeError, match=r"moments\.parquet"):
+        store.export(folder.key, tmp_path / "usb")
+    assert other.list() == []
+    with pytest.raises(OfeError, match="not a sealed run"):
+        other.import_folder(tmp_path)
+
+
+def test_an_export_does_not_overwrite_what_is_not_a_run(
+    store: Store, make_run: MakeRun, make_sealed: MakeSealed, tmp_path: Path
+) -> None:
+    folder = make_sealed(make_run())
+    (tmp_path / folder.path.name).mkdir()
+    with pytest.raises(OfeError, match="exists and is not a sealed run"):
+        store.export(folder.key, tmp_path)
+
+
+def test_an_unfinished_run_is_not_exported(store: Store, make_run: MakeRun, tmp_path: Path) -> None:
+    folder = store.create(make_run())
+    with pytest.raises(OfeError, match="not a sealed run"):
+        store.export(folder.key, tmp_path)
+    assert yaml.safe_load((folder.path / "run.yaml").read_text())["key"] == folder.key
