@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, reduce
+from operator import or_
 from typing import Any
 
-from pydantic import BaseModel, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from reproduce.config import Frozen, RunConfig
@@ -67,11 +68,18 @@ def _collect(field: FieldInfo, path: str, found: dict[str, list[FieldInfo]]) -> 
         found.setdefault(path, []).append(field)
 
 
+class _Leaf(Frozen):
+    """Base of the models of single fields. What is not finite has no place in a run: its key could not be written."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
 @cache
-def _holder(path: str, index: int) -> type[BaseModel]:
-    field = leaves()[path][index]
-    annotation: Any = field.annotation
-    return create_model("Leaf", __base__=Frozen, value=(annotation, field))
+def _holder(path: str) -> type[BaseModel]:
+    """A model of the one field, with the types that any kind gives it."""
+    fields = leaves()[path]
+    annotation: Any = reduce(or_, dict.fromkeys(field.annotation for field in fields))
+    return create_model("Leaf", __base__=_Leaf, value=(annotation, fields[0]))
 
 
 def check_value(name: str, value: Any, path: Path) -> Iterator[Problem]:
@@ -79,16 +87,11 @@ def check_value(name: str, value: Any, path: Path) -> Iterator[Problem]:
     if name == "block" and isinstance(value, str) and value not in VARIANTS:
         yield unknown("block", value, list(VARIANTS), path)
         return
-    problems: list[Problem] = []
-    for index in range(len(leaves()[name])):
-        holder = _holder(name, index)
-        try:
-            holder.model_validate({"value": value})
-        except ValidationError as error:
-            problems = problems or explain(error, holder)
-        else:
-            return
-    yield from (replace(problem, path=(*path, *problem.path[1:])) for problem in problems)
+    holder = _holder(name)
+    try:
+        holder.model_validate({"value": value})
+    except ValidationError as error:
+        yield from (replace(problem, path=(*path, *problem.path[1:])) for problem in explain(error, holder))
 
 
 def check_tree(tree: Mapping[str, Any], path: Path, section: str = "") -> Iterator[Problem]:

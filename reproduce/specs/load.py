@@ -29,7 +29,7 @@ Spec = TypeVar("Spec", bound=Frozen)
 def experiments_root() -> Path:
     """The folder that holds the specs."""
     given = os.environ.get("OFE_EXPERIMENTS")
-    if given is None:
+    if not given:
         from reproduce.store.shared import shared_folder
 
         return shared_folder("experiments")

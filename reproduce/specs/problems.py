@@ -22,6 +22,7 @@ _NOUNS = {
     "string": "a string",
     "int": "an integer",
     "float": "a number",
+    "finite": "a finite number",
     "bool": "true or false",
     "list": "a list",
     "tuple": "a list",
@@ -104,9 +105,11 @@ def _below(path: Path, parents: set[Path]) -> bool:
 
 
 def _translate(details: Any, annotation: Any) -> _Error:
-    path, end, unions = _walk(annotation, details["loc"])
     kind, given, context = details["type"], details.get("input"), details.get("ctx", {})
-    got = f", got {given!r}" if given is None or isinstance(given, bool | int | float | str) else ""
+    location = details["loc"]
+    at_key = kind == "literal_error" and location[-1] == "[key]"
+    path, end, unions = _walk(annotation, location[:-1] if at_key else location)
+    got = f", got {repr(given)[:60]}" if given is None or isinstance(given, bool | int | float | str) else ""
     wanted: tuple[str, ...] = ()
     problem = Problem(path, details["msg"])
     if kind == "missing":
@@ -119,7 +122,6 @@ def _translate(details: Any, annotation: Any) -> _Error:
         if kind == "union_tag_invalid":
             path = (*path, context["discriminator"].strip("'"))
             got = f", got {context['tag']!r}"
-        at_key = details["loc"][-1] == "[key]"
         close = nearest(path[-1] if at_key else context.get("tag", given), wanted)
         problem = Problem(path, f"expected {_either(wanted)}{'' if at_key else got}", close, at_key=at_key)
     elif kind == "union_tag_not_found":
@@ -157,15 +159,17 @@ def _best_members(errors: list[_Error]) -> list[_Error]:
         candidates = [_best_members(items) for items in members.values()]
         shaped = [items for items in candidates if not _misfits(items, path)]
         if shaped:
-            kept += min(shaped, key=lambda items: sum(_weight(item.problem) for item in items))
+            kept += min(shaped, key=_distance)
         else:
             kept.append(_merge([item for items in candidates for item in items if _misfits([item], path)]))
     return kept
 
 
-def _weight(problem: Problem) -> float:
-    # An unknown key speaks against a member more than anything else, the less so if the member knows a similar one.
-    return 1.0 if not problem.at_key else 2.0 if problem.nearest is None else 1.5
+def _distance(errors: Iterable[_Error]) -> tuple[float, int]:
+    """How far the value is from a member: an unknown key counts most, less if the member knows a similar one."""
+    problems = [item.problem for item in errors]
+    weights = (1.0 if not problem.at_key else 2.0 if problem.nearest is None else 1.5 for problem in problems)
+    return sum(weights), -max(len(problem.path) for problem in problems)
 
 
 def _misfits(errors: list[_Error], path: Path) -> bool:
@@ -175,7 +179,7 @@ def _misfits(errors: list[_Error], path: Path) -> bool:
 def _merge(errors: list[_Error]) -> _Error:
     wanted = tuple(dict.fromkeys(word for item in errors for word in item.wanted))
     first = errors[0].problem
-    _, comma, got = first.text.rpartition(", got ")
+    _, comma, got = first.text.partition(", got ")
     close = next((item.problem.nearest for item in errors if item.problem.nearest), None)
     return _Error(replace(first, text=f"expected {_either(wanted)}{comma}{got}", nearest=close), wanted, ())
 
@@ -203,8 +207,6 @@ def _walk(annotation: Any, location: Sequence[str | int]) -> tuple[Path, Any, tu
         if len(members) > 1:
             unions.append((tuple(path), str(part)))
             annotation = next((member for member in members if _names(member, str(part))), Any)
-            continue
-        if part == "[key]":
             continue
         holder = annotation = members[0]
         path.append(part)

@@ -94,10 +94,6 @@ def resolve(
         OfeError: if data cannot be had.
     """
     changes = parse_overrides(overrides)
-    if fingerprint is None:
-        from reproduce.data import fingerprint as of_data
-
-        fingerprint = of_data
     shown = list(shown_runs(experiment))
     needed = list(_needed(experiment, {run.name for _, run, _ in shown}))
     if only_runs is not None:
@@ -109,7 +105,7 @@ def resolve(
                 raise SpecError(f"{experiment.id} has no run {name}", hint=hint)
         shown = [entry for entry in shown if entry[1].name in only_runs]
         needed = [entry for entry in needed if entry[1].name in only_runs]
-    hashes = cache(fingerprint)
+    hashes = cache(fingerprint or _fingerprint)
 
     def trainings(entries: list[_Entry]) -> tuple[ResolvedRun, ...]:
         return tuple(
@@ -121,12 +117,16 @@ def resolve(
     return Resolved(experiment, scale, trainings(shown), trainings(needed))
 
 
-def fingerprint_if_any(data: DataConfig) -> str:
-    """The hash of the data, or "" where it cannot be had: for those who only look."""
+def _fingerprint(data: DataConfig) -> str:
     from reproduce.data import fingerprint
 
+    return fingerprint(data)
+
+
+def fingerprint_if_any(data: DataConfig) -> str:
+    """The hash of the data, or "" where it cannot be had: for those who only look."""
     try:
-        return fingerprint(data)
+        return _fingerprint(data)
     except OfeError:
         return ""
 

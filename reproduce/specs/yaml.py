@@ -45,7 +45,10 @@ def _float(text: str) -> float:
 
 
 def _int(text: str) -> int:
-    return int(text, 0) if text.startswith(("0o", "0x")) else int(text)
+    value = int(text, 0) if text.startswith(("0o", "0x")) else int(text)
+    if abs(value) >= 2**63:
+        raise ValueError
+    return value
 
 
 _SCALARS: dict[str, Callable[[str], Any]] = {
@@ -141,7 +144,7 @@ def _build(node: yaml.Node, path: Path, name: str) -> Any:
     try:
         return _SCALARS[node.tag](node.value)
     except ValueError:
-        raise _error(node, path, name, f"{node.value[:40]!r} is not a number") from None
+        raise _error(node, path, name, f"{node.value[:40]!r} is not a 64-bit number") from None
 
 
 def _error(node: yaml.Node, path: Path, name: str, text: str) -> SpecError:

@@ -19,6 +19,9 @@ def failure(name: str = "fig1") -> tuple[str, str | None]:
 
 def test_root_is_where_the_environment_points(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert experiments_root() == root
+    for unset in (lambda: monkeypatch.setenv("OFE_EXPERIMENTS", ""), lambda: monkeypatch.delenv("OFE_EXPERIMENTS")):
+        unset()
+        assert experiments_root() == Path(__file__).parents[2] / "experiments"
     monkeypatch.setenv("OFE_EXPERIMENTS", "nowhere")
     with pytest.raises(SpecError, match="OFE_EXPERIMENTS names nowhere, which is not a folder"):
         experiments_root()

@@ -46,6 +46,8 @@ def test_items_become_a_nested_mapping(items: list[str], tree: dict[str, Any]) -
         ("seed=5", "--set seed is not possible: seeds are counted from 0", "write --seeds N"),
         ("data.fingerprint=x", "--set data.fingerprint names no value of a run", None),
         ("lr=fast", "--set optimizer.lr: expected a number, got 'fast'", None),
+        ("embed_scale=.nan", "--set model.embed_scale: expected a finite number, got nan", None),
+        ("steps=.inf", "--set steps: expected a finite number, got inf", None),
         ("lr=0", "--set optimizer.lr: expected a number above 0, got 0", None),
         ("lr=[1, 2]", "--set optimizer.lr: expected a number", None),
         ("block=oop", "--set block: unknown block oop", "did you mean op?"),
@@ -75,4 +77,7 @@ def test_every_leaf_is_a_path_that_can_be_set() -> None:
 def test_a_value_may_suit_any_kind_that_has_the_field() -> None:
     assert not list(check_value("model.activation", "leaky-relu", ()))  # transformers only
     assert not list(check_value("model.kind", "vit", ()))
+    assert [problem.text for problem in check_value("model.kind", "cnn", ())] == [
+        "expected transformer, mlp or vit, got 'cnn'"
+    ]
     assert [problem.nearest for problem in check_value("model.activation", "geluu", ())] == ["gelu"]

@@ -138,6 +138,17 @@ def test_nested_unions_in_a_mapping_and_a_tuple() -> None:
     assert only(Setting, data | {"sources": {"a": ["cde", "x"]}}).path == ("sources", "a", 0)
 
 
+def test_a_key_that_looks_like_a_marker_of_pydantic() -> None:
+    assert only(Experiment, EXPERIMENT | {"[key]": 1}).path == ("[key]",)
+    run = {"name": "x", "label": "X", "at": {"smoke": {"[key]": 1}}}
+    assert only(Experiment, EXPERIMENT | {"runs": [run]}).path == ("runs", 0, "at", "smoke", "[key]")
+
+
+def test_what_was_given_is_quoted_in_part() -> None:
+    assert only(Experiment, EXPERIMENT | {"v1": 10**100}).text == "expected a string, got " + "1" + "0" * 59
+    assert only(Experiment, EXPERIMENT | {"runs": [[]]}).text == "expected a string or a mapping"
+
+
 def test_validators_of_the_project_speak_for_themselves() -> None:
     block = {"post_norm": "ln", "pre_qk": "ln"}
     data = {"model": {"kind": "transformer", "layers": 1, "width": 4, "heads": 2, "block": block}}
