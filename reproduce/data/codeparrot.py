@@ -145,7 +145,8 @@ def _stream(place: str, revision: str | None, split: Split) -> IterableDataset:
     """One split of a hub dataset or of a local folder, row by row, nothing stored."""
     import datasets
 
-    with _explained(f"cannot read the split {SPLIT_NAMES[split]} of {place}"):
+    layout = "files of a split are json.gz, jsonl or parquet, and their names or folders say train or valid"
+    with _explained(f"cannot read the split {SPLIT_NAMES[split]} of {place}", hint=layout):
         stream = datasets.load_dataset(place, split=SPLIT_NAMES[split], revision=revision, streaming=True)
         columns = stream.column_names or list(next(iter(stream)))
     if TEXT_COLUMN not in columns:

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reproduce.data.files import digest, find_files, read_texts, user_folder
+from reproduce.errors import OfeError, SpecError
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "tree"
+    for name in ("b.txt", "a/z.TXT", "a/c.md", ".git/x.txt", "skip/x.txt", "a/.hidden.txt", "a/data.json"):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"text of {name}")
+    (root / "nowhere.txt").symlink_to(root / "missing")
+    return root
+
+
+def test_files_are_found_by_extension_in_the_order_of_their_paths(tree: Path) -> None:
+    assert list(find_files(tree, {".txt", ".md"}, {"skip"})) == ["a/c.md", "a/z.TXT", "b.txt"]
+
+
+def test_what_is_no_text_is_left_out(tree: Path) -> None:
+    (tree / "b.txt").write_bytes(b"\xff\xfe binary")
+    (tree / "blank.txt").write_text(" \n\n")
+    assert list(read_texts(find_files(tree, {".txt"}, {"skip"}))) == ["a/z.TXT"]
+
+
+def test_the_digest_follows_names_and_contents_and_not_the_place(tree: Path) -> None:
+    def now(root: Path) -> str:
+        return digest(find_files(root, {".txt"}, {"skip"}))
+
+    first = now(tree)
+    assert now(tree) == first
+    moved = tree.rename(tree.with_name("elsewhere"))
+    assert now(moved) == first
+    (moved / "b.txt").write_text("other text")
+    changed = now(moved)
+    (moved / "b.txt").rename(moved / "c.txt")
+    assert len({first, changed, now(moved)}) == 3
+
+
+def test_a_file_that_cannot_be_read_is_named(tree: Path) -> None:
+    with pytest.raises(OfeError, match=r"cannot read .*tree: Is a directory"):
+        read_texts({"tree": tree})
+
+
+def test_a_missing_folder_and_a_file_in_its_place(tree: Path) -> None:
+    with pytest.raises(SpecError, match="does not exist"):
+        user_folder(str(tree / "missing"))
+    with pytest.raises(SpecError, match="is a file, not a folder") as caught:
+        user_folder(str(tree / "b.txt"))
+    assert caught.value.hint == f"set data.path to the folder that holds it: {tree}"
