@@ -52,10 +52,13 @@ def quantities(claim: Claim) -> dict[str, Quantity]:
 
 def runs_of(claim: Claim) -> list[str]:
     """All runs whose traces the claim needs, each once."""
-    names: list[str] = []
-    for quantity in quantities(claim).values():
-        names += [*quantity.run_names, *([quantity.minus_run] if quantity.minus_run else [])]
-    return list(dict.fromkeys([*names, *claim.needs]))
+    read = [run for quantity in quantities(claim).values() for run in runs_read(quantity)]
+    return list(dict.fromkeys([*read, *claim.needs]))
+
+
+def runs_read(quantity: Quantity) -> list[str]:
+    """The runs whose values enter a quantity."""
+    return [*quantity.run_names, *([quantity.minus_run] if quantity.minus_run else [])]
 
 
 def metrics_of(quantity: Quantity) -> list[str]:

@@ -4,8 +4,8 @@ Both sides are tables (`reproduce.claims.quantity`). They are matched one to one
 without a dim broadcasts; equally long run lists are matched in the order they are listed. Every pair has a *margin*,
 by how much it satisfies the comparator (rhs = factor * right + plus, slack = max(tol, rel_tol |rhs|)):
 
-    gt, ge                   left - rhs, for ge + slack
-    lt, le                   rhs - left, for le + slack
+    gt, ge                   left - rhs + slack, over the larger of |left| and |rhs|: the ratio decides, not the size
+    lt, le                   rhs - left + slack, likewise
     approx                   slack - |left - rhs|
     eq                       -|left - rhs|
     within_factor            bound - max(left / rhs, rhs / left)
@@ -129,13 +129,14 @@ def _with_margins(claim: Claim, left: pd.DataFrame, right: pd.DataFrame | None) 
     if claim.cmp == "spearman_ge":
         return _correlations(claim, pairs)
     rhs = claim.factor * pairs["right"] + claim.plus
-    slack = (claim.rel_tol * rhs.abs()).clip(lower=claim.tol)
+    slack = (claim.rel_tol * rhs.abs().replace(np.inf, 0.0)).clip(lower=claim.tol)
     ahead = pairs["left"] - rhs
+    size = pairs["left"].abs().clip(lower=rhs.abs()).replace([0.0, np.inf], 1.0)
     match claim.cmp:
         case "gt" | "ge":
-            margin = ahead + slack
+            margin = (ahead + slack) / size
         case "lt" | "le":
-            margin = slack - ahead
+            margin = (slack - ahead) / size
         case "approx" | "eq":
             margin = slack - ahead.abs()
         case _:

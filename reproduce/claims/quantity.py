@@ -159,44 +159,41 @@ def trajectories(quantity: Quantity, frame: pd.DataFrame, facts: FactsOf, *, var
 
 def _seed_means(metric: str, quantity: Quantity, frame: pd.DataFrame, facts: FactsOf) -> pd.DataFrame:
     """Mean over the seeds of each run, at the steps where every seed has a value."""
-    wanted = frame[frame["run"].isin(quantity.run_names)]
-    rows = metric_rows(wanted, metric)[["run", "seed", "layer", "step", "value"]]
-    tables = []
-    for run in quantity.run_names:
-        seeds = seeds_read(run, quantity, facts)
-        ours = rows[(rows["run"] == run) & rows["seed"].isin(seeds)]
-        if quantity.nan == "counts_as_inf":
-            ours = _failures_as_inf(ours, run, seeds, facts)
-        means = ours.dropna(subset="value").groupby(["layer", "step"])["value"].agg(["mean", "size"]).reset_index()
-        means = means[means["size"] == len(seeds)]
-        if means.empty:
+    names = quantity.run_names
+    seeds = {run: seeds_read(run, quantity, facts) for run in names}
+    used = pd.DataFrame([(run, seed) for run in names for seed in seeds[run]], columns=["run", "seed"])
+    rows = metric_rows(frame[frame["run"].isin(names)], metric).merge(used, on=["run", "seed"])
+    if quantity.nan == "counts_as_inf":
+        rows = _failures_as_inf(rows, facts)
+    means = rows.dropna(subset="value").groupby([*DIMS])["value"].agg(["mean", "size"]).reset_index()
+    shared = means["size"] == means["run"].map({run: len(seeds[run]) for run in names})
+    means = means[shared].assign(
+        place=means["run"].map({run: place for place, run in enumerate(names)}),
+        depth=means["layer"].map({label: _depth(label) for label in means["layer"].unique()}),
+    )
+    for run in names:
+        if run not in set(means["run"]):
             raise NotMeasured(f"{run} has no {metric}")
-        means = means.sort_values(by=["layer", "step"], key=lambda column: column.map(_depth))
-        tables.append(
-            pd.DataFrame({"run": run, "layer": means["layer"], "step": means["step"], "value": means["mean"]})
-        )
-    return pd.concat(tables, ignore_index=True)
+    means = means.sort_values(["place", "depth", "step"], ignore_index=True)
+    return means.rename(columns={"mean": "value"})[[*DIMS, "value"]]
 
 
-def _failures_as_inf(rows: pd.DataFrame, run: str, seeds: list[int], facts: FactsOf) -> pd.DataFrame:
-    """NaN becomes infinity, and so does all that a failed seed has, or does not have, from its failure on."""
-    rows = rows.fillna({"value": np.inf})
-    for seed in seeds:
-        failed_step = facts[run, seed].failed_step
-        if failed_step is None:
-            continue
-        of_seed = rows["seed"] == seed
-        end = pd.DataFrame(
-            [(run, seed, layer, failed_step, np.inf) for layer in rows.loc[of_seed, "layer"].unique()],
-            columns=rows.columns,
-        )
-        rows = pd.concat([rows[~of_seed | (rows["step"] < failed_step)], end], ignore_index=True)
-    return rows
+def _failures_as_inf(rows: pd.DataFrame, facts: FactsOf) -> pd.DataFrame:
+    """NaN becomes infinity, and so does all that a failed seed has, or would have had, from its failure on."""
+    rows, parts = rows.fillna({"value": np.inf}), []
+    for (run, seed), fact in facts.items():
+        ours = rows[(rows["run"] == run) & (rows["seed"] == seed)]
+        if fact.failed_step is None:
+            parts.append(ours)
+        else:
+            end = ours.drop_duplicates("layer").assign(step=fact.failed_step, value=np.inf)
+            parts += [ours[ours["step"] < fact.failed_step], end]
+    return pd.concat(parts, ignore_index=True)
 
 
-def _depth(label: str | int) -> float:
-    """Place of a layer label (or step) in its order; the unembedding is last."""
-    return np.inf if label == UNEMBED else -1.0 if label == "" else float(label)
+def _depth(label: str) -> float:
+    """Place of a layer label: the unembedding comes last."""
+    return np.inf if label == UNEMBED else float(label or 0)
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -236,7 +233,7 @@ def _time_mean(steps: NDArray[np.int64], values: NDArray[np.float64]) -> float:
     """Mean over the steps, not over the records: probes are denser early on."""
     if len(steps) == 1:
         return float(values[0])
-    return float(np.trapezoid(values, steps) / (steps[-1] - steps[0]))
+    return float(np.average((values[1:] + values[:-1]) / 2, weights=np.diff(steps)))
 
 
 def _tail_mean(steps: NDArray[np.int64], values: NDArray[np.float64]) -> float:

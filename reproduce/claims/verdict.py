@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from reproduce.claims.check import NotMeasured, at_scale, check, metrics_of, quantities, runs_of
+from reproduce.claims.check import NotMeasured, at_scale, check, metrics_of, quantities, runs_of, runs_read
 from reproduce.specs.schema import Claim, Experiment, Scale
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def _published(claim: Claim, published: Mapping[str, Any]) -> Any:
                 printed |= {f"{run} {name}": of_run[name] for name in metrics_of(quantity) if name in of_run}
     if printed or claim.basis != "stated":
         return printed or None
-    if isinstance(claim.right, int | float | list) and not isinstance(claim.right, bool):
+    if isinstance(claim.right, int | float | list) and claim.right not in (0, True, False):
         return claim.right
     return claim.factor if claim.factor != 1.0 else None
 
@@ -196,7 +196,7 @@ def _fewest_seeds(claim: Claim, facts: FactsOf) -> int:
     from reproduce.claims.quantity import seeds_read
 
     sides = quantities(claim).values()
-    return min(len(seeds_read(run, quantity, facts)) for quantity in sides for run in quantity.run_names)
+    return min(len(seeds_read(run, quantity, facts)) for quantity in sides for run in runs_read(quantity))
 
 
 def _seed_by_seed(claim: Claim, frame: pd.DataFrame, facts: FactsOf) -> str:
@@ -206,18 +206,18 @@ def _seed_by_seed(claim: Claim, frame: pd.DataFrame, facts: FactsOf) -> str:
     names = runs_of(claim)
     shared = set.intersection(*({seed for name, seed in facts if name == run} for run in names))
     held = []
-    for seed in sorted(shared):
+    for seed in sorted(shared) if len(shared) > 1 else []:
         of_seed = {(run, number): fact for (run, number), fact in facts.items() if number == seed}
         try:
             held.append(compare(claim, sides(claim, frame, of_seed)).holds)
         except NotMeasured:
             continue
     n, k = len(held), sum(held)
-    if n < 2:
-        text = "one seed, no test"
-    else:
+    if n > 1:
         chance = sum(math.comb(n, more) for more in range(k, n + 1)) / 2**n
         text = f"paired over {n} seeds: {k} of {n} satisfy it (sign test, p = {chance:.2g})"
+    else:
+        text = "one paired seed, no test"
     failed = [
         f"{run} seed {seed} failed at step {fact.failed_step}"
         for (run, seed), fact in facts.items()

@@ -1,0 +1,102 @@
+"""Claims that make no sense are refused with their place; sensible ones pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reproduce.claims.check import at_scale, check, claim_problems, open_dims, runs_of
+from reproduce.errors import SpecError
+from reproduce.specs.schema import Claim
+from reproduce.specs.yaml import dotted
+
+from .traces import claim, quantity
+
+IN_LAYER = {"layer": 2, "over": "peak"}
+
+
+def test_unknown_metric_names_the_nearest_one() -> None:
+    with pytest.raises(SpecError, match=r"claim c1: left\.metric: unknown metric kurtosi") as caught:
+        check(claim(quantity("kurtosi", layer=2), "gt", 1))
+    assert caught.value.hint == "did you mean kurtosis?"
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "place"),
+    [
+        (claim(quantity("kurtosis - m2", layer=2), "gt", 1), "left.metric"),
+        (claim(quantity("rank_corr(kurtosis,scale)", layer="each"), "gt", 1), "left.metric"),
+        (claim(quantity("train_loss", plus_metric="loss"), "gt", 1), "left.plus_metric"),
+        (claim(quantity("train_loss", over=None), "gt", 1), "left"),
+        (claim(quantity("train_loss", layer=2), "gt", 1), "left.layer"),
+        (claim(quantity("kurtosis"), "gt", 1), "left"),
+        (claim(quantity("train_loss"), "gt"), "cmp"),
+        (claim(quantity("train_loss"), "gt", "first"), "right"),
+        (claim(quantity("train_loss", runs=["a", "b"]), "gt", [1.0]), "right"),
+        (claim(quantity("train_loss", runs=["a", "b"], reduce_runs="max"), "gt", [1.0, 2.0]), "right"),
+        (
+            claim(quantity("train_loss", runs=["a", "b"]), "gt", quantity("train_loss", runs=["a", "b", "c"])),
+            "right.runs",
+        ),
+        (claim(quantity(layer="each"), "gt", quantity(layer="some")), "right.layer"),
+        (claim(quantity(layer=2, over="some"), "gt", quantity(layer=2, over="each")), "right.over"),
+        (claim(quantity("train_loss"), "decreasing"), "left"),
+        (claim(quantity("train_loss", runs=["a", "b"]), "decreasing", 3), "right"),
+        (claim(quantity("train_loss"), "within_factor", 1), "bound"),
+        (claim(quantity("train_loss"), "within_factor", 1, bound=0.5), "bound"),
+        (claim(quantity("train_loss"), "gt", 1, bound=2), "bound"),
+        (claim(quantity("train_loss"), "gt", 1, tol=0.1), "tol"),
+        (claim(quantity("train_loss"), "eq", 1, rel_tol=0.1), "rel_tol"),
+        (claim(quantity("train_loss"), "gt", 1, inversions_allowed=1), "inversions_allowed"),
+        (claim(quantity("train_loss", runs=["a", "b"]), "increasing", factor=2), "factor"),
+        (claim(quantity(layer="each"), "spearman_ge", quantity("mmr_max", layer="each"), bound=0.5), "cmp"),
+        (claim(quantity(layer="each"), "spearman_ge", 3, bound=0.5, across="layer"), "right"),
+        (claim(quantity(layer=2), "spearman_ge", quantity("mmr_max", layer=2), bound=0.5, across="layer"), "across"),
+        (claim(quantity("train_loss"), "gt", 1, at={"laptop": {"because": "x", "tol": 0.1}}), "at.laptop.tol"),
+    ],
+)
+def test_a_claim_that_no_trace_could_decide_is_refused_at_its_place(wrong: Claim, place: str) -> None:
+    assert [dotted(problem.path) for problem in claim_problems(wrong)] == [place]
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        claim(quantity("w8a8_ppl - eval_ppl"), "approx", 0.2, tol=0.1),
+        claim(quantity("failed", over=None), "eq", True),
+        claim(quantity(layer="argmax", over="peak"), "lt", "unembed"),
+        claim(quantity(layer=[2, 3]), "lt", quantity(runs=["a", "b"], layer=[2, 3], reduce_runs="min")),
+        claim(quantity(runs=["a", "b"], layer=2), "decreasing", inversions_allowed=1),
+        claim(quantity("rank_corr(kurtosis, mmr_max)", runs=["a", "b"], layer="each"), "lt", 1, across="run"),
+    ],
+)
+def test_sensible_claims_pass(right: Claim) -> None:
+    check(right)
+
+
+@pytest.mark.parametrize(
+    ("fields", "dims"),
+    [
+        ({"layer": 2}, []),
+        ({"layer": "some", "over": "each"}, ["layer", "step"]),
+        ({"layer": [2, 3], "runs": ["a", "b"]}, ["run", "layer"]),
+        ({"layer": "late", "runs": ["a", "b"], "reduce_runs": "max"}, ["layer"]),
+        ({"layer": "each", "metric": "rank_corr(kurtosis,mmr_max)"}, []),
+        ({"metric": "n_layers", "over": None, "runs": ["a", "b"]}, ["run"]),
+    ],
+)
+def test_open_dims(fields: dict[str, Any], dims: list[str]) -> None:
+    assert open_dims(quantity(**fields)) == dims
+
+
+def test_a_bound_at_a_scale_replaces_only_what_it_says() -> None:
+    bounded = claim(quantity(layer=2), "gt", 1000, factor=3, at={"laptop": {"because": "narrow", "right": 100}})
+    assert (at_scale(bounded, "laptop").right, at_scale(bounded, "laptop").factor) == (100, 3)
+    assert at_scale(bounded, "paper") is bounded
+
+
+def test_runs_of_lists_each_run_once() -> None:
+    both = claim(quantity(layer=2, minus_run="b"), "gt", quantity(runs=["a", "c"], layer=2), needs=["d", "c"])
+    assert runs_of(both) == ["a", "b", "c", "d"]
