@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from reproduce.claims.quantity import FactsOf
     from reproduce.store.frame import Loaded
 
-Outcome = Literal["reproduced", "direction only", "not reproduced", "not measured"]
+Ruling = Literal["reproduced", "direction only", "not reproduced", "not measured"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Verdict:
     scale: str
     data: str
     """Data sources of the runs, and whether they stand in for the paper's."""
-    verdict: Outcome
+    verdict: Ruling
     measured: dict[str, Any] | None
     """`left` and `right` of the deciding pair, `where` it is, how many pairs `agree` `of` how many, and the `text`."""
     bound: str
@@ -183,7 +183,7 @@ def _published(claim: Claim, published: Mapping[str, Any]) -> Any:
                 printed |= {f"{run} {name}": of_run[name] for name in metrics_of(quantity) if name in of_run}
     if printed or claim.basis != "stated":
         return printed or None
-    if isinstance(claim.right, int | float | list) and claim.right not in (0, True, False):
+    if isinstance(claim.right, int | float | list) and not isinstance(claim.right, bool) and claim.right != 0:
         return claim.right
     return claim.factor if claim.factor != 1.0 else None
 

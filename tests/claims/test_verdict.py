@@ -146,6 +146,7 @@ def test_a_substitute_is_said_to_be_one(made: Traces) -> None:
     ("stated", "published"),
     [
         (claim(quantity("eval_loss"), "gt", 3, basis="stated"), 3),
+        (claim(quantity("eval_loss"), "gt", 1, basis="stated"), 1),
         (claim(quantity("eval_loss"), "gt", 3, basis="quantified"), None),
         (claim(quantity("eval_loss"), "gt", 0, basis="stated"), None),
         (claim(quantity("failed"), "eq", True, basis="stated"), None),
