@@ -1,0 +1,139 @@
+"""How every figure looks: type sizes, colours, dashes, and the width of a text in inches.
+
+Colours are seaborn's colour-blind-safe palette; a line is told from its neighbour by dashes as well once there
+are more lines than the eye tells apart by colour. Only matplotlib's own DejaVu Sans is used, so that the same
+data give the same picture on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import seaborn as sns
+from matplotlib import style
+from matplotlib.colors import ListedColormap, to_hex
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
+
+DPI = 150
+INK, QUIET, FAINT = "#222222", "#5a5a5a", "#c8c8c8"
+WARN, GOOD, HALF, BAD = "#b35000", "#00704f", "#8a6500", "#b02318"
+UNEMBED_COLOUR = "#7a1f1f"
+
+_RC: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "mathtext.fontset": "dejavusans",
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7.5,
+    "legend.title_fontsize": 7.5,
+    "legend.frameon": False,
+    "text.hinting": "none",
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#777777",
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.xmargin": 0.02,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.3,
+    "lines.solid_capstyle": "round",
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.minor.size": 1.5,
+    "ytick.minor.size": 1.5,
+    "figure.dpi": DPI,
+    "savefig.dpi": DPI,
+    "svg.hashsalt": "ofe",
+    "pdf.fonttype": 42,
+}
+
+_COLOURS = 6
+"""Colours that stay apart for every kind of colour vision; beyond them dashes help."""
+_DASHES: tuple[Any, ...] = ("-", (0, (4, 1.6)), (0, (1, 1.3)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
+
+
+def theme() -> Any:
+    """A context in which figures are built *and* saved: matplotlib's defaults plus ours, undone on leaving."""
+    return style.context(["default", _RC])
+
+
+@dataclass(frozen=True)
+class LineStyle:
+    """Colour and dashes of one series."""
+
+    colour: str
+    dashes: Any = "-"
+
+
+def _palette() -> list[str]:
+    # The palette's own order puts two greens and two oranges side by side; this one starts with the most distinct.
+    colours = sns.color_palette("colorblind")
+    return [to_hex(colours[i]) for i in (0, 1, 2, 3, 4, 9, 7, 5)]
+
+
+def series_styles(groups: Sequence[Hashable]) -> list[LineStyle]:
+    """One style a series. `groups` tells which series belong together.
+
+    Where the series are a full crossing (every group has the same number of members, at least two, such as five
+    blocks at two learning rates), a group shares its colour and its members differ in their dashes. Otherwise each
+    series has a colour of its own, and beyond six the dashes differ too.
+    """
+    palette = _palette()
+    order = list(dict.fromkeys(groups))
+    sizes = {groups.count(group) for group in order}
+    if len(order) > 1 and len(sizes) == 1 and 2 <= sizes.pop() <= len(_DASHES) and len(order) <= len(palette):
+        seen: dict[Hashable, int] = dict.fromkeys(order, 0)
+        styles = []
+        for group in groups:
+            styles.append(LineStyle(palette[order.index(group)], _DASHES[seen[group]]))
+            seen[group] += 1
+        return styles
+    if len(groups) <= _COLOURS:
+        return [LineStyle(palette[i]) for i in range(len(groups))]
+    n = len(palette)
+    return [LineStyle(palette[i % n], _DASHES[(i + i // n) % len(_DASHES)]) for i in range(len(groups))]
+
+
+def depth_colours(layers: int) -> ListedColormap:
+    """A ramp from the first block (dark) to the last (light); viridis without the yellow that paper swallows."""
+    ramp = sns.color_palette("viridis", as_cmap=True)
+    return ListedColormap([ramp(t) for t in np.linspace(0.0, 0.88, max(layers, 1))], name="depth")
+
+
+# ---------------------------------------------------------------------------------------------------
+# Text
+
+
+def text_width(text: str, size: float, *, bold: bool = False) -> float:
+    """Width in inches of `text` set in `size` points."""
+    font = FontProperties(family="DejaVu Sans", size=size, weight="bold" if bold else "normal")
+    return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]) / 72
+
+
+def wrap(text: str, width: float, size: float, *, bold: bool = False) -> list[str]:
+    """`text` in lines of at most `width` inches, broken at spaces; a longer word stands alone."""
+    lines: list[str] = []
+    line = ""
+    for word in text.split():
+        longer = f"{line} {word}" if line else word
+        if line and text_width(longer, size, bold=bold) > width:
+            lines.append(line)
+            line = word
+        else:
+            line = longer
+    return [*lines, line] if line else lines
