@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reproduce.plots.badges import Badge, badges, chips
+
+from .synthetic import Run, case, verdict
+
+FACTS = case({"kind": "lines", "y": [{"metric": "kurtosis"}]}, [Run("a", "A"), Run("b", "B")]).loaded.facts.values()
+
+
+def test_substituted_data_come_first_and_warn() -> None:
+    assert badges("laptop", FACTS) == [
+        Badge("SUBSTITUTE DATA: Python 3.11 standard library", "warning"),
+        Badge("laptop scale"),
+    ]
+
+
+def test_paper_data_and_own_traces_need_only_the_scale() -> None:
+    assert badges("paper", [replace(fact, substitute=False) for fact in FACTS]) == [Badge("paper scale")]
+
+
+def test_smoke_says_that_it_is_no_evidence() -> None:
+    assert Badge("smoke scale: plumbing only, not evidence", "warning") in badges("smoke", FACTS)
+
+
+def test_shipped_traces_are_counted() -> None:
+    first, second = FACTS
+    some = badges("laptop", [replace(first, reference=True), second])
+    both = badges("laptop", [replace(first, reference=True), replace(second, reference=True)])
+    assert some[-1] == Badge("shipped reference trace (1 of 2 runs)")
+    assert both[-1] == Badge("shipped reference trace")
+
+
+def test_a_trace_without_description_is_named_by_its_source() -> None:
+    first, _ = FACTS
+    assert "python-stdlib" in badges("laptop", [replace(first, provenance={})])[0].text
+
+
+@pytest.mark.parametrize(
+    ("outcome", "text"),
+    [
+        ("reproduced", "c1 ✓ reproduced"),
+        ("not reproduced", "c1 ✗ not reproduced"),
+        ("direction only", "c1 ~ direction only"),
+        ("not measured", "c1 – not measured"),
+    ],
+)
+def test_a_verdict_is_told_without_colour(outcome: str, text: str) -> None:
+    assert [chip.text for chip in chips([verdict("c1", outcome)])] == [text]

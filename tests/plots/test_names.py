@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+
+from reproduce.plots.names import axis_label, common_label, layer_label, metric_label, value_label
+from reproduce.specs.schema import Axis
+
+
+@pytest.mark.parametrize(
+    ("axis", "label"),
+    [
+        (Axis(metric="kurtosis"), "kurtosis"),
+        (Axis(metric="kurtosis", form="variance"), "kurtosis − 1"),
+        (Axis(metric="kurtosis_centred", form="variance"), "centred kurtosis − 1"),
+        (Axis(metric="kurtosis", form="variance", label="Kurtosis, block 2"), "Kurtosis, block 2 (minus 1)"),
+        (Axis(metric="kurtosis", form="variance", label="kurtosis - 1"), "kurtosis - 1"),
+        (Axis(metric="m4_update_linear", cumulative=True), "cumulative m4 update, linear"),
+        (Axis(metric="m2_update_linear + m2_update_quadratic"), "m2 update, linear + quadratic"),
+        (Axis(metric="something_new"), "something new"),
+    ],
+)
+def test_axis_labels(axis: Axis, label: str) -> None:
+    assert axis_label(axis) == label
+
+
+def test_a_sum_of_unlike_metrics_names_both() -> None:
+    assert metric_label("train_loss + eval_loss") == "train loss + eval loss"
+
+
+def test_what_labels_share_becomes_the_axis() -> None:
+    assert common_label(["m4 update, cubic", "m4 update, quartic"]) == ("m4 update", ["cubic", "quartic"])
+    assert common_label(["kurtosis", "train loss"]) == ("value", ["kurtosis", "train loss"])
+    assert common_label(["kurtosis"]) == ("kurtosis", ["kurtosis"])
+
+
+@pytest.mark.parametrize(("layer", "label"), [("2", "layer 2"), ("unembed", "unembedding"), ("mean", "mean over blocks")])
+def test_layer_labels(layer: str, label: str) -> None:
+    assert layer_label(layer) == label
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [("none", "–"), (None, "–"), ("srms", "SRMS"), (True, "yes"), (False, "no"), (1e-5, "1e-05"), (16.2, "16.2"), (3, "3")],
+)
+def test_values(value: object, label: str) -> None:
+    assert value_label(value) == label
