@@ -1,0 +1,224 @@
+"""From the tidy frame to curves: pick metrics and layers, sum, accumulate, smooth, and join the seeds.
+
+A curve is what one line of a figure needs. Nothing that a figure leaves out is left out in silence: each reason
+ends up in `Curves.notes`, which the figure prints below itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from reproduce.claims.quantity import SINGLE_BATCH_METRICS, TAIL
+from reproduce.errors import SpecError
+from reproduce.plots.epochs import steps_per_epoch
+from reproduce.plots.names import metric_label
+from reproduce.specs.schema import Axis, Layers, LinePlot
+from reproduce.store.frame import metric_rows
+
+if TYPE_CHECKING:
+    from reproduce.specs.resolve import Resolved, ResolvedRun
+    from reproduce.store.frame import Loaded
+
+_DRAWN_POINTS = 1500
+"""Points of a line beyond which a picture does not change."""
+
+
+@dataclass(frozen=True)
+class Stray:
+    """The line of a seed that diverged; its last point is where it stops."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One quantity of one run and layer, over x; NaN where the axis cannot show the value."""
+
+    run: str
+    setting: str
+    layer: str
+    axis: int
+    """Index into `plot.y`."""
+    x: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    """Mean, smallest and largest value over the seeds that trained to the end; empty where none did."""
+    seeds: int
+    """How many of them there are."""
+    window: int = 1
+    """Steps of the running mean; 1 is none."""
+    raw: tuple[np.ndarray, np.ndarray] | None = None
+    """The values behind a running mean, where there is one seed."""
+    strays: tuple[Stray, ...] = ()
+
+
+@dataclass(frozen=True)
+class Curves:
+    """All curves of a figure and what it has to say about those it cannot draw."""
+
+    curves: list[Curve]
+    notes: list[str]
+
+
+def build(plot: LinePlot, resolved: Resolved, loaded: Loaded) -> Curves:
+    """The curves of `plot`, in the order metric, run of the spec, layer by depth.
+
+    Raises:
+        SpecError: the plot asks for an x metric that is neither step nor epoch.
+    """
+    notes: list[str] = []
+    curves: list[Curve] = []
+    first = {run.name: run for run in reversed(resolved.runs)}
+    traced = {run for run, _ in loaded.facts}
+    runs = [run for run in dict.fromkeys(run.name for run in resolved.runs) if run in traced]
+    limit = {str(scale): end for scale, end in plot.x_max.items()}.get(resolved.scale)
+    cut: list[str] = []
+    for index, axis in enumerate(plot.y):
+        values = select_layers(quantity(loaded.frame, axis), plot.layers)
+        values = values.assign(x=_x_values(values, plot.x, first))
+        if limit is not None and (values["x"] > limit).any():
+            values = values[values["x"] <= limit]
+            cut = [f"shown up to {plot.x.metric} {limit:,}"]
+        hidden = 0
+        for name in runs:
+            of_run = values[values["run"] == name]
+            if of_run.empty:
+                notes.append(f"{first[name].label}: no {metric_label(axis.metric)} recorded")
+            for layer in sorted(of_run["layer"].unique(), key=depth):
+                drawn, unseen = _curve(of_run[of_run["layer"] == layer], axis, index, first[name], layer, loaded)
+                curves.append(drawn)
+                hidden += unseen
+        if hidden:
+            reason = "0 or below, or not finite" if axis.scale == "log" else "not finite"
+            notes.append(
+                f"{metric_label(axis.metric)}: {hidden:,} value{'s' if hidden > 1 else ''} not drawn ({reason})"
+            )
+    return Curves(curves, [*cut, *notes, *_absent_layers(plot.layers, curves)])
+
+
+def quantity(frame: pd.DataFrame, axis: Axis) -> pd.DataFrame:
+    """Columns run, seed, step, layer, value of one axis: a metric or `a + b`, in its form, summed where asked."""
+    total = metric_rows(frame, axis.metric)[["run", "seed", "step", "layer", "value"]]
+    if axis.form == "variance":
+        total = total.assign(value=total["value"] - 1)
+    total = total.sort_values(["run", "seed", "layer", "step"], kind="stable", ignore_index=True)
+    if axis.cumulative:
+        total["value"] = total.groupby(["run", "seed", "layer"], sort=False)["value"].cumsum()
+    return total
+
+
+def depth(layer: str) -> tuple[int, int]:
+    """Sort key of a layer: blocks by number, then the unembedding, then what has no place."""
+    return (0, int(layer)) if layer.isdigit() else (1, 0) if layer == "unembed" else (2, 0)
+
+
+def select_layers(values: pd.DataFrame, layers: Layers | None) -> pd.DataFrame:
+    """The rows of `values` that a plot shows; metrics without layers pass through."""
+    blocks = values["layer"].str.isdigit()
+    layered = blocks | (values["layer"] == "unembed")
+    match layers:
+        case None | "all":
+            return values
+        case "blocks":
+            return values[blocks | ~layered]
+        case "mean":
+            mean = values[blocks].groupby(["run", "seed", "step"], sort=False, as_index=False)["value"].mean()
+            return pd.concat([values[~layered], mean.assign(layer="mean")], ignore_index=True)
+        case _:
+            return values[values["layer"].isin([str(layer) for layer in layers]) | ~layered]
+
+
+def _absent_layers(layers: Layers | None, curves: Sequence[Curve]) -> list[str]:
+    found = {curve.layer for curve in curves if curve.layer}
+    if not isinstance(layers, list) or not found:
+        return []
+    absent = [str(layer) for layer in layers if str(layer) not in found]
+    return [f"no layer {', '.join(absent)} in these runs"] if absent else []
+
+
+def _x_values(values: pd.DataFrame, axis: Axis, first: dict[str, ResolvedRun]) -> pd.Series:
+    if axis.metric == "step":
+        return values["step"].astype(float)
+    if axis.metric == "epoch":
+        lengths = {name: steps_per_epoch(run.config) for name, run in first.items()}
+        return values["step"] / values["run"].map(lengths)
+    raise SpecError(f"a line plot has no x axis {axis.metric}", hint="set plot.x.metric to step or epoch")
+
+
+# ---------------------------------------------------------------------------------------------------
+# One curve
+
+
+def window_of(axis: Axis, steps: int) -> int:
+    """Length of the running mean over a metric of a run of `steps`, odd; 1 where it needs none.
+
+    Metrics of single batches or single steps are averaged over the share of the run that "final" means for them.
+    """
+    noisy = all(name in SINGLE_BATCH_METRICS or "_update_" in name for name in axis.metric.split(" + "))
+    return 2 * (round(steps * TAIL) // 2) + 1 if noisy and not axis.cumulative else 1
+
+
+def _curve(
+    rows: pd.DataFrame, axis: Axis, index: int, run: ResolvedRun, layer: str, loaded: Loaded
+) -> tuple[Curve, int]:
+    """One run and layer's curve, and how many of its points the axis cannot show."""
+    table = rows.pivot(index="x", columns="seed", values="value")
+    recorded = int(table.notna().to_numpy().sum()) + int(rows["value"].isna().sum())
+    table = table.where(np.isfinite(table))
+    window = window_of(axis, run.config.last_step)
+    smooth = table.rolling(window, center=True, min_periods=1).mean().where(table.notna()) if window > 1 else table
+    hidden = recorded - int(table.notna().to_numpy().sum())
+    if axis.scale == "log":
+        hidden += int((smooth <= 0).to_numpy().sum())
+
+    failed = [seed for seed in table.columns.astype(int) if loaded.facts[run.name, int(seed)].failed]
+    finished = smooth.drop(columns=failed)
+    drawn = finished.iloc[_thin(len(finished))] if finished.shape[1] else finished.iloc[:0]
+    curve = Curve(
+        run=run.name,
+        setting=run.setting,
+        layer=layer,
+        axis=index,
+        x=drawn.index.to_numpy(),
+        mean=_shown(drawn.mean(axis=1), axis),
+        low=_shown(drawn.min(axis=1), axis),
+        high=_shown(drawn.max(axis=1), axis),
+        seeds=finished.shape[1],
+        window=window,
+        raw=_envelope(table.iloc[:, 0]) if table.shape[1] == 1 and window > 1 else None,
+        strays=tuple(_stray(smooth[seed], axis) for seed in failed if smooth[seed].notna().any()),
+    )
+    return curve, hidden
+
+
+def _shown(values: pd.Series, axis: Axis) -> np.ndarray:
+    """Values with gaps where a log axis has no place for them."""
+    return (values.where(values > 0) if axis.scale == "log" else values).to_numpy()
+
+
+def _stray(line: pd.Series, axis: Axis) -> Stray:
+    line = line.dropna()
+    line = line.iloc[_thin(len(line))]
+    return Stray(line.index.to_numpy(), _shown(line, axis))
+
+
+def _thin(points: int) -> np.ndarray:
+    """Indices of at most `_DRAWN_POINTS` points, evenly spaced, with the first and the last."""
+    return np.unique(np.linspace(0, points - 1, min(points, _DRAWN_POINTS)).round().astype(int))
+
+
+def _envelope(raw: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """The raw line with every peak and trough but no more points than a picture shows."""
+    if len(raw) <= _DRAWN_POINTS:
+        return raw.index.to_numpy(), raw.to_numpy()
+    bins = np.arange(len(raw)) * (_DRAWN_POINTS // 2) // len(raw)
+    grouped = pd.DataFrame({"y": raw.to_numpy(), "bin": bins}).dropna().groupby("bin")["y"]
+    keep = np.unique(np.concatenate([grouped.idxmin().to_numpy(), grouped.idxmax().to_numpy()]))
+    return raw.index.to_numpy()[keep], raw.to_numpy()[keep]
