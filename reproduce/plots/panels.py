@@ -1,0 +1,214 @@
+"""Which curve goes into which panel, as which line.
+
+Every curve has a value for each facet (run, layer, metric, setting). The facets in `plot.panels` decide its panel,
+`plot.series` decides its line, and two curves that share both are a mistake in the spec.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from matplotlib.colors import to_hex
+
+from reproduce.errors import SpecError
+from reproduce.plots.curves import Curve, depth
+from reproduce.plots.names import axis_label, common_label, layer_label
+from reproduce.plots.theme import UNEMBED_COLOUR, LineStyle, depth_colours, series_styles
+from reproduce.specs.schema import Facet, LinePlot
+
+if TYPE_CHECKING:
+    from reproduce.specs.resolve import Resolved
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of the legend."""
+
+    key: str
+    label: str
+    style: LineStyle
+    runs: tuple[str, ...] = ()
+    """The runs drawn under this name, where runs are the series."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes and the curves in it, each with its series' key."""
+
+    row: int
+    column: int
+    title: str
+    runs: tuple[str, ...]
+    """The run of the panel, where runs are panels (several when settings are panels too)."""
+    axis: int
+    """Index into `plot.y` of its y axis."""
+    curves: tuple[tuple[str, Curve], ...]
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """A grid of panels and the series that run through it."""
+
+    rows: int
+    columns: int
+    panels: list[Panel]
+    series: list[Series]
+
+
+def arrange(plot: LinePlot, resolved: Resolved, curves: Sequence[Curve]) -> Arrangement:
+    """Lay `curves` out as `plot` says.
+
+    Raises:
+        SpecError: the facets leave two curves on one line, or put axes of different scales into one panel.
+    """
+    facets = _Facets(plot, resolved)
+    cells: dict[tuple[str, ...], dict[str, Curve]] = {}
+    for curve in curves:
+        lines = cells.setdefault(tuple(facets.value(curve, facet) for facet in plot.panels), {})
+        line = facets.value(curve, plot.series)
+        if line in lines:
+            raise SpecError(
+                f"{resolved.experiment.id}: {_difference(lines[line], curve)} would be drawn as one line",
+                hint=f"plot.panels {list(plot.panels)} and plot.series {plot.series} must tell them apart",
+            )
+        lines[line] = curve
+
+    values = [
+        sorted({key[i] for key in cells}, key=functools.partial(facets.rank, facet))
+        for i, facet in enumerate(plot.panels)
+    ]
+    places: list[tuple[str, ...]] = list(itertools.product(*values))
+    match values:
+        case [down, across]:
+            rows, columns = len(down), len(across)
+        case [] | [_]:
+            rows, columns = grid_shape(len(places))
+        case _:
+            raise SpecError(
+                f"{resolved.experiment.id}: plot.panels has more than two facets", hint="a grid has two sides"
+            )
+
+    panels = []
+    for i, key in enumerate(places):
+        lines = cells.get(key, {})
+        if lines:
+            axes = list(dict.fromkeys(curve.axis for curve in lines.values()))
+            if len({plot.y[axis].scale for axis in axes}) > 1:
+                raise SpecError(
+                    f"{resolved.experiment.id}: one panel has both a linear and a log axis",
+                    hint="add metric to plot.panels, or give the entries of plot.y the same scale",
+                )
+            ordered = sorted(lines.items(), key=lambda item: facets.rank(plot.series, item[0]))
+            panels.append(
+                Panel(
+                    row=i // columns,
+                    column=i % columns,
+                    title=" · ".join(
+                        facets.label(facet, value)
+                        for facet, value in zip(plot.panels, key, strict=True)
+                        if facet != "metric"
+                    ),
+                    runs=tuple(dict.fromkeys(c.run for c in lines.values())) if "run" in plot.panels else (),
+                    axis=axes[0],
+                    curves=tuple(ordered),
+                )
+            )
+    return Arrangement(rows, columns, panels, facets.series(curves))
+
+
+def grid_shape(panels: int) -> tuple[int, int]:
+    """Rows and columns of a landscape grid that leaves few cells empty."""
+    if panels <= 3:
+        return 1, max(panels, 1)
+    least = math.ceil(math.sqrt(panels))
+    columns = min((least, least + 1), key=lambda c: (math.ceil(panels / c) * c - panels, c))
+    return math.ceil(panels / columns), columns
+
+
+def _difference(one: Curve, other: Curve) -> str:
+    if one.run != other.run:
+        return f"runs {one.run} and {other.run}"
+    if one.layer != other.layer:
+        return f"layers {one.layer or 'none'} and {other.layer or 'none'} of {one.run}"
+    return f"two metrics of {one.run}"
+
+
+class _Facets:
+    """The values, names and order of each facet in one figure."""
+
+    def __init__(self, plot: LinePlot, resolved: Resolved) -> None:
+        self.plot = plot
+        self.runs = {run.name: run for run in reversed(resolved.runs)}
+        self.order = list(dict.fromkeys(run.name for run in resolved.runs))
+        # Beside panels of settings, runs of the same label (OP at two sizes) are one series with one colour.
+        self.by_label = "setting" in plot.panels
+
+    def value(self, curve: Curve, facet: Facet) -> str:
+        match facet:
+            case "run":
+                return self._run_value(curve.run)
+            case "layer":
+                return curve.layer
+            case "metric":
+                return str(curve.axis)
+            case "setting":
+                return curve.setting
+
+    def _run_value(self, run: str) -> str:
+        return self.runs[run].label if self.by_label else run
+
+    def _run_values(self) -> list[str]:
+        return list(dict.fromkeys(self._run_value(name) for name in self.order))
+
+    def rank(self, facet: Facet, value: str) -> tuple[float, float]:
+        match facet:
+            case "run":
+                return (self._run_values().index(value), 0)
+            case "layer":
+                return depth(value)
+            case "metric":
+                return (int(value), 0)
+            case "setting":
+                return (list(dict.fromkeys(self.runs[name].setting for name in self.order)).index(value), 0)
+
+    def label(self, facet: Facet, value: str) -> str:
+        match facet:
+            case "run":
+                return value if self.by_label else self.runs[value].label
+            case "layer":
+                return layer_label(value)
+            case "metric":
+                return common_label([axis_label(axis) for axis in self.plot.y])[1][int(value)]
+            case "setting":
+                return value
+
+    def series(self, curves: Sequence[Curve]) -> list[Series]:
+        """Every series that is drawn, in order, styled so that a run that is absent moves no other's colour."""
+        facet = self.plot.series
+        drawn = sorted({self.value(curve, facet) for curve in curves}, key=lambda value: self.rank(facet, value))
+        if facet == "layer":
+            blocks = max((int(layer) for layer in drawn if layer.isdigit()), default=1)
+            ramp = depth_colours(blocks)
+            styles = {
+                layer: LineStyle(to_hex(ramp(int(layer) - 1)))
+                if layer.isdigit()
+                else LineStyle(UNEMBED_COLOUR, (0, (4, 1.6)))
+                for layer in drawn
+            }
+            return [Series(layer, layer_label(layer), styles[layer]) for layer in drawn]
+        if facet == "run":
+            every = self._run_values()
+            first = {self._run_value(name): self.runs[name] for name in reversed(self.order)}
+            models = [first[value].config.model.model_dump_json() for value in every]
+            members = {value: tuple(name for name in self.order if self._run_value(name) == value) for value in every}
+        else:
+            every = drawn
+            models = list(drawn)
+            members = dict.fromkeys(drawn, ())
+        styled = dict(zip(every, series_styles(models), strict=True))
+        return [Series(value, self.label(facet, value), styled[value], members[value]) for value in drawn]
