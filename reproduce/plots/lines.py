@@ -1,0 +1,246 @@
+"""Curves over training, in a grid of panels (`LinePlot`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
+
+from reproduce.plots.badges import badges, chips
+from reproduce.plots.captions import caption, missing_notes, run_suffix, subtitle, title
+from reproduce.plots.curves import Curve, build
+from reproduce.plots.legends import Layout, colour_bar, draw_legend, lay_out, legend_of
+from reproduce.plots.names import axis_label, common_label
+from reproduce.plots.panels import Arrangement, Panel, Series, arrange
+from reproduce.plots.sheet import Words, sheet
+from reproduce.plots.theme import wrap
+from reproduce.specs.schema import Axis, LinePlot
+
+if TYPE_CHECKING:
+    from reproduce.claims import Verdict
+    from reproduce.specs.resolve import Resolved
+    from reproduce.store.frame import Loaded
+
+_MOST_RAW = 6
+"""More noisy lines than this in a panel are drawn without their raw values: they would hide one another."""
+_SETTLED = 0.1
+"""Share of the x axis after which a loss is on a scale where runs can be told apart."""
+_LOSSES = frozenset({"train_loss", "eval_loss", "eval_ppl"})
+
+
+def draw_lines(resolved: Resolved, loaded: Loaded, verdicts: Sequence[Verdict]) -> Figure:
+    """The figure of an experiment whose plot is a `LinePlot`; call inside `theme()`.
+
+    Raises:
+        SpecError: the plot's facets do not tell its curves apart.
+    """
+    plot = resolved.experiment.plot
+    assert isinstance(plot, LinePlot)
+    built = build(plot, resolved, loaded)
+    grid = arrange(plot, resolved, built.curves)
+    legend = legend_of(plot, grid, loaded)
+    layout = lay_out(plot, grid, legend)
+    words = Words(
+        title=title(resolved.experiment),
+        subtitle=subtitle(resolved.experiment),
+        badges=badges(resolved.scale, loaded.facts.values()),
+        caption=f"{caption(resolved, loaded)}. {_how_drawn(plot, grid.panels)}".strip(),
+        notes=[*missing_notes(loaded.missing), *built.notes, *_unnamed_divergence(plot, loaded)],
+        chips=chips(verdicts),
+    )
+    figure, body = sheet(words, layout.width, layout.height)
+    axes, spare = _axes(body, plot, grid, layout)
+    styles = {series.key: series for series in grid.series}
+    for panel, ax in axes:
+        _draw_panel(ax, panel, styles)
+        ax.set_title(_panel_title(panel, loaded))
+    for index in range(len(plot.y)):
+        of_metric = [(panel, ax) for panel, ax in axes if panel.axis == index]
+        _set_limits(of_metric, plot)
+        if of_metric and plot.y[index].scale == "log":
+            _label_decades(of_metric[0][1])
+    for panel, ax in axes:
+        _mark_divergence(ax, panel, styles)
+    draw_legend(body, legend, layout, spare)
+    if legend.bar:
+        colour_bar(body, grid, [ax for _, ax in axes])
+    return figure
+
+
+# ---------------------------------------------------------------------------------------------------
+# Axes
+
+
+def _axes(
+    body: SubFigure, plot: LinePlot, grid: Arrangement, layout: Layout
+) -> tuple[list[tuple[Panel, Axes]], Axes | None]:
+    """One pair of axes a panel, and the empty cell for the legend.
+
+    All panels of a metric share their y axis, so that layers compare, and inner ticks go unlabelled.
+    """
+    cells = body.add_gridspec(grid.rows, grid.columns)
+    taken = {(panel.row, panel.column): panel for panel in grid.panels}
+    ends = {row for row, column in taken if (row + 1, column) not in taken}
+    first: dict[int, Axes] = {}
+    top: Axes | None = None
+    axes = []
+    for panel in grid.panels:
+        ax = body.add_subplot(cells[panel.row, panel.column], sharex=top, sharey=first.get(panel.axis))
+        top = top or ax
+        if panel.axis not in first:
+            first[panel.axis] = ax
+            _scale_y(ax, plot.y[panel.axis])
+        left = taken.get((panel.row, panel.column - 1))
+        labelled = left is None or left.axis != panel.axis
+        ax.tick_params(which="both", labelleft=labelled)
+        if labelled:
+            ax.set_ylabel("\n".join(wrap(_y_label(plot, panel), layout.cell[1] - 0.35, 8)))
+        ax.tick_params(labelbottom=panel.row in ends)
+        if (panel.row + 1, panel.column) not in taken:
+            ax.set_xlabel(_x_label(plot))
+        axes.append((panel, ax))
+    _scale_x(axes, plot, 6 if layout.cell[0] > 3 else 5 if layout.cell[0] > 2 else 3)
+    spare = None
+    if layout.place == "cell":
+        spare = body.add_subplot(cells[grid.rows - 1, grid.columns - 1])
+        spare.set_axis_off()
+    return axes, spare
+
+
+def _scale_y(ax: Axes, axis: Axis) -> None:
+    if axis.scale == "log":
+        ax.set_yscale("log", nonpositive="mask")
+    else:
+        ax.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
+        ax.yaxis.set_major_formatter(ScalarFormatter(useMathText=True))
+        ax.ticklabel_format(axis="y", scilimits=(-2, 5))
+
+
+def _label_decades(ax: Axes) -> None:
+    """Label powers of ten, or plain 1, 2, 5, 10 where the axis spans fewer than two decades."""
+    low, high = ax.get_ylim()
+    if high / low >= 100:
+        ax.yaxis.set_major_locator(LogLocator(numticks=6))
+    else:
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _scale_x(axes: Sequence[tuple[Panel, Axes]], plot: LinePlot, ticks: int) -> None:
+    for _, ax in axes:
+        if plot.x.scale == "log":
+            # Symmetric log keeps the initialisation, step 0, on the axis: linear below 1, log above.
+            ax.set_xscale("symlog", linthresh=1, linscale=0.4)
+        else:
+            ax.xaxis.set_major_locator(MaxNLocator(nbins=ticks, steps=[1, 2, 2.5, 5, 10]))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+
+
+def _short(value: float) -> str:
+    return f"{value / 1000:g}k" if abs(value) >= 1000 else f"{value:g}"
+
+
+def _x_label(plot: LinePlot) -> str:
+    name = plot.x.label or {"step": "training step"}.get(plot.x.metric, plot.x.metric)
+    return f"{name} (log)" if plot.x.scale == "log" else name
+
+
+def _y_label(plot: LinePlot, panel: Panel) -> str:
+    return common_label([axis_label(plot.y[curve.axis]) for _, curve in panel.curves])[0]
+
+
+def _panel_title(panel: Panel, loaded: Loaded) -> str:
+    return panel.title + run_suffix(panel.runs, loaded).replace(" (", "\n(", 1)
+
+
+# ---------------------------------------------------------------------------------------------------
+# Lines
+
+
+def _draw_panel(ax: Axes, panel: Panel, styles: dict[str, Series]) -> None:
+    for key, curve in panel.curves:
+        colour, dashes = styles[key].style.colour, styles[key].style.dashes
+        for stray in curve.strays:
+            # Beside finished seeds a diverged one is a thin line of its own; their mean does not include it.
+            width = 0.7 if curve.seeds else 1.3
+            ax.plot(stray.x, stray.y, color=colour, linestyle=dashes, linewidth=width, label="_stray")
+        if curve.raw is not None and len(panel.curves) <= _MOST_RAW:
+            ax.plot(*curve.raw, color=colour, alpha=0.2, linewidth=0.5, zorder=1.5, label="_raw")
+        if curve.seeds > 1:
+            ax.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0, zorder=1.8)
+        if curve.seeds:
+            lone = "o" if np.isfinite(curve.mean).sum() == 1 else ""
+            ax.plot(curve.x, curve.mean, color=colour, linestyle=dashes, marker=lone, markersize=3, label=key)
+
+
+def _mark_divergence(ax: Axes, panel: Panel, styles: dict[str, Series]) -> None:
+    """A cross where a diverged line stops, at the axis' edge where the value lies beyond it."""
+    low, high = ax.get_ylim()
+    for key, curve in panel.curves:
+        for stray in curve.strays:
+            ax.plot(
+                stray.x[-1:],
+                np.clip(stray.y[-1:], low, high),
+                marker="x",
+                markersize=6,
+                markeredgewidth=1.6,
+                color=styles[key].style.colour,
+                linestyle="none",
+                clip_on=False,
+                zorder=5,
+                label="_diverged",
+            )
+
+
+def _set_limits(panels: Sequence[tuple[Panel, Axes]], plot: LinePlot) -> None:
+    """Linear axes of smoothed curves span the lines, not the noise; those of losses leave out the first steps too."""
+    curves = [curve for panel, _ in panels for _, curve in panel.curves]
+    if not any(_has_own_limits(plot.y[curve.axis], curve) for curve in curves):
+        return
+    finished = [(curve.x, curve.low, curve.high) for curve in curves if curve.seeds]
+    lines = finished or [(stray.x, stray.y, stray.y) for curve in curves for stray in curve.strays]
+    loss = any(plot.y[curve.axis].metric in _LOSSES for curve in curves)
+    start = _SETTLED * max(x[-1] for x, _, _ in lines) if loss else 0.0
+    low, high = np.inf, -np.inf
+    for x, least, most in lines:
+        settled = x >= start
+        low = min(low, np.nanmin(least[settled], initial=np.inf))
+        high = max(high, np.nanmax(most[settled], initial=-np.inf))
+    if low < high:
+        pad = 0.05 * (high - low)
+        panels[0][1].set_ylim(low - pad, high + pad)
+
+
+def _has_own_limits(axis: Axis, curve: Curve) -> bool:
+    return axis.scale == "linear" and (curve.window > 1 or axis.metric in _LOSSES)
+
+
+def _how_drawn(plot: LinePlot, panels: Sequence[Panel]) -> str:
+    """How lines, bands and axes came about, where that is not plain."""
+    said = []
+    curves = [curve for panel in panels for _, curve in panel.curves]
+    if any(curve.seeds > 1 for curve in curves):
+        said.append("Line: mean over seeds; band: min to max.")
+    windows = sorted({curve.window for curve in curves} - {1})
+    if windows:
+        length = f"{windows[0]:,}" if len(windows) == 1 else f"{windows[0]:,} to {windows[-1]:,}"
+        faint = any(len(p.curves) <= _MOST_RAW and any(curve.raw is not None for _, curve in p.curves) for p in panels)
+        raw = "; faint: every step" if faint else ""
+        said.append(f"Running mean over {length} steps{raw}.")
+    if any(_has_own_limits(plot.y[curve.axis], curve) and plot.y[curve.axis].metric in _LOSSES for curve in curves):
+        said.append(f"The loss axis spans the lines after the first {_SETTLED:.0%} of the run.")
+    return " ".join(said)
+
+
+def _unnamed_divergence(plot: LinePlot, loaded: Loaded) -> list[str]:
+    """Diverged runs, for a figure whose legend and panels name no runs."""
+    if plot.series == "run" or "run" in plot.panels:
+        return []
+    runs = dict.fromkeys(run for run, _ in loaded.facts)
+    labels = {run: fact.label for (run, _), fact in loaded.facts.items()}
+    return [f"{labels[run]}{suffix}" for run in runs if "diverged" in (suffix := run_suffix([run], loaded))]
