@@ -33,14 +33,25 @@ def test_what_labels_share_becomes_the_axis() -> None:
     assert common_label(["kurtosis"]) == ("kurtosis", ["kurtosis"])
 
 
-@pytest.mark.parametrize(("layer", "label"), [("2", "layer 2"), ("unembed", "unembedding"), ("mean", "mean over blocks")])
+@pytest.mark.parametrize(
+    ("layer", "label"), [("2", "layer 2"), ("unembed", "unembedding"), ("mean", "mean over blocks")]
+)
 def test_layer_labels(layer: str, label: str) -> None:
     assert layer_label(layer) == label
 
 
 @pytest.mark.parametrize(
     ("value", "label"),
-    [("none", "–"), (None, "–"), ("srms", "SRMS"), (True, "yes"), (False, "no"), (1e-5, "1e-05"), (16.2, "16.2"), (3, "3")],
+    [
+        ("none", "–"),
+        (None, "–"),
+        ("srms", "SRMS"),
+        (True, "yes"),
+        (False, "no"),
+        (1e-5, "1e-05"),
+        (16.2, "16.2"),
+        (3, "3"),
+    ],
 )
 def test_values(value: object, label: str) -> None:
     assert value_label(value) == label

@@ -1,0 +1,80 @@
+"""From an experiment's traces to its files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reproduce.errors import OfeError
+from reproduce.plots.diagram import draw_diagram
+from reproduce.plots.export import check_formats, image_bytes, settle
+from reproduce.plots.lines import draw_lines
+from reproduce.plots.table import draw_table, tabulate, to_csv, to_markdown
+from reproduce.plots.theme import theme
+from reproduce.specs.schema import DiagramPlot, LinePlot, TablePlot
+from reproduce.store.atomic import write_bytes
+from reproduce.store.frame import Loaded
+
+if TYPE_CHECKING:
+    from reproduce.claims import Verdict
+    from reproduce.specs.resolve import Resolved
+
+
+def render(
+    resolved: Resolved,
+    loaded: Loaded,
+    verdicts: Sequence[Verdict],
+    out_dir: Path,
+    formats: Sequence[str] = ("png",),
+) -> list[Path]:
+    """Draw an experiment and write `<out_dir>/<id>.<format>`; a table also as Markdown and CSV.
+
+    Equal traces give equal bytes. Each file appears in full or not at all.
+
+    Args:
+        loaded: the traces of `resolved`; those that only its claims read are not drawn.
+        verdicts: printed below the picture, in their order.
+
+    Raises:
+        OfeError: an unknown format, a spec that draws two curves as one, or no trace to draw.
+    """
+    check_formats(formats)
+    experiment = resolved.experiment
+    plot = experiment.plot
+    shown = _shown(resolved, loaded)
+    if not isinstance(plot, DiagramPlot) and not shown.facts:
+        raise OfeError(
+            f"{experiment.id} has no trace at {resolved.scale} scale",
+            hint=f"train its runs first: ofe reproduce {experiment.id} --scale {resolved.scale}",
+        )
+
+    files: dict[str, bytes] = {}
+    with theme():
+        match plot:
+            case LinePlot():
+                figure = draw_lines(resolved, shown, verdicts)
+            case TablePlot():
+                table = tabulate(resolved, shown, verdicts)
+                figure = draw_table(table)
+                files = {"md": to_markdown(table).encode(), "csv": to_csv(table).encode()}
+            case DiagramPlot():
+                figure = draw_diagram(experiment, plot, verdicts)
+        settle(figure)
+        images = {kind: image_bytes(figure, kind) for kind in formats}
+    out_dir.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for kind, content in {**images, **files}.items():
+        paths.append(out_dir / f"{experiment.id}.{kind}")
+        write_bytes(paths[-1], content)
+    return paths
+
+
+def _shown(resolved: Resolved, loaded: Loaded) -> Loaded:
+    """`loaded` without the runs that only claims read."""
+    names = {run.name for run in resolved.runs}
+    return Loaded(
+        frame=loaded.frame[loaded.frame["run"].isin(names)],
+        facts={key: fact for key, fact in loaded.facts.items() if key[0] in names},
+        missing=[run for run in loaded.missing if run.name in names],
+    )
