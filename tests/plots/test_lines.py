@@ -299,3 +299,11 @@ def test_every_figure_wears_its_badges_and_verdicts(scale: str, badge: str) -> N
     assert "shipped reference trace" in said
     assert any(line.startswith("SUBSTITUTE DATA: Python 3.11") for line in said)
     assert {"c1 ✓ reproduced", "c2 ✗ not reproduced"} <= set(said)
+
+
+@pytest.mark.parametrize("facets", [[], ["layer"]])
+def test_a_metric_that_no_run_recorded_leaves_a_page_that_says_so(facets: list[str]) -> None:
+    runs = [Run("pre", "Pre-LN", without=("kurtosis",))]
+    figure = plotted(KURTOSIS, runs, layers=[2], panels=facets)
+    assert panels(figure) == []
+    assert "Notes: Pre-LN: no kurtosis recorded" in words(figure)
