@@ -249,6 +249,8 @@ class ProbeConfig(Frozen):
     """Steps between probes, after the first log-spaced ones."""
     batch_size: int = Field(ge=1)
     """Examples (sequences or images) of the fixed held-out probe batch."""
+    point: Literal["residual", "attention-input"] = "residual"
+    """residual: the stream entering each attention branch; attention-input: the same after its Pre-Norm, if any."""
     on: Literal["held-out", "train-batch"] = "held-out"
     """train-batch probes the current training batch, as the authors' code does."""
     moment_updates_layer: int | None = Field(default=None, ge=1)

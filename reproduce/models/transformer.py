@@ -1,0 +1,233 @@
+"""Decoder-only transformer language model with every block of the paper.
+
+    placement      Pre-Norm (Eq 6), Post-Norm (Eq 7), or no norm at all: the Outlier Protected block (Eqs 12, 13)
+    norms          LayerNorm, RMSNorm, SRMSNorm, none, each at Pre-QK, Pre-V, Post-QK, Pre-MLP (v1 Table 3)
+    attention      plain, QK-Norm, soft-capped logits, or Value-SkipInit: alpha I + beta A
+    residuals      x + gain * branch(x), the gain fixed, a trained scalar, or a trained vector (LayerScale)
+    positions      learnt, or rotary (project, norm, rotate)
+    embedding      multiplied by `embed_scale`; unembedding tied or not; final norm only where the block asks for it
+
+What is measured is not known here: `encode` shows each named point to an observer and goes on.
+
+Shapes: B sequences, T tokens, D width, H heads, K = D / H, F hidden width of the MLP, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reproduce.config import BlockConfig, Norm, TransformerConfig
+
+Observer = Callable[[str, str, Tensor], None]
+"""Called as `observe(point, layer, tensor)`; points: `residual`, `attention-input`, `attention-logits`."""
+
+NORM_EPS = 1e-5
+
+
+class LayerNorm(nn.Module):
+    """(x - mean) / std * gain + bias over the last axis; epsilon inside the root."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x.float(), self.gain.shape, self.gain, self.bias, NORM_EPS)
+
+
+class RMSNorm(nn.Module):
+    """x / (rms(x) + eps), times a trained gain unless it is SRMSNorm; epsilon outside the root, as the authors' code."""
+
+    def __init__(self, width: int, *, trained: bool) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(width)) if trained else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.float()
+        x = x / (torch.linalg.vector_norm(x, dim=-1, keepdim=True) / math.sqrt(x.shape[-1]) + NORM_EPS)
+        return x if self.gain is None else x * self.gain
+
+
+def make_norm(kind: Norm, width: int) -> nn.Module:
+    if kind == "ln":
+        return LayerNorm(width)
+    if kind == "none":
+        return nn.Identity()
+    return RMSNorm(width, trained=kind == "rms")
+
+
+def make_gain(block: BlockConfig, value: float, width: int) -> nn.Parameter | float:
+    """Residual gain of one branch: a number, a trained scalar (shape ()), or a trained vector (D)."""
+    if block.gains == "fixed":
+        return value
+    return nn.Parameter(torch.full((width,) if block.gains == "vector" else (), value))
+
+
+def rotary_angles(length: int, head_width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (T, K/2) of rotary position embedding, base 10,000."""
+    frequency = 10_000.0 ** (-torch.arange(0, head_width, 2, device=device, dtype=torch.float32) / head_width)
+    angle = torch.arange(length, device=device, dtype=torch.float32)[:, None] * frequency
+    return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the pairs (x_i, x_{i + K/2}) of each head by its position's angle; x (B, H, T, K)."""
+    first, second = x.float().chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+class Attention(nn.Module):
+    """Causal multi-head attention with its own Pre-QK, Pre-V and Post-QK norms."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        block, width = config.block, config.width
+        self.heads, self.rope = config.heads, config.positions == "rope"
+        self.cap, self.alpha, self.beta = block.tanh_cap, block.attn_alpha, block.attn_beta
+        self.norm_qk = make_norm(block.pre_qk, width)
+        # Pre-QK and Pre-V of the same kind are the one Pre-Norm of an ordinary block.
+        self.norm_v = None if block.pre_v == block.pre_qk else make_norm(block.pre_v, width)
+        bias_qk, bias = config.biases != "none", config.biases == "all"
+        self.query = nn.Linear(width, width, bias=bias_qk)
+        self.key = nn.Linear(width, width, bias=bias_qk)
+        self.value = nn.Linear(width, width, bias=bias)
+        self.project = nn.Linear(width, width, bias=bias)
+        self.norm_q = make_norm(block.post_qk, config.head_width)
+        self.norm_k = make_norm(block.post_qk, config.head_width)
+
+    def forward(self, x: Tensor, layer: str, observe: Observer | None) -> Tensor:
+        batch, length, width = x.shape
+        x_qk = self.norm_qk(x)
+        x_v = x_qk if self.norm_v is None else self.norm_v(x)
+        if observe is not None:
+            observe("attention-input", layer, x_qk)
+        split = (batch, length, self.heads, width // self.heads)
+        q = self.norm_q(self.query(x_qk).view(split)).transpose(1, 2)  # (B, H, T, K)
+        k = self.norm_k(self.key(x_qk).view(split)).transpose(1, 2)
+        v = self.value(x_v).view(split).transpose(1, 2)
+        if self.rope:
+            cos, sin = rotary_angles(length, split[-1], x.device)
+            q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        if observe is None and self.cap is None and self.alpha == 0 and x.device.type == "cuda":
+            mixed = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, is_causal=True)
+        else:
+            mixed = self._mix(q, k, v, layer, observe)
+        return self.project(mixed.transpose(1, 2).reshape(batch, length, width))
+
+    def _mix(self, q: Tensor, k: Tensor, v: Tensor, layer: str, observe: Observer | None) -> Tensor:
+        """alpha v + beta softmax(cap(q k^T / sqrt(K)) + mask) v, the softmax in float32."""
+        logits = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).float()  # (B, H, T, T)
+        if self.cap is not None:
+            logits = self.cap * torch.tanh(logits / self.cap)
+        logits = logits + causal_mask(logits.shape[-1], logits.device)
+        if observe is not None:
+            observe("attention-logits", layer, logits)
+        mixed = torch.softmax(logits, dim=-1).to(v.dtype) @ v
+        return mixed if self.alpha == 0 else self.alpha * v + self.beta * mixed
+
+
+_MASKS: dict[tuple[int, torch.device], Tensor] = {}
+
+
+def causal_mask(length: int, device: torch.device) -> Tensor:
+    """(T, T) of 0 on and below the diagonal, -inf above; one for each length and device of the process."""
+    if (length, device) not in _MASKS:
+        _MASKS[length, device] = torch.full((length, length), -torch.inf, device=device).triu(1)
+    return _MASKS[length, device]
+
+
+class Mlp(nn.Module):
+    """W_2 phi(W_1 norm(alpha x)), hidden width F."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.norm = make_norm(config.block.pre_mlp, config.width)
+        self.input_scale, self.activation, self.slope = config.mlp_input_scale, config.activation, config.leaky_slope
+        self.up = nn.Linear(config.width, config.mlp_width, bias=config.biases == "all")
+        self.down = nn.Linear(config.mlp_width, config.width, bias=config.biases == "all")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(x)
+        hidden = self.up(x if self.input_scale == 1 else self.input_scale * x)
+        if self.activation == "gelu":
+            return self.down(F.gelu(hidden))
+        return self.down(F.leaky_relu(hidden, self.slope) if self.slope else F.relu(hidden))
+
+
+class Block(nn.Module):
+    """Attention branch, then MLP branch, each added with its gain; Post-Norm after each sum where the block has one."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        block, width = config.block, config.width
+        self.attention, self.mlp = Attention(config), Mlp(config)
+        self.attn_gain = make_gain(block, block.attn_gain, width)
+        self.mlp_gain = make_gain(block, block.mlp_gain, width)
+        self.post_norm_attn = make_norm(block.post_norm, width)
+        self.post_norm_mlp = make_norm(block.post_norm, width)
+
+    def forward(self, x: Tensor, layer: str = "", observe: Observer | None = None) -> Tensor:
+        x = self.post_norm_attn(x + self.attn_gain * self.attention(x, layer, observe))
+        return self.post_norm_mlp(x + self.mlp_gain * self.mlp(x))
+
+
+class Transformer(nn.Module):
+    """Tokens (B, T) -> logits (B, T, V). Initialisation, drawn from torch's current generator:
+
+        token and position embeddings, unembedding, every matrix    N(0, init_std^2)
+        biases                                                      0
+        norm gains                                                  1
+        residual gains                                              as configured
+    """
+
+    def __init__(self, config: TransformerConfig, vocab_size: int, max_length: int) -> None:
+        super().__init__()
+        self.config = config
+        self.token_embedding = nn.Embedding(vocab_size, config.width)
+        self.position_embedding = nn.Embedding(max_length, config.width) if config.positions == "learnt" else None
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.final_norm = make_norm(config.block.final_norm, config.width)
+        self.unembedding = nn.Linear(config.width, vocab_size, bias=False)
+        if config.tied:
+            self.unembedding.weight = self.token_embedding.weight
+        self.apply(self._initialise)
+
+    def _initialise(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=self.config.init_std)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Input of the first block, (B, T, D), float32."""
+        x = self.config.embed_scale * self.token_embedding(tokens)
+        return x if self.position_embedding is None else x + self.position_embedding.weight[: tokens.shape[1]]
+
+    def encode(self, tokens: Tensor, observe: Observer | None = None, blocks: int | None = None) -> Tensor:
+        """The residual stream (B, T, D) after `blocks` blocks, or the input of the unembedding after all of them.
+
+        Args:
+            tokens: (B, T) token indices.
+            observe: is shown every named point on the way; layers count from "1", the last point is "unembed".
+            blocks: stop at the input of the block after this many.
+        """
+        x = self.embed(tokens)
+        for index, block in enumerate(self.blocks[:blocks], start=1):
+            if observe is not None:
+                observe("residual", str(index), x)
+            x = block(x, str(index), observe)
+        if blocks is not None:
+            return x
+        x = self.final_norm(x)
+        if observe is not None:
+            observe("residual", "unembed", x)
+        return x
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.unembedding(self.encode(tokens))
