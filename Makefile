@@ -1,0 +1,72 @@
+# `make demo` and `make test` need Python 3.11 or later, git and make; all else goes into .venv.
+#
+#   PYTHON=python3.12       the interpreter that .venv is made with
+#   TORCH_INDEX=<address>   a package index with the build of torch to use, such as PyTorch's own for CPUs
+#   WORKERS=8               processes that share the tests
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+WORKERS ?= 2
+
+BIN := .venv/bin
+TORCH := $(shell grep '^torch==' constraints.txt)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo install test lint figures clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo      train the five runs of Figure 2 at laptop scale, draw it and judge its claims"
+	@echo "make test      run all tests"
+	@echo "make lint      ruff and mypy"
+	@echo "make figures   redraw figures/ and REPRODUCING.md from the shipped traces, without training"
+	@echo "make install   .venv/bin/ofe"
+	@echo "make clean     remove .venv and whatever tools leave behind"
+
+demo: .venv/.installed
+	$(BIN)/ofe reproduce fig2 --scale laptop
+
+install: .venv/.installed
+
+# One thread a process: on the small matrices of the tests, more threads only get in one another's way.
+test: .venv/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS)
+
+lint: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+figures: .venv/.installed
+	$(BIN)/ofe plot --from-cache
+	$(BIN)/python -m reproduce.reproducing
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find reproduce tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.installed: .venv/.torch pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	@touch $@
+
+.venv/.installed-dev: .venv/.torch pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[test,lint]"
+	@touch $@ .venv/.installed
+
+# The default build of torch for Linux brings several GB of CUDA libraries. Without an Nvidia GPU its CPU build is taken
+# where pip finds one.
+.venv/.torch: .venv/bin/python constraints.txt
+ifneq ($(TORCH_INDEX),)
+	$(BIN)/python -m pip install -q --no-deps --index-url $(TORCH_INDEX) $(TORCH)
+else
+	@echo "installing $(TORCH)"
+	@nvidia-smi -L >/dev/null 2>&1 \
+		|| $(BIN)/python -m pip install -q "$(TORCH)+cpu" -c constraints.txt 2>/dev/null \
+		|| echo "no CPU build of torch here: taking the default one (TORCH_INDEX names another index)"
+	@$(BIN)/python -m pip install -q $(TORCH) -c constraints.txt
+endif
+	@touch $@
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ofe needs Python 3.11 or later: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
