@@ -32,9 +32,9 @@ class Frozen(BaseModel):
 class BlockConfig(Frozen):
     """One transformer block as a few orthogonal choices (paper Eqs 6, 7, 12, 13; norm positions of v1 Tab 3).
 
-        q = W_Q n_qk(X),  k = W_K n_qk(X),  v = W_V n_v(X);      per head q <- n_post(q), k <- n_post(k)
-        A = softmax(cap(q k^T / sqrt(d_h)) + mask);              A <- alpha I + beta A
-        H = X + b_a A V W_P;   out = H + b_m W_2 phi(alpha_mlp W_1 n_mlp(H))
+    q = W_Q n_qk(X),  k = W_K n_qk(X),  v = W_V n_v(X);      per head q <- n_post(q), k <- n_post(k)
+    A = softmax(cap(q k^T / sqrt(d_h)) + mask);              A <- alpha I + beta A
+    H = X + b_a A V W_P;   out = H + b_m W_2 phi(alpha_mlp W_1 n_mlp(H))
     """
 
     pre_qk: Norm = "none"
@@ -62,17 +62,17 @@ class BlockConfig(Frozen):
     attn_beta: float = 1.0
     """Weight of the softmax attention matrix in Value-SkipInit."""
     mlp_input_scale: float | Literal["unit-preactivation"] = 1.0
-    """Scale alpha of the MLP input; `unit-preactivation` is 1 / (init_std sqrt(width)), so that W_1's output is O(1)."""
+    """Scale alpha of the MLP input; `unit-preactivation` is 1 / (init_std sqrt(width)): W_1's output is then O(1)."""
 
     @model_validator(mode="after")
     def _meaningful(self) -> BlockConfig:
         pre = [name for name in ("pre_qk", "pre_v", "pre_mlp") if getattr(self, name) != "none"]
         if self.post_norm != "none" and pre:
-            raise ValueError(f"post_norm excludes {', '.join(pre)}: a block is Pre-Norm or Post-Norm, set one of them to none")
+            raise ValueError(f"post_norm excludes {', '.join(pre)}: set one side to none")
         if self.post_norm != "none" and self.final_norm != "none":
             raise ValueError("post_norm already normalises the last stream: set final_norm to none")
         if self.tanh_cap is not None and self.post_qk != "none":
-            raise ValueError("tanh_cap and post_qk both regulate attention entropy: set post_qk to none or drop tanh_cap")
+            raise ValueError("tanh_cap and post_qk both regulate attention entropy: drop one of them")
         if self.attn_alpha == 0.0 and self.attn_beta != 1.0:
             raise ValueError("attn_beta only has a meaning beside the identity of Value-SkipInit: set attn_alpha too")
         return self
@@ -298,7 +298,8 @@ class RunConfig(Frozen):
         if layer is not None and layer > self.model.layers:
             raise ValueError(f"probe.moment_updates_layer {layer} lies beyond the model's {self.model.layers} layers")
         if self.schedule.warmup(self.steps) > self.steps:
-            raise ValueError(f"warm-up of {self.schedule.warmup(self.steps)} steps is longer than the run's {self.steps}")
+            warmup = self.schedule.warmup(self.steps)
+            raise ValueError(f"warm-up of {warmup} steps is longer than the run's {self.steps}")
         return self
 
     @property

@@ -42,7 +42,7 @@ class LayerNorm(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """x / (rms(x) + eps), times a trained gain unless it is SRMSNorm; epsilon outside the root, as the authors' code."""
+    """x / (rms(x) + eps), times a trained gain unless it is SRMSNorm; eps stands outside the root, as in the authors' code."""
 
     def __init__(self, width: int, *, trained: bool) -> None:
         super().__init__()
@@ -180,10 +180,10 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Tokens (B, T) -> logits (B, T, V). Initialisation, drawn from torch's current generator:
 
-        token and position embeddings, unembedding, every matrix    N(0, init_std^2)
-        biases                                                      0
-        norm gains                                                  1
-        residual gains                                              as configured
+    token and position embeddings, unembedding, every matrix    N(0, init_std^2)
+    biases                                                      0
+    norm gains                                                  1
+    residual gains                                              as configured
     """
 
     def __init__(self, config: TransformerConfig, vocab_size: int, max_length: int) -> None:

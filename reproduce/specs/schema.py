@@ -7,14 +7,14 @@ itself), says how to plot them and what the paper claims about them. `reproduce.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from reproduce.config import Frozen
 
-SCALES = ("smoke", "laptop", "workstation", "paper")
 Scale = Literal["smoke", "laptop", "workstation", "paper"]
+SCALES: tuple[Scale, ...] = get_args(Scale)
 Source = Literal["stated-v1", "stated-v2", "code", "inferred"]
 """Where a value comes from: the text of v1 or v2, the authors' released code, or our own deduction."""
 
@@ -159,9 +159,7 @@ Plot = Annotated[LinePlot | TablePlot | DiagramPlot, Field(discriminator="kind")
 # Claims
 
 Over = Literal["init", "final", "peak", "min", "mean", "each", "some", "argpeak"]
-Comparator = Literal[
-    "gt", "ge", "lt", "le", "eq", "approx", "within_factor", "decreasing", "increasing", "spearman_ge"
-]
+Comparator = Literal["gt", "ge", "lt", "le", "eq", "approx", "within_factor", "decreasing", "increasing", "spearman_ge"]
 
 
 class Quantity(Frozen):
