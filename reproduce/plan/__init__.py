@@ -1,0 +1,27 @@
+"""What reproducing figures takes before anything starts: runs, hits and misses, FLOPs, time, memory, disk.
+
+    plan(resolveds, store)      every run once: state, reason, cost; `misses` of it is what gets trained
+    price(experiment, store)    the same, summed, at every scale
+    calibrate(precisions)       times this machine in a process of its own
+    examine()                   what is installed, which devices, which data, what to do next
+
+Nothing here loads torch.
+"""
+
+from reproduce.plan.calibration import Calibration, calibrate, threads_per_run
+from reproduce.plan.planner import Plan, PlannedRun, Price, Total, basis, misses, plan, price, side_by_side
+
+__all__ = [
+    "Calibration",
+    "Plan",
+    "PlannedRun",
+    "Price",
+    "Total",
+    "basis",
+    "calibrate",
+    "misses",
+    "plan",
+    "price",
+    "side_by_side",
+    "threads_per_run",
+]

@@ -1,0 +1,139 @@
+"""Memory and disk that a run needs, estimated from its configuration alone.
+
+Weights, gradients and optimiser state are counted exactly (float32, see `reproduce.models.size`). Activations are
+what automatic differentiation keeps of one micro-batch, tensor by tensor, and come within a third of what torch
+keeps. The size of a trace is the number of its values times what one takes on the disk.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from reproduce.config import MlpConfig, RunConfig, TextData, TransformerConfig
+from reproduce.models.size import Shape, parameter_shapes, positions, rotated_axes
+
+FLOAT = 4
+"""Bytes of a float32."""
+PROCESS_BYTES = 400_000_000
+"""Memory of a process that has loaded torch and nothing else."""
+STREAM_METRICS = 11
+"""Metrics of one residual stream in a probe."""
+_TRAIN_RECORDS = 4_000
+"""Records of loss, gradient norm and learning rate in a trace, at most."""
+_MOMENT_RATIO = 1.35
+"""Least ratio of two steps whose second moments are both kept."""
+_ROW_BYTES = 10
+"""Bytes of one value in a sealed trace: a float64 that hardly compresses, the rest of its row does."""
+_LIVE_ROW_BYTES = 30
+"""Bytes of one value in the live trace, as text."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes, by purpose."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    """Of one micro-batch."""
+    checkpoint: int
+    trace: int
+    """Sealed trace and moments: what remains on the disk."""
+    live_trace: int
+    """The same while training."""
+
+    @property
+    def memory(self) -> int:
+        """What training holds at once."""
+        return PROCESS_BYTES + self.weights + self.gradients + self.optimizer + self.activations
+
+    @property
+    def working_disk(self) -> int:
+        """What training needs on the disk: the old checkpoint stays until the new one is whole."""
+        return 2 * self.checkpoint + self.live_trace + self.trace
+
+
+def footprint(config: RunConfig, micro_batch: int | None = None) -> Footprint:
+    """What the run `config` takes while it trains and after it.
+
+    Args:
+        micro_batch: examples that go forward and backward together; the whole batch if None.
+    """
+    shapes = parameter_shapes(config.model, config.data)
+    weights = FLOAT * sum(math.prod(shape) for shape in shapes)
+    optimizer = FLOAT * sum(_state(shape, config) for shape in shapes)
+    values, moments = _trace_values(config)
+    return Footprint(
+        weights=weights,
+        gradients=weights,
+        optimizer=optimizer,
+        activations=activation_bytes(config, min(micro_batch or config.batch_size, config.batch_size)),
+        checkpoint=weights + optimizer,
+        trace=_ROW_BYTES * values + FLOAT * moments,
+        live_trace=_LIVE_ROW_BYTES * values + 5 * FLOAT * moments,
+    )
+
+
+def _state(shape: Shape, config: RunConfig) -> int:
+    """Numbers that the optimiser keeps for one parameter, beside its step count."""
+    size, name = math.prod(shape), config.optimizer.name
+    matrix = len(shape) >= 2
+    momentum = size
+    if name == "sgd":
+        return momentum
+    factored = matrix and name in ("adafactor", "adafactor-rotated")
+    second_moment = shape[0] + size // shape[0] if factored else size
+    axes = rotated_axes(shape, config.optimizer.max_precond_dim) if name in ("soap", "adafactor-rotated") else []
+    return momentum + second_moment + sum(2 * axis**2 for axis in axes)  # a statistic and its eigenvectors
+
+
+def activation_bytes(config: RunConfig, examples: int) -> int:
+    """Bytes that the backward pass of `examples` needs from their forward pass.
+
+    Counted per position: each block keeps about six float32 streams (inputs of norms, normed values, branch outputs),
+    the streams in the products' type that enter the six matrices, the two hidden layers of the MLP, and per head the
+    attention row in float32 and in the products' type. The logits are kept twice in float32 and once in their own.
+    """
+    model, n = config.model, positions(config)
+    product = FLOAT if config.precision == "fp32" else 2
+    d = model.width
+    if isinstance(model, MlpConfig):
+        return examples * model.layers * d * (3 * FLOAT + 3 * product)
+    mlp_width = model.mlp_width if isinstance(model, TransformerConfig) else round(d * model.mlp_ratio)
+    block = d * (6 * FLOAT + 7 * product) + mlp_width * 2 * product + model.heads * n * (FLOAT + product)
+    outputs = config.data.vocab_size * (2 * FLOAT + product) if isinstance(config.data, TextData) else 0
+    return examples * n * (model.layers * block + outputs)
+
+
+def probe_steps(config: RunConfig) -> list[int]:
+    """Steps at which the run is probed: 0, powers of two, every so often, the last."""
+    last, every = config.last_step, config.probe.every
+    early = {0} | {1 << n for n in range(7) if 1 << n < min(every, last)}
+    return sorted(early.union(range(every, last, every), (last,)))
+
+
+def evaluations(config: RunConfig) -> int:
+    """Evaluations on held-out data, the first one before training and the last one after it."""
+    last, every = config.last_step, config.eval.every
+    return 1 + last // every + (last % every > 0)
+
+
+def _trace_values(config: RunConfig) -> tuple[int, int]:
+    """Values of the trace, and numbers among the second moments."""
+    layers, probes = config.model.layers, probe_steps(config)
+    train = 3 * min(config.last_step, _TRAIN_RECORDS)
+    updates = 6 * config.last_step if config.probe.moment_updates_layer is not None else 0
+    streams = len(probes) * (STREAM_METRICS * (layers + 1) + layers)
+    kept = 2 + len(_thinned(probes[1:-1]))
+    return train + updates + streams + evaluations(config), kept * (layers + 1) * config.model.width
+
+
+def _thinned(steps: list[int]) -> list[int]:
+    """A geometric sequence among `steps`: the probes whose second moments are kept."""
+    kept: list[int] = []
+    for step in steps:
+        if not kept or step >= _MOMENT_RATIO * kept[-1]:
+            kept.append(step)
+    return kept

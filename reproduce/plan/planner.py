@@ -1,0 +1,285 @@
+"""What reproducing figures takes: every run once, whether it is there and why, and what it costs.
+
+The plan is the one answer to "what would be trained": `ofe plan` prints it and `ofe reproduce` trains its `misses`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reproduce.machine import machine
+from reproduce.models.size import flops, parameters, tokens
+from reproduce.plan.calibration import Basis, Calibration, calibrate, device, load, threads_per_run
+from reproduce.plan.footprint import Footprint, footprint
+from reproduce.plan.history import TO_TRAIN, History, State
+from reproduce.specs.load import load_setting
+from reproduce.specs.resolve import Resolved, ResolvedRun, fingerprint_if_any, resolve
+from reproduce.specs.schema import SCALES, Experiment
+from reproduce.store.runs import Store
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a plan."""
+
+    run: ResolvedRun
+    state: State
+    reason: str
+    """Why it is in that state, in words for the user."""
+    figures: tuple[str, ...]
+    """Experiments that read it."""
+    params: int
+    tokens: int
+    flops: float
+    """Of the whole run."""
+    seconds: float
+    """Of the whole run: as it took, or as estimated."""
+    basis: Basis
+    """Where `seconds` comes from."""
+    remaining: float
+    """Share of the run that is still to be trained, 0 to 1."""
+    footprint: Footprint
+
+    @property
+    def hit(self) -> bool:
+        return self.state == "sealed"
+
+    @property
+    def to_train(self) -> bool:
+        """Whether `ofe reproduce` trains it: neither there nor in the hands of another process."""
+        return self.state in TO_TRAIN
+
+    @property
+    def remaining_seconds(self) -> float:
+        return self.remaining * self.seconds
+
+    @property
+    def remaining_flops(self) -> float:
+        return self.remaining * self.flops
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "key": self.run.key,
+            "slug": self.run.slug,
+            "name": self.run.name,
+            "seed": self.run.seed,
+            "state": self.state,
+            "reason": self.reason,
+            "figures": list(self.figures),
+            "params": self.params,
+            "tokens": self.tokens,
+            "flops": self.flops,
+            "seconds": self.seconds,
+            "seconds_basis": self.basis,
+            "remaining_seconds": self.remaining_seconds,
+            "memory_bytes": self.footprint.memory,
+            "disk_bytes": self.footprint.trace,
+        }
+
+
+@dataclass(frozen=True)
+class Total:
+    """Sums over a plan. Costs are of what is still to be trained."""
+
+    runs: int
+    hits: int
+    misses: int
+    """Runs that `ofe reproduce` trains."""
+    running: int
+    """Runs that another process trains now."""
+    shared: int
+    """Runs that more than one figure reads."""
+    uses: int
+    """Runs if no two figures shared any."""
+    tokens: int
+    flops: float
+    seconds: float
+    """Wall time with `jobs` runs side by side."""
+    memory_bytes: int
+    """Most that the runs side by side hold."""
+    disk_bytes: int
+    """Most that the folders grow by: all new traces and the working files of the runs side by side."""
+
+    def as_json(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Runs of some figures at one scale, each once, in the order in which figures name them."""
+
+    scale: str
+    figures: tuple[str, ...]
+    jobs: int
+    threads: int
+    """Threads of each run."""
+    device: str
+    runs: tuple[PlannedRun, ...]
+
+    @property
+    def total(self) -> Total:
+        todo = [run for run in self.runs if run.to_train]
+        abreast = side_by_side(self.jobs)
+        memory = sorted((run.footprint.memory for run in todo), reverse=True)
+        working = sorted((run.footprint.working_disk - run.footprint.trace for run in todo), reverse=True)
+        return Total(
+            runs=len(self.runs),
+            hits=sum(run.hit for run in self.runs),
+            misses=len(todo),
+            running=sum(run.state == "running" for run in self.runs),
+            shared=sum(len(run.figures) > 1 for run in self.runs),
+            uses=sum(len(run.figures) for run in self.runs),
+            tokens=round(sum(run.remaining * run.tokens for run in todo)),
+            flops=sum(run.remaining_flops for run in todo),
+            seconds=makespan([run.remaining_seconds for run in todo], abreast),
+            memory_bytes=sum(memory[:abreast]),
+            disk_bytes=sum(run.footprint.trace for run in todo) + sum(working[:abreast]),
+        )
+
+    @property
+    def complete(self) -> bool:
+        """Whether every run is sealed."""
+        return all(run.hit for run in self.runs)
+
+    def as_json(self) -> dict[str, Any]:
+        """The shape of `ofe plan --json`, a public contract."""
+        return {
+            "scale": self.scale,
+            "figures": list(self.figures),
+            "jobs": self.jobs,
+            "threads": self.threads,
+            "device": self.device,
+            "runs": [run.as_json() for run in self.runs],
+            "total": self.total.as_json(),
+        }
+
+
+def plan(
+    resolveds: Sequence[Resolved],
+    store: Store,
+    *,
+    jobs: int = 1,
+    calibration: Calibration | None = None,
+    measure: bool = False,
+    report: Callable[[str], None] | None = None,
+) -> Plan:
+    """The runs of `resolveds`, each once, with their states and costs. Creates nothing but a calibration.
+
+    Args:
+        jobs: runs to be trained side by side.
+        calibration: speed of this machine; by default what is kept in the home.
+        measure: first time this machine where it was not yet, about ten seconds a precision. Nothing is measured
+            when no run is left to train, or all have their like among the finished runs.
+        report: told what takes time.
+    """
+    scales = {resolved.scale for resolved in resolveds}
+    assert len(scales) <= 1, "a plan has one scale"
+    runs: dict[str, ResolvedRun] = {}
+    figures: dict[str, dict[str, None]] = {}
+    for resolved in resolveds:
+        for run in (*resolved.runs, *resolved.extra):
+            runs.setdefault(run.key, run)
+            figures.setdefault(run.key, {})[resolved.experiment.id] = None
+
+    threads = threads_per_run(side_by_side(jobs))
+    history = History(store, threads)
+    states = {key: history.state(run) for key, run in runs.items()}
+    if calibration is None and measure:
+        unknown = {
+            run.config.precision
+            for key, run in runs.items()
+            if states[key].state in TO_TRAIN and history.step_seconds(run.config) is None
+        }
+        calibration = calibrate(unknown, threads, report=report)
+    calibration = calibration or load()
+    planned = tuple(_planned(run, tuple(figures[key]), history, calibration, threads) for key, run in runs.items())
+    names = tuple(dict.fromkeys(resolved.experiment.id for resolved in resolveds))
+    return Plan(next(iter(scales), ""), names, jobs, threads, device(), planned)
+
+
+def misses(plan: Plan) -> list[ResolvedRun]:
+    """The runs to be trained, in the plan's order."""
+    return [planned.run for planned in plan.runs if planned.to_train]
+
+
+@dataclass(frozen=True)
+class Price:
+    """What an experiment takes at one scale."""
+
+    scale: str
+    total: Total
+    basis: Basis | None
+    """Least certain source of the runs' times; None without a run to train."""
+    because: tuple[str, ...]
+    """What the scale is for, in the words of each setting."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {"scale": self.scale, "seconds_basis": self.basis, "because": list(self.because)} | self.total.as_json()
+
+
+def price(
+    experiment: Experiment, store: Store, *, jobs: int = 1, calibration: Calibration | None = None
+) -> list[Price]:
+    """One row a scale that the experiment's settings have, from the cheapest to the paper's."""
+    settings = [load_setting(name) for name in experiment.settings]
+    rows = []
+    for scale in SCALES:
+        if any(scale not in setting.scales for setting in settings):
+            continue
+        resolved = resolve(experiment, scale, fingerprint=fingerprint_if_any)
+        planned = plan([resolved], store, jobs=jobs, calibration=calibration)
+        because = tuple(setting.scales[scale].because for setting in settings)
+        rows.append(Price(scale, planned.total, basis(planned), because))
+    return rows
+
+
+def basis(plan: Plan) -> Basis | None:
+    """The least certain source of the times of the runs to train; None if there is none."""
+    used = {planned.basis for planned in plan.runs if planned.to_train}
+    doubtful: tuple[Basis, ...] = ("not calibrated", "calibrated", "measured on this machine")
+    return next((one for one in doubtful if one in used), None)
+
+
+def micro_batch() -> int | None:
+    """Examples that a worker takes forward and backward together: OFE_MICRO_BATCH, else the whole batch."""
+    given = os.environ.get("OFE_MICRO_BATCH", "")
+    return int(given) if given.isdecimal() and int(given) > 0 else None
+
+
+def side_by_side(jobs: int) -> int:
+    """How many of `jobs` runs really train at once: an accelerator takes one run."""
+    return max(1, min(jobs, len(machine().gpus)) if device() == "cuda" and machine().gpus else jobs)
+
+
+def makespan(seconds: Sequence[float], jobs: int) -> float:
+    """Wall time of tasks that start in this order, each on the first of `jobs` places to fall free."""
+    free = [0.0] * jobs
+    for task in seconds:
+        heapq.heapreplace(free, free[0] + task)
+    return max(free)
+
+
+def _planned(
+    run: ResolvedRun, figures: tuple[str, ...], history: History, calibration: Calibration, threads: int
+) -> PlannedRun:
+    config = run.config
+    state = history.state(run)
+    rate, source = calibration.rate(config.precision, threads)
+    known = history.step_seconds(config)
+    return PlannedRun(
+        run=run,
+        state=state.state,
+        reason=state.reason,
+        figures=figures,
+        params=parameters(config),
+        tokens=tokens(config),
+        flops=flops(config),
+        seconds=known * config.last_step if known is not None else rate.run_seconds(config),
+        basis="measured on this machine" if known is not None else source,
+        remaining=state.remaining,
+        footprint=footprint(config, micro_batch()),
+    )
