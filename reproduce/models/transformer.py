@@ -42,7 +42,7 @@ class LayerNorm(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """x / (rms(x) + eps), times a trained gain unless it is SRMSNorm; eps stands outside the root, as in the authors' code."""
+    """x / (rms(x) + eps), times a trained gain unless it is SRMSNorm; eps outside the root, as in the authors' code."""
 
     def __init__(self, width: int, *, trained: bool) -> None:
         super().__init__()
