@@ -1,0 +1,233 @@
+"""REPRODUCING.md: what became of every claim, from the specs and the reference traces alone.
+
+    python -m reproduce.reproducing
+
+What has been trained on this machine plays no part, so that the page is the same for everyone. Never imports torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, get_args
+
+from reproduce.claims import Verdict, judge
+from reproduce.claims.verdict import Ruling
+from reproduce.claims.wording import number
+from reproduce.specs.load import list_experiments
+from reproduce.specs.resolve import Resolved, resolve
+from reproduce.specs.schema import SCALES, Experiment, Scale
+from reproduce.store.atomic import write_text
+from reproduce.store.reference import find_reference, read_index, reference_root
+from reproduce.store.runs import Store
+
+if TYPE_CHECKING:
+    from reproduce.store.frame import Loaded
+
+DEFAULT_SCALE: Scale = "laptop"
+"""Where a figure without reference traces is listed."""
+
+HEADER = """\
+# Reproducing the figures
+
+`make figures` writes this page from the specs in `experiments/` and the reference traces in `figures/`. Nothing in it
+is written by hand, and a test compares it with what those files say.
+
+- **command** trains what is missing and draws the figure. `ofe plot` draws it from the reference traces alone.
+- **cost** is the time that the reference traces took to train, added up over all runs and seeds of the figure and its
+  claims. Figures share runs, and each is trained once. `ofe plan` estimates the cost on your machine.
+- **claims** counts the verdicts. *reproduced*: the bound of that scale holds. *direction only*: the comparison holds
+  without its factor or margin. *not reproduced*: neither does. *not measured*: there is no trace, or the claim cannot
+  be judged at that scale.
+- **substitutions** names what stands in for the paper's data.
+"""
+
+TABLE = """\
+| figure | paper | command | scale | cost | claims | substitutions |
+|---|---|---|---|---|---|---|
+"""
+
+CLAIMS = """\
+| claim | says | asked | measured | verdict | paper |
+|---|---|---|---|---|---|
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One figure or table at one scale, judged by its reference traces."""
+
+    resolved: Resolved
+    loaded: Loaded
+    verdicts: list[Verdict]
+
+    @property
+    def experiment(self) -> Experiment:
+        return self.resolved.experiment
+
+    @property
+    def scale(self) -> str:
+        return self.resolved.scale
+
+
+def page(figures: Path | None = None) -> str:
+    """The whole text.
+
+    Args:
+        figures: folder of the reference traces; by default this clone's.
+
+    Raises:
+        OfeError: a spec is not valid, or a reference trace is damaged.
+    """
+    figures = figures or reference_root()
+    entries = list(survey(figures))
+    parts = [HEADER, TABLE + "".join(_row(entry) for entry in entries)]
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.experiment.id not in seen:
+            seen.add(entry.experiment.id)
+            parts.append(f"## {entry.experiment.id}\n\n{entry.experiment.title} ({_paper(entry.experiment)}).\n")
+        parts += _details(entry, figures)
+    return "\n".join(parts)
+
+
+def survey(figures: Path) -> Iterator[Entry]:
+    """Every experiment at each scale that has a reference trace of it, else at the default scale."""
+    from reproduce.store.frame import load
+
+    shipped = [scale for scale in SCALES if read_index(scale, figures)]
+    with TemporaryDirectory() as nowhere:
+        store = Store(Path(nowhere))
+        for experiment in list_experiments():
+            resolutions = {scale: _resolve(experiment, scale) for scale in (*shipped, DEFAULT_SCALE)}
+            traced = [scale for scale in shipped if _has_reference(resolutions[scale], figures)]
+            for scale in traced or [DEFAULT_SCALE]:
+                loaded = load(resolutions[scale], store, reference=True, figures=figures)
+                yield Entry(resolutions[scale], loaded, judge(experiment, loaded, scale))
+
+
+def _resolve(experiment: Experiment, scale: Scale) -> Resolved:
+    """Reference traces are found by their recipe, which the fingerprint of the data is no part of."""
+    return resolve(experiment, scale, fingerprint=lambda data: "")
+
+
+def _has_reference(resolved: Resolved, figures: Path) -> bool:
+    return any(find_reference(run.recipe, run.scale, figures) for run in resolved.runs)
+
+
+# ---------------------------------------------------------------------------------------------------
+# The table of figures
+
+
+def _row(entry: Entry) -> str:
+    experiment = entry.experiment
+    trained = bool(entry.resolved.runs)
+    command = f"`ofe reproduce {experiment.id}{f' --scale {entry.scale}' if trained else ''}`"
+    return _cells(
+        f"[{experiment.id}](#{experiment.id})",
+        _paper(experiment),
+        command,
+        entry.scale if trained else "",
+        _cost(entry),
+        tally(entry.verdicts),
+        ", ".join(_substitutes(entry)),
+    )
+
+
+def _paper(experiment: Experiment) -> str:
+    names = [f"{version} {name}" for version, name in (("v1", experiment.v1), ("v2", experiment.v2)) if name]
+    return ", ".join(names)
+
+
+def _cost(entry: Entry) -> str:
+    """`15 runs, 1 h 02 min`; without the time where a trace is missing."""
+    runs = len(entry.resolved.runs) + len(entry.resolved.extra)
+    if not runs:
+        return "no training"
+    counted = f"{runs} run{'s' if runs > 1 else ''}"
+    if entry.loaded.missing:
+        return f"{counted}, {len(entry.loaded.facts)} traced"
+    return f"{counted}, {duration(sum(fact.provenance['seconds'] for fact in entry.loaded.facts.values()))}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them.
+
+    >>> duration(3725)
+    '1 h 02 min'
+    """
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
+
+
+def tally(verdicts: Sequence[Verdict]) -> str:
+    """`3 reproduced, 1 not measured`, in the order of `Ruling`."""
+    if not verdicts:
+        return "no claims"
+    counts = Counter(verdict.verdict for verdict in verdicts)
+    return ", ".join(f"{counts[ruling]} {ruling}" for ruling in get_args(Ruling) if counts[ruling])
+
+
+def _substitutes(entry: Entry) -> list[str]:
+    """Sources that stand in for the paper's data: as the traces say, or as the runs would have it."""
+    runs = (*entry.resolved.runs, *entry.resolved.extra)
+    return list(dict.fromkeys(run.config.data.source for run in runs if not run.paper_data))
+
+
+# ---------------------------------------------------------------------------------------------------
+# The claims of one figure
+
+
+def _details(entry: Entry, figures: Path) -> Iterator[str]:
+    experiment = entry.experiment
+    if entry.resolved.runs:
+        yield f"At {entry.scale} scale: {_traces(entry)}.\n"
+    image = figures / entry.scale / f"{experiment.id}.png"
+    if image.is_file():
+        yield f"![{experiment.title}](figures/{entry.scale}/{image.name})\n"
+    if entry.verdicts:
+        yield CLAIMS + "".join(_claim_row(verdict) for verdict in entry.verdicts)
+
+
+def _traces(entry: Entry) -> str:
+    facts = entry.loaded.facts
+    if not facts:
+        return "no reference trace"
+    seeds = Counter(run for run, _ in facts)
+    runs = ", ".join(f"{run} ({count} seed{'s' if count > 1 else ''})" for run, count in seeds.items())
+    failed = [f"{run} seed {seed} at step {fact.failed_step}" for (run, seed), fact in facts.items() if fact.failed]
+    return f"reference traces of {runs}" + (f"; diverged: {', '.join(failed)}" if failed else "")
+
+
+def _claim_row(verdict: Verdict) -> str:
+    published = "" if verdict.published is None else _published(verdict.published)
+    return _cells(verdict.claim, verdict.says, verdict.bound, verdict.shown, verdict.verdict, published)
+
+
+def _published(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_published(entry)}" for name, entry in value.items())
+    return ", ".join(map(_published, value)) if isinstance(value, list) else number(value)
+
+
+def _cells(*texts: str) -> str:
+    return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |\n"
+
+
+def main() -> None:
+    """Write the page of this clone."""
+    clone = reference_root().parent
+    if not (clone / "pyproject.toml").is_file():
+        sys.exit("error: REPRODUCING.md belongs to a clone of the repository, and this is an installed package")
+    write_text(clone / "REPRODUCING.md", page())
+
+
+if __name__ == "__main__":
+    main()
