@@ -1,0 +1,51 @@
+"""The language-modelling task: how text becomes batches, a loss, an evaluation and a probe."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from reproduce.config import RunConfig, TextData, TransformerConfig
+from reproduce.data import TextCorpus
+from reproduce.models.transformer import Observer, Transformer
+
+
+class LanguageTask:
+    """Next-token prediction on sequences of a fixed length T, of which T - 1 tokens are predicted."""
+
+    def __init__(self, config: RunConfig, corpus: TextCorpus, device: torch.device) -> None:
+        assert isinstance(config.model, TransformerConfig)
+        assert isinstance(config.data, TextData)
+        self.config, self.corpus, self.device = config, corpus, device
+        self.model = Transformer(config.model, config.data.vocab_size, config.data.seq_len).to(device)
+        self.examples_per_batch = config.batch_size
+        self.tokens_per_step = config.batch_size * config.data.seq_len
+        self._held_out = self._tensor(corpus.probe_batch(config.probe.batch_size))
+
+    def _tensor(self, tokens: np.ndarray) -> Tensor:
+        return torch.from_numpy(tokens).to(self.device, non_blocking=True)
+
+    def batch(self, step: int) -> Tensor:
+        """Tokens (B, T) of the update number `step`; a function of the seed and the step alone."""
+        return self._tensor(self.corpus.batch(self.config.seed, step, self.config.batch_size))
+
+    def loss(self, tokens: Tensor) -> Tensor:
+        """Mean cross entropy (nats per token) over the predicted tokens of (b, T)."""
+        logits = self.model(tokens)[:, :-1]
+        return F.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Mean cross entropy over the held-out batches."""
+        batches = range(self.config.eval.batches)
+        losses = [self.loss(self._tensor(self.corpus.eval_batch(index, self.config.batch_size))) for index in batches]
+        return {"loss": float(torch.stack(losses).double().mean())}
+
+    def probe_batch(self, step: int) -> Tensor:
+        """The fixed held-out batch, or the coming training batch where the configuration asks for it."""
+        return self._held_out if self.config.probe.on == "held-out" else self.batch(step)
+
+    def encode(self, tokens: Tensor, observe: Observer | None = None, blocks: int | None = None) -> Tensor:
+        return self.model.encode(tokens, observe, blocks)

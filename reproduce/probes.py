@@ -1,0 +1,99 @@
+"""Where and when a run is looked at: the residual stream of every block, the attention of every layer.
+
+The training step knows nothing of metrics. A probe runs the model once more, without gradients, on a batch that
+stays the same over the run, and reduces what the model shows at its named points (`reproduce.models`) to numbers
+on the spot, so that no two layers' activations are held at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from reproduce.metrics import attention_entropy_from_logits, measure_stream, moment_updates, second_moments
+
+ByLayer = dict[str, float]
+
+
+@dataclass
+class Reading:
+    """What one probe saw: metric -> layer -> value, and layer -> second moment of each neuron."""
+
+    values: dict[str, ByLayer] = field(default_factory=dict)
+    moments: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, metric: str, layer: str, value: Tensor) -> None:
+        self.values.setdefault(metric, {})[layer] = float(value)
+
+    @property
+    def peak_kurtosis(self) -> float:
+        """Largest kurtosis over the layers, nan for a model that has shown none."""
+        return max(self.values.get("kurtosis", {}).values(), default=float("nan"))
+
+
+@dataclass
+class Probe:
+    """Turns the points a model shows into a `Reading`.
+
+    Args:
+        point: which point stands for a layer's stream; `unembed` has only one.
+    """
+
+    point: str
+    reading: Reading = field(default_factory=Reading)
+
+    def __call__(self, point: str, layer: str, x: Tensor) -> None:
+        if point == "attention-logits":
+            self.reading.add("attention_entropy", layer, attention_entropy_from_logits(x))
+        elif point == self.point or layer == "unembed":
+            for metric, value in measure_stream(x).items():
+                self.reading.add(metric, layer, value)
+            self.reading.moments[layer] = second_moments(x)
+
+
+@torch.no_grad()
+def read(encode: Callable[[Probe], object], point: str) -> Reading:
+    """Run `encode`, which shows its points to the probe it is given, and return what the probe saw."""
+    probe = Probe(point)
+    encode(probe)
+    return probe.reading
+
+
+@dataclass
+class MomentUpdates:
+    """Order-by-order contributions of one step to the moments of one layer's activations (v1 App D).
+
+    `before` is kept from the step before, so that each step costs one partial forward pass. The pass is done in
+    float32: the difference of two steps is smaller than a bfloat16's rounding.
+    """
+
+    layer: int
+    encode: Callable[[], Tensor]
+    before: Tensor | None = None
+
+    @torch.no_grad()
+    def step(self) -> dict[str, ByLayer]:
+        """The contributions of the step just taken; nothing before the first."""
+        after = self.encode()
+        before, self.before = self.before, after
+        if before is None:
+            return {}
+        return {metric: {str(self.layer): float(value)} for metric, value in moment_updates(before, after).items()}
+
+
+def probe_steps(last_step: int, every: int) -> Iterator[int]:
+    """Steps at which a run is probed: 0, the powers of two below `every` or 100, every `every` steps, the last."""
+    early = {0} | {1 << n for n in range(7) if 1 << n < every}
+    yield from sorted(early.union(range(every, last_step, every), (last_step,)).intersection(range(last_step + 1)))
+
+
+def moment_steps(last_step: int, every: int, ratio: float = 1.35) -> set[int]:
+    """The probe steps that keep the second moments too: thinned to a geometric sequence, with the first and last."""
+    kept: list[int] = []
+    for step in probe_steps(last_step, every):
+        if not kept or step >= ratio * kept[-1] or step == last_step:
+            kept.append(step)
+    return set(kept)

@@ -1,0 +1,161 @@
+"""Trains the run of one folder, from wherever it stands to its seal: `python -m reproduce.worker FOLDER`.
+
+A worker knows nothing of figures. It is given a folder with a run.yaml and leaves it sealed; it reports through
+progress.json and its exit code.
+
+    0   sealed
+    1   an error, told in progress.json and on stderr
+    3   stopped by SIGINT or SIGTERM, its state saved: the same command continues
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import platform
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reproduce.config import RunConfig, TextData
+from reproduce.errors import OfeError
+from reproduce.machine import machine
+from reproduce.store.runs import RunFolder
+from reproduce.store.seal import seal
+from reproduce.train import Execution, Interrupted, Outcome, Task, Training
+
+SEALED, FAILED, STOPPED = 0, 1, 3
+_PACKAGES = ("ofe", "torch", "numpy", "tokenizers", "datasets")
+
+
+def keep_large_blocks() -> None:
+    """Tell glibc to reuse large freed blocks: giving them back costs a page fault each time they are needed again."""
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return  # another C library: slower, nothing else
+    m_trim_threshold, m_mmap_threshold = -1, -3
+    mallopt(m_mmap_threshold, 1 << 30)
+    mallopt(m_trim_threshold, (1 << 31) - 1)
+
+
+def pick_device() -> torch.device:
+    """OFE_DEVICE, else the accelerator if there is one.
+
+    Raises:
+        OfeError: OFE_DEVICE names a device that is not there.
+    """
+    name = os.environ.get("OFE_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda"):
+        raise OfeError(f"OFE_DEVICE is {name!r}", hint="set it to cpu or cuda, or leave it unset", exit_code=2)
+    if name == "cuda" and not torch.cuda.is_available():
+        raise OfeError("OFE_DEVICE is cuda, but torch sees no CUDA device", hint="unset it to train on the CPU")
+    return torch.device(name)
+
+
+def build_task(config: RunConfig, device: torch.device) -> tuple[Task, dict[str, Any]]:
+    """The task of a run and a description of its data. Draws the initialisation from the run's seed."""
+    from reproduce.data import open_text
+    from reproduce.language import LanguageTask
+
+    assert isinstance(config.data, TextData)
+    corpus = open_text(config.data)
+    torch.manual_seed(config.seed)
+    about = {"source": config.data.source, "description": corpus.description, "fingerprint": corpus.fingerprint}
+    return LanguageTask(config, corpus, device), about
+
+
+def provenance(
+    run: Mapping[str, Any],
+    config: RunConfig,
+    task: Task,
+    data: Mapping[str, Any],
+    outcome: Outcome,
+    device: torch.device,
+) -> dict[str, Any]:
+    """All that may differ between two equal runs, and what plots and claims ask of a finished one."""
+    from reproduce.specs.load import load_setting
+
+    facts = machine()
+    return {
+        "failed": outcome.failed_step is not None,
+        "failed_step": outcome.failed_step,
+        "substitute": config.data.source not in load_setting(run["setting"]).paper_data,
+        "data": dict(data),
+        "seconds": outcome.seconds,
+        "trained_steps": outcome.trained_steps,
+        "tokens_per_s": outcome.trained_steps * task.tokens_per_step / max(outcome.seconds, 1e-9),
+        "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
+        "precision": config.precision,
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else facts.cpu,
+        "machine": {"cpu": facts.cpu, "cores": facts.cores, "os": facts.os, "host": socket.gethostname()},
+        "packages": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+class StopFlag:
+    """Set by SIGINT or SIGTERM; the loop looks at it between two steps."""
+
+    def __init__(self) -> None:
+        self.set = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._raise)
+
+    def _raise(self, number: int, frame: object) -> None:
+        self.set = True
+
+    def __call__(self) -> bool:
+        return self.set
+
+
+def train(folder: RunFolder, stop: StopFlag) -> int:
+    """Train the run in `folder` to its seal and say how it ended."""
+    run, config = folder.read_run_yaml(), folder.config()
+    with folder.lock():
+        if folder.sealed:
+            return SEALED
+        device = pick_device()
+        task, data = build_task(config, device)
+        seconds = float(os.environ.get("OFE_CHECKPOINT_S", "60"))
+        micro_batch = int(os.environ["OFE_MICRO_BATCH"]) if "OFE_MICRO_BATCH" in os.environ else None
+        training = Training(config, task, folder, Execution(device, micro_batch, checkpoint_s=seconds))
+        try:
+            outcome = training.run(stop)
+        except Interrupted:
+            folder.write_progress((folder.progress() or {}) | {"state": "interrupted", "error": None})
+            return STOPPED
+        seal(folder.path, provenance(run, config, task, data, outcome, device))
+    return SEALED
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m reproduce.worker", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("folder", type=Path, help="run folder with a run.yaml")
+    folder = RunFolder(parser.parse_args(arguments).folder)
+    stop = StopFlag()
+    keep_large_blocks()
+    if "OMP_NUM_THREADS" in os.environ:
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    try:
+        return train(folder, stop)
+    except OfeError as error:
+        if folder.path.is_dir() and not folder.sealed:
+            folder.write_progress((folder.progress() or {}) | {"state": "failed", "error": error.message})
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"\nhint: {error.hint}", file=sys.stderr)
+        return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,277 @@
+"""The transformer against its equations, its parameter counts and an independent implementation."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from reproduce.config import BlockConfig, TransformerConfig
+from reproduce.models.transformer import RMSNorm, Transformer, make_norm, rotary_angles, rotate
+from reproduce.models.variants import VARIANTS
+
+VOCAB, LENGTH = 50, 16
+
+
+def build(variant: str = "pre-ln", *, vocab: int = VOCAB, seed: int = 0, **changes: object) -> Transformer:
+    block = BlockConfig.model_validate({**VARIANTS[variant], **changes.pop("block", {})})
+    fields: dict[str, object] = {"layers": 2, "width": 32, "heads": 4, "biases": "qk", "embed_scale": 50.0} | changes
+    torch.manual_seed(seed)
+    return Transformer(TransformerConfig.model_validate({**fields, "block": block}), vocab, LENGTH)
+
+
+def tokens(seed: int = 1, batch: int = 3) -> Tensor:
+    return torch.randint(0, VOCAB, (batch, LENGTH), generator=torch.Generator().manual_seed(seed))
+
+
+def parameters(model: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+# -- norms ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["ln", "rms", "srms"])
+def test_norms_follow_their_equation(kind: str) -> None:
+    norm, x = make_norm(kind, 8), torch.randn(5, 8, dtype=torch.float64).float() * 3 + 1
+    with torch.no_grad():
+        for parameter in norm.parameters():
+            parameter.uniform_(0.5, 1.5)
+    centred = x - x.mean(-1, keepdim=True) if kind == "ln" else x
+    expected = centred / centred.pow(2).mean(-1, keepdim=True).sqrt()
+    if kind != "srms":
+        expected = expected * norm.gain
+    if kind == "ln":
+        expected = expected + norm.bias
+    torch.testing.assert_close(norm(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_what_each_norm_trains() -> None:
+    shapes = {kind: [p.numel() for p in make_norm(kind, 8).parameters()] for kind in ("none", "srms", "rms", "ln")}
+    assert shapes == {"none": [], "srms": [], "rms": [8], "ln": [8, 8]}
+
+
+def test_rms_epsilon_stands_outside_the_root() -> None:
+    x = torch.full((1, 4), 1e-5)
+    torch.testing.assert_close(RMSNorm(4, trained=False)(x), torch.full((1, 4), 0.5))
+
+
+# -- counts and initialisation -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "vocab", "length", "variant", "changes", "millions"),
+    [
+        ({"layers": 6, "width": 768, "heads": 12, "biases": "qk"}, 50_000, 1024, "pre-srms", {}, 120.1),
+        ({"layers": 6, "width": 768, "heads": 12, "biases": "qk"}, 50_000, 1024, "op", {}, 120.1),
+        ({"layers": 12, "width": 768, "heads": 12}, 16_384, 512, "pre-ln", {"final_norm": "ln"}, 97.5),
+        ({"layers": 24, "width": 1024, "heads": 16}, 16_384, 512, "pre-ln", {"final_norm": "ln"}, 318.8),
+        ({"layers": 24, "width": 2048, "heads": 16}, 16_384, 512, "pre-ln", {"final_norm": "ln"}, 1241.5),
+    ],
+)
+def test_the_paper_s_sizes(
+    fields: dict[str, object], vocab: int, length: int, variant: str, changes: dict[str, object], millions: float
+) -> None:
+    """The 130M model is counted with the 1,024 positions of GPT-2's table, of which its 128 tokens use the first."""
+    if vocab == 16_384:
+        fields = fields | {"positions": "rope", "tied": True, "activation": "gelu"}
+    block = BlockConfig.model_validate({**VARIANTS[variant], **changes})
+    with torch.device("meta"):
+        model = Transformer(TransformerConfig.model_validate({**fields, "block": block}), vocab, length)
+    assert parameters(model) / 1e6 == pytest.approx(millions, rel=1e-3)
+
+
+def test_blocks_of_the_130m_model_hold_42_5_million() -> None:
+    with torch.device("meta"):
+        model = Transformer(TransformerConfig(layers=6, width=768, heads=12), 50_000, 128)
+    assert parameters(model.blocks) / 1e6 == pytest.approx(42.5, abs=0.05)
+
+
+def test_initial_distributions() -> None:
+    model = build(vocab=4_000, width=128, biases="all", block={"gains": "scalar", "attn_gain": 0.3})
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 2:
+            assert parameter.std().item() == pytest.approx(0.02, rel=0.05), name
+        elif name.endswith("attn_gain"):
+            assert parameter.item() == pytest.approx(0.3)
+        elif name.endswith("bias"):
+            assert not parameter.any(), name
+        else:
+            assert (parameter == 1).all(), name
+
+
+def test_the_embedding_scale_makes_the_stream_s_mean_square_one() -> None:
+    model = build(vocab=4_000, width=256)
+    stream = model.embed(torch.arange(4_000)[None, :LENGTH])
+    assert stream.pow(2).mean().item() == pytest.approx(1.0, rel=0.05)
+
+
+def test_tied_unembedding_is_the_embedding() -> None:
+    model = build(tied=True)
+    assert model.unembedding.weight is model.token_embedding.weight
+    assert parameters(build()) - parameters(model) == VOCAB * 32
+
+
+# -- forward pass --------------------------------------------------------------------------------------
+
+
+def naive_forward(model: Transformer, ids: Tensor) -> Tensor:
+    """The same function written token by token and head by head, from the paper's equations."""
+    config, block = model.config, model.config.block
+    outputs = []
+    for sequence in ids:
+        x = (
+            config.embed_scale * model.token_embedding.weight[sequence]
+            + model.position_embedding.weight[: len(sequence)]
+        )
+        for layer in model.blocks:
+            attention = layer.attention
+            x_qk = attention.norm_qk(x)
+            x_v = x_qk if attention.norm_v is None else attention.norm_v(x)
+            q, k = attention.query(x_qk), attention.key(x_qk)
+            v = attention.value(x_v)
+            heads = []
+            for head in range(config.heads):
+                columns = slice(head * config.head_width, (head + 1) * config.head_width)
+                qh, kh, vh = attention.norm_q(q[:, columns]), attention.norm_k(k[:, columns]), v[:, columns]
+                rows = []
+                for t in range(len(sequence)):
+                    scores = kh[: t + 1] @ qh[t] / math.sqrt(config.head_width)
+                    if block.tanh_cap:
+                        scores = block.tanh_cap * torch.tanh(scores / block.tanh_cap)
+                    mixed = torch.softmax(scores, 0) @ vh[: t + 1]
+                    rows.append(mixed if block.attn_alpha == 0 else block.attn_alpha * vh[t] + block.attn_beta * mixed)
+                heads.append(torch.stack(rows))
+            x = layer.post_norm_attn(x + layer.attn_gain * attention.project(torch.cat(heads, dim=-1)))
+            hidden = layer.mlp.up(config.mlp_input_scale * layer.mlp.norm(x))
+            slope = config.leaky_slope
+            hidden = (
+                torch.nn.functional.gelu(hidden)
+                if config.activation == "gelu"
+                else hidden.where(hidden > 0, slope * hidden)
+            )
+            x = layer.post_norm_mlp(x + layer.mlp_gain * layer.mlp.down(hidden))
+        outputs.append(model.unembedding(model.final_norm(x)))
+    return torch.stack(outputs)
+
+
+CASES: list[dict[str, object]] = [
+    *({"variant": name} for name in VARIANTS),
+    {"variant": "op", "block": {"post_qk": "none", "tanh_cap": 2.0, "attn_gain": 0.3, "mlp_gain": 0.3}},
+    {"variant": "op", "block": {"gains": "vector", "attn_gain": 0.1}, "activation": "gelu", "biases": "all"},
+    {"variant": "pre-ln", "block": {"attn_alpha": 1.0, "attn_beta": 0.2, "mlp_gain": 0.2}},
+    {"variant": "pre-ln", "block": {"mlp_input_scale": "unit-preactivation", "final_norm": "ln"}},
+    {"variant": "op", "block": {"pre_v": "rms", "post_qk": "rms"}},
+    {"variant": "op", "block": {"pre_qk": "rms", "post_qk": "rms"}},
+    {"variant": "pre-ln", "activation": "leaky-relu", "leaky_slope": 0.4},
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_forward_agrees_with_the_equations(case: dict[str, object]) -> None:
+    model, ids = build(**case), tokens(batch=2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        torch.testing.assert_close(model(ids), naive_forward(model, ids), rtol=1e-3, atol=1e-3)
+
+
+def test_pre_ln_agrees_with_gpt2_of_transformers_in_structure() -> None:
+    """PyTorch's own TransformerEncoderLayer is a Pre-LN block; with our weights copied in it gives our output."""
+    model = build(biases="all", embed_scale=1.0)
+    layer = torch.nn.TransformerEncoderLayer(32, 4, 128, 0.0, "relu", batch_first=True, norm_first=True)
+    ours = model.blocks[0]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        attention = ours.attention
+        layer.self_attn.in_proj_weight.copy_(
+            torch.cat([attention.query.weight, attention.key.weight, attention.value.weight])
+        )
+        layer.self_attn.in_proj_bias.copy_(torch.cat([attention.query.bias, attention.key.bias, attention.value.bias]))
+        layer.self_attn.out_proj.load_state_dict(attention.project.state_dict())
+        layer.linear1.load_state_dict(ours.mlp.up.state_dict())
+        layer.linear2.load_state_dict(ours.mlp.down.state_dict())
+        for theirs, norm in ((layer.norm1, attention.norm_qk), (layer.norm2, ours.mlp.norm)):
+            theirs.weight.copy_(norm.gain)
+            theirs.bias.copy_(norm.bias)
+        x = model.embed(tokens())
+        mask = torch.nn.Transformer.generate_square_subsequent_mask(LENGTH)
+        torch.testing.assert_close(ours(x), layer(x, src_mask=mask, is_causal=True), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("variant", list(VARIANTS))
+def test_no_token_sees_the_future(variant: str) -> None:
+    model, ids = build(variant), tokens()
+    changed = ids.clone()
+    changed[:, 10:] = (changed[:, 10:] + 1) % VOCAB
+    with torch.no_grad():
+        torch.testing.assert_close(model(ids)[:, :10], model(changed)[:, :10])
+
+
+def test_op_at_initialisation_is_homogeneous_and_pre_v_or_plain_attention_breaks_it() -> None:
+    def response(**block: object) -> float:
+        layer = build("op", biases="none", init_std=0.2, block=block).blocks[0].double()
+        x = torch.randn(1, LENGTH, 32, dtype=torch.float64)
+        with torch.no_grad():
+            return float((layer(8 * x) - 8 * layer(x)).norm() / layer(8 * x).norm())
+
+    # The norms themselves compute in float32.
+    assert response(attn_gain=0.3, mlp_gain=0.3) < 1e-4
+    assert response(attn_gain=0.3, mlp_gain=0.3, pre_v="rms") > 0.01
+    assert response(attn_gain=0.3, mlp_gain=0.3, pre_mlp="rms") > 0.01
+    assert response(attn_gain=0.3, mlp_gain=0.3, post_qk="none") > 0.01
+
+
+def test_qk_norm_hides_the_scale_of_queries_and_keys() -> None:
+    for variant, hidden in (("op", True), ("pre-ln", False)):
+        model, ids = build(variant, biases="none", block={"post_qk": "rms"} if hidden else {}), tokens()
+        with torch.no_grad():
+            before = model(ids)
+            model.blocks[0].attention.query.weight.mul_(100)
+            model.blocks[0].attention.key.weight.mul_(100)
+            assert torch.allclose(model(ids), before, atol=1e-3) is hidden
+
+
+def test_rotary_positions_keep_norms_and_depend_on_distance_alone() -> None:
+    cos, sin = rotary_angles(LENGTH, 8, torch.device("cpu"))
+    q, k = torch.randn(1, 1, 1, 8).expand(1, 1, LENGTH, 8), torch.randn(1, 1, 1, 8).expand(1, 1, LENGTH, 8)
+    rotated_q, rotated_k = rotate(q, cos, sin)[0, 0], rotate(k, cos, sin)[0, 0]
+    torch.testing.assert_close(rotated_q.norm(dim=-1), q[0, 0].norm(dim=-1))
+    scores = rotated_q @ rotated_k.T
+    torch.testing.assert_close(scores.diagonal(3), scores[0, 3].expand(LENGTH - 3), rtol=1e-4, atol=1e-4)
+
+
+# -- what it shows -------------------------------------------------------------------------------------
+
+
+def test_observer_sees_each_layer_s_input_its_normalised_form_and_its_masked_logits() -> None:
+    model, ids = build("pre-ln"), tokens()
+    seen: dict[tuple[str, str], Tensor] = {}
+    with torch.no_grad():
+        end = model.encode(ids, lambda point, layer, x: seen.__setitem__((point, layer), x.clone()))
+    assert sorted({layer for point, layer in seen if point == "residual"}) == ["1", "2", "unembed"]
+    torch.testing.assert_close(seen["residual", "1"], model.embed(ids))
+    torch.testing.assert_close(seen["residual", "unembed"], end)
+    torch.testing.assert_close(seen["attention-input", "2"], model.blocks[1].attention.norm_qk(seen["residual", "2"]))
+    assert torch.isneginf(seen["attention-logits", "1"][..., 0, 1]).all()
+
+
+def test_observing_changes_nothing() -> None:
+    model, ids = build("op"), tokens()
+    with torch.no_grad():
+        assert torch.equal(model.encode(ids), model.encode(ids, lambda *_: None))
+
+
+def test_encoding_some_blocks_ends_at_the_next_one_s_input() -> None:
+    model, ids = build(), tokens()
+    with torch.no_grad():
+        torch.testing.assert_close(model.encode(ids, blocks=1), model.blocks[0](model.embed(ids)))
+
+
+def test_same_seed_same_weights() -> None:
+    first, second, other = build(seed=3), build(seed=3), build(seed=4)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert not torch.equal(first.unembedding.weight, other.unembedding.weight)
