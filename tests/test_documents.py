@@ -1,0 +1,61 @@
+"""What the documents say of commands, files and variables is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from reproduce.claims.verdict import Ruling
+from reproduce.specs.schema import SCALES
+
+CLONE = Path(__file__).parents[1]
+DOCUMENTS = ("README.md", "REPRODUCING.md", "CONTRIBUTING.md", "CHANGELOG.md")
+README = (CLONE / "README.md").read_text(encoding="utf-8")
+NOT_OURS = ("http://", "https://", "#")
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_lead_somewhere(name: str) -> None:
+    text = (CLONE / name).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        assert target.startswith(NOT_OURS) or (CLONE / target).exists(), target
+    headings = {
+        re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.+)", text, re.M)
+    }
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= headings
+
+
+def test_the_readme_shows_figure_2_as_soon_as_it_is_drawn() -> None:
+    picture = "figures/laptop/fig2.png"
+    assert (f"]({picture})" in README) == (CLONE / picture).exists()
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_make_targets_exist(name: str) -> None:
+    makefile = (CLONE / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    said = re.findall(r"(?:^ {4}|`)make ([a-z]+)", (CLONE / name).read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(said) <= targets
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_places_exist(name: str) -> None:
+    said = re.findall(r"`((?:reproduce|tests|experiments)/[\w/.]*)`", (CLONE / name).read_text(encoding="utf-8"))
+    assert said
+    made_by_an_installer = {"reproduce/_shared/figures/"}
+    for place in set(said) - made_by_an_installer:
+        assert (CLONE / place).exists(), place
+
+
+def test_the_readme_names_every_variable_that_is_read() -> None:
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (CLONE / "reproduce").rglob("*.py"))
+    read = set(re.findall(r"OFE_[A-Z_]+", sources))
+    assert set(re.findall(r"^\| `(OFE_[A-Z_]+)` \|", README, re.MULTILINE)) == read
+
+
+def test_the_readme_names_every_scale_and_verdict() -> None:
+    for word in (*SCALES, *get_args(Ruling)):
+        assert f"\n| `{word}` |" in README
