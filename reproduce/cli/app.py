@@ -1,0 +1,85 @@
+"""The command line `ofe`. Each command stands in its own module and imports what it needs when it is called.
+
+0   done                                    2   bad usage or a bad spec
+1   a run or a claim failed                 3   work remains (`plan --check`)
+130 stopped with Ctrl-C
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from reproduce.cli.console import ui
+from reproduce.cli.listing import list_figures
+from reproduce.cli.plotting import plot
+from reproduce.cli.reproducing import reproduce
+from reproduce.cli.showing import show
+from reproduce.cli.verifying import verify
+from reproduce.errors import OfeError
+
+INTERRUPTED = 130
+
+
+class Commands(TyperGroup):
+    """Ends every command in a sentence and an exit code; only a defect of ofe ends in a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OfeError as error:
+            (ctx.obj or ui()).error(error)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as stop:
+            (ctx.obj or ui()).tell("stopped")
+            raise typer.Exit(INTERRUPTED) from stop
+
+
+app = typer.Typer(
+    cls=Commands,
+    name="ofe",
+    help="Outlier features from scratch: re-make the figures of arXiv 2405.19279, with a verdict on each claim.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        ui().line(f"ofe {version('ofe')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    ctx.obj = ui()
+
+
+app.command("list")(list_figures)
+app.command("show")(show)
+app.command("reproduce")(reproduce)
+app.command("plot")(plot)
+app.command("verify")(verify)
+
+
+@app.command("version")
+def print_version() -> None:
+    """The version of ofe."""
+    _print_version(True)
+
+
+def main() -> None:
+    """Entry point of `ofe`."""
+    app(prog_name="ofe")

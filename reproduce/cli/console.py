@@ -1,0 +1,81 @@
+"""The one pair of consoles: data on stdout, progress and messages on stderr.
+
+Commands get it as `ctx.obj` and nothing else prints. Colour only ever repeats what a word says; rich leaves it
+out where `NO_COLOR` is set or no terminal listens.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from reproduce.errors import OfeError
+
+PIPE_WIDTH = 160
+"""Columns of a table that no terminal shows."""
+STYLES = {
+    "reproduced": "green",
+    "direction only": "yellow",
+    "not reproduced": "red",
+    "not measured": "dim",
+    "sealed": "green",
+    "running": "cyan",
+    "resumable": "yellow",
+    "interrupted": "yellow",
+    "failed": "red",
+}
+"""Colours of verdicts and states."""
+
+
+@dataclass(frozen=True)
+class Ui:
+    """Where a command writes."""
+
+    out: Console
+    err: Console
+
+    def json(self, value: Any) -> None:
+        """Data for programs, on stdout."""
+        self.out.file.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def line(self, text: str = "") -> None:
+        """Data for people, on stdout; never folded, so that a path stays whole."""
+        self.out.print(text, soft_wrap=True)
+
+    def table(self, titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Rows under titles, on stdout."""
+        from rich.table import Table
+
+        table = Table(*titles, box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        for row in rows:
+            table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+        self.out.print(table)
+
+    def tell(self, text: str) -> None:
+        """What is going on, on stderr."""
+        self.err.print(text, soft_wrap=True)
+
+    def error(self, error: OfeError) -> None:
+        """What the user can put right, on stderr."""
+        label = Text("error", style="bold red")
+        self.err.print(Text.assemble(label, f": {error.message}"), soft_wrap=True)
+        if error.hint:
+            self.err.print(f"\nhint: {error.hint}", soft_wrap=True)
+
+
+def ui() -> Ui:
+    """Consoles on the streams of this process, as they are now."""
+    return Ui(_console(stderr=False), _console(stderr=True))
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
+    return console

@@ -1,0 +1,101 @@
+"""From the words of a command line to resolved runs and their traces, the same way for every command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+from reproduce.config import DataConfig
+from reproduce.specs.load import list_experiments, load_experiment, load_setting
+from reproduce.specs.resolve import Resolved, ResolvedRun, fingerprint_if_any, resolve
+from reproduce.specs.schema import Experiment, Scale
+from reproduce.store.home import ofe_home
+from reproduce.store.reference import read_index, reference_root
+from reproduce.store.runs import Store
+
+if TYPE_CHECKING:
+    from reproduce.claims import Verdict
+    from reproduce.store.frame import Loaded
+
+
+def experiments(ids: Sequence[str]) -> list[Experiment]:
+    """The named experiments, each once; `all` stands for every one.
+
+    Raises:
+        SpecError: there is none of that name, with the nearest, or its file is not a valid spec.
+    """
+    found = [one for name in ids for one in (list_experiments() if name == "all" else [load_experiment(name)])]
+    return list({experiment.id: experiment for experiment in found}.values())
+
+
+def has_scale(experiment: Experiment, scale: Scale) -> bool:
+    """Whether all its settings know that scale."""
+    return all(scale in load_setting(name).scales for name in experiment.settings)
+
+
+def resolve_all(
+    figures: Sequence[Experiment],
+    scale: Scale,
+    *,
+    overrides: Sequence[str] = (),
+    seeds: int | None = None,
+    to_train: bool = False,
+) -> list[Resolved]:
+    """The runs of each figure; data are identified once for all of them.
+
+    Args:
+        to_train: whether it is an error when data cannot be had. Who only looks does not mind.
+
+    Raises:
+        SpecError: an override or a scale that does not fit.
+        OfeError: `to_train` and there are no data.
+    """
+    identify = cache(_fingerprint if to_train else fingerprint_if_any)
+    return [resolve(one, scale, overrides=overrides, seeds=seeds, fingerprint=identify) for one in figures]
+
+
+def _fingerprint(data: DataConfig) -> str:
+    from reproduce.data import fingerprint
+
+    return fingerprint(data)
+
+
+def store() -> Store:
+    """The runs of this OFE_HOME."""
+    return Store(ofe_home())
+
+
+def judged(resolved: Resolved, scale: Scale, *, reference: bool) -> tuple[Loaded, list[Verdict]]:
+    """The traces of a figure and the verdicts on its claims.
+
+    Args:
+        reference: whether traces that came with the code fill the gaps.
+    """
+    from reproduce.claims import judge
+    from reproduce.store.frame import load
+
+    loaded = load(resolved, store(), reference=reference)
+    return loaded, judge(resolved.experiment, loaded, scale)
+
+
+class Shelf:
+    """Which traces are there, read once: thousands of questions about one scale cost two looks at the disk."""
+
+    def __init__(self, scale: str) -> None:
+        self._own = {folder.key for folder in store().list() if folder.sealed}
+        self._shipped = {recipe: entry["key"] for recipe, entry in read_index(scale, reference_root()).items()}
+
+    def own(self, run: ResolvedRun) -> bool:
+        """Whether it was trained here."""
+        return run.key in self._own
+
+    def key(self, run: ResolvedRun, *, reference: bool = True) -> str | None:
+        """Key of the trace that stands for `run`: its own, else a shipped one's, else None."""
+        if self.own(run):
+            return run.key
+        return self._shipped.get(run.recipe) if reference else None
+
+    def traces(self, resolved: Resolved, *, reference: bool = True) -> dict[str, str | None]:
+        """That key for every run which figure and claims read, by slug."""
+        return {run.slug: self.key(run, reference=reference) for run in (*resolved.runs, *resolved.extra)}

@@ -1,0 +1,39 @@
+"""From the traces at hand to a figure's files, its record and its verdicts: what `reproduce` and `plot` share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reproduce.cli.console import Ui
+from reproduce.cli.corridor import Shelf, judged
+from reproduce.cli.gallery import Record, write_record
+
+if TYPE_CHECKING:
+    from reproduce.specs.resolve import Resolved
+    from reproduce.specs.schema import Scale
+
+
+def draw(
+    ui: Ui, resolved: Resolved, scale: Scale, shelf: Shelf, folder: Path, formats: Sequence[str], *, reference: bool
+) -> tuple[list[Path], Record]:
+    """Draw one figure, judge its claims, and note both beside it. Names the runs that are missing.
+
+    Args:
+        reference: whether traces that came with the code fill the gaps.
+
+    Raises:
+        OfeError: there is no trace to draw, a trace is damaged, or the folder cannot be written.
+    """
+    from reproduce.plots import render
+
+    loaded, verdicts = judged(resolved, scale, reference=reference)
+    paths = render(resolved, loaded, verdicts, folder, formats)
+    if loaded.missing:
+        names = ", ".join(dict.fromkeys(run.slug for run in loaded.missing))
+        ui.tell(f"{resolved.experiment.id}: drawn without {names}")
+    traces = shelf.traces(resolved, reference=reference)
+    record = Record(traces, [verdict.to_json() for verdict in verdicts], [path.name for path in paths])
+    write_record(folder, resolved, record)
+    return paths, record

@@ -1,0 +1,84 @@
+"""Figures on the disk, and the record beside each of what it shows.
+
+    <folder>/<id>.png          the picture
+    <folder>/<id>.json         the traces it was drawn from, by key, and the verdicts on its claims
+
+The folder is `OFE_HOME/figures/<scale>`, or the one given with `--out`. Runs with changed values draw other figures, so
+those go to a folder that names the changes. The record tells whether a figure is up to date without reading a trace.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from reproduce.specs.resolve import Resolved
+from reproduce.specs.schema import Experiment
+from reproduce.store.atomic import write_json
+from reproduce.store.home import ofe_home
+from reproduce.store.reference import reference_root
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a drawn figure rests on and what it says."""
+
+    traces: dict[str, str | None]
+    """Key of the trace of each run, by slug; None for a run that had none."""
+    verdicts: list[dict[str, Any]]
+    """As `ofe verify --json` gives them."""
+    files: list[str]
+    """Names of the pictures and tables."""
+
+
+def default_folder(scale: str, overrides: Sequence[str] = (), seeds: int | None = None) -> Path:
+    """Where the figures of a scale go unless the user says otherwise."""
+    changes = [*overrides, *([f"seeds={seeds}"] if seeds is not None else [])]
+    name = ",".join([scale, *(re.sub(r"[^\w.=+-]", "_", change) for change in changes)])
+    return ofe_home() / "figures" / name
+
+
+def write_record(folder: Path, resolved: Resolved, record: Record) -> None:
+    """Note what the figure just drawn rests on."""
+    content = {"schema": SCHEMA, "id": resolved.experiment.id, "scale": resolved.scale}
+    content |= {"spec": _digest(resolved.experiment), "ofe": version("ofe")} | vars(record)
+    write_json(folder / f"{resolved.experiment.id}.json", content)
+
+
+def read_record(folder: Path, resolved: Resolved, traces: Mapping[str, str | None]) -> Record | None:
+    """The record of the figure, if it was made by this version from this spec and these traces."""
+    try:
+        content = json.loads((folder / f"{resolved.experiment.id}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    now = {"schema": SCHEMA, "scale": resolved.scale, "ofe": version("ofe"), "traces": dict(traces)}
+    if not isinstance(content, dict) or any(content.get(name) != value for name, value in now.items()):
+        return None
+    if content.get("spec") != _digest(resolved.experiment):
+        return None
+    return Record(content["traces"], content["verdicts"], content["files"])
+
+
+def find_record(resolved: Resolved, traces: Mapping[str, str | None]) -> Record | None:
+    """The record of the user's own figure, else of the one that came with the code."""
+    folders = (default_folder(resolved.scale), reference_root() / resolved.scale)
+    return next((record for folder in folders if (record := read_record(folder, resolved, traces))), None)
+
+
+def drawn(folder: Path, record: Record, experiment: Experiment, formats: Iterable[str]) -> list[Path] | None:
+    """The figure's files if all are there, in all the formats asked for."""
+    names = {*record.files, *(f"{experiment.id}.{name}" for name in formats)}
+    paths = [folder / name for name in sorted(names)]
+    return paths if all(path.is_file() for path in paths) else None
+
+
+def _digest(experiment: Experiment) -> str:
+    return hashlib.sha256(experiment.model_dump_json().encode()).hexdigest()[:16]

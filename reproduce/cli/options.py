@@ -1,0 +1,71 @@
+"""Options that several commands share, with one help text each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from reproduce.errors import OfeError
+
+Scale = Literal["smoke", "laptop", "workstation", "paper"]
+"""As `reproduce.specs.schema.Scale`, which would cost the import of every spec type."""
+
+DEFAULT_SCALE: Scale = "laptop"
+
+IMAGE_FORMATS = ("png", "svg", "pdf")
+"""As `reproduce.plots.FORMATS`, which would cost the import of matplotlib."""
+
+Ids = Annotated[
+    list[str],
+    typer.Argument(metavar="ID...", help="Figures or tables: fig2, tab3, v2:fig7, mine.yaml; or `all`."),
+]
+OptionalIds = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[ID...]", help="Figures or tables; without any, all whose traces are there."),
+]
+Id = Annotated[str, typer.Argument(metavar="ID", help="Figure or table: fig2, tab3, v2:fig7 or mine.yaml.")]
+ScaleOption = Annotated[
+    Scale, typer.Option("--scale", "-s", help="How large: smoke tests plumbing, laptop shows the effect, paper is it.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, a stable contract for programs.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a value of every run, such as optimizer.lr=0.003."),
+]
+Seeds = Annotated[
+    int | None, typer.Option("--seeds", metavar="N", min=1, help="Seeds of every run, in place of the figure's own.")
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", "-j", metavar="N", min=1, help="Runs trained side by side, by default one a core; a GPU takes one."
+    ),
+]
+Formats = Annotated[
+    str, typer.Option("--format", metavar="FORMAT,...", help="Image formats: png, svg, pdf; several with commas.")
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder for the figures, by default below OFE_HOME.")
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
+FromCache = Annotated[
+    bool, typer.Option("--from-cache", help="Never train. That is so in any case; scripts may say it.")
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def formats(text: str) -> tuple[str, ...]:
+    """The formats of `--format png,svg`, each once.
+
+    Raises:
+        OfeError: a format nobody here writes (exit code 2).
+    """
+    names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
+    for name in names or ("",):
+        if name not in IMAGE_FORMATS:
+            raise OfeError(
+                f"unknown figure format {name!r}", hint=f"choose from {', '.join(IMAGE_FORMATS)}", exit_code=2
+            )
+    return names

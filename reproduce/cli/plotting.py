@@ -1,0 +1,57 @@
+"""`ofe plot`: figures redrawn from the traces at hand, without training."""
+
+from __future__ import annotations
+
+import typer
+
+from reproduce.cli.console import Ui
+from reproduce.cli.options import (
+    DEFAULT_SCALE,
+    Formats,
+    FromCache,
+    OptionalIds,
+    Out,
+    Overrides,
+    ScaleOption,
+    Seeds,
+    formats,
+)
+
+
+def plot(
+    ctx: typer.Context,
+    ids: OptionalIds = None,
+    scale: ScaleOption = DEFAULT_SCALE,
+    from_cache: FromCache = False,
+    seeds: Seeds = None,
+    overrides: Overrides = None,
+    image_formats: Formats = "png",
+    out: Out = None,
+) -> None:
+    """Redraw figures from the cache, and from the traces that come with the code."""
+    from reproduce.cli.corridor import Shelf, experiments, has_scale, resolve_all
+    from reproduce.cli.drawing import draw
+    from reproduce.cli.gallery import default_folder
+    from reproduce.errors import OfeError
+
+    ui: Ui = ctx.obj
+    wanted = formats(image_formats)
+    changes = overrides or []
+    named = bool(ids) and ids != ["all"]
+    figures = experiments(ids or ["all"])
+    if not named:
+        figures = [figure for figure in figures if has_scale(figure, scale)]
+    shelf = Shelf(scale)
+    resolveds = resolve_all(figures, scale, overrides=changes, seeds=seeds)
+    if not named:
+        resolveds = [one for one in resolveds if one.runs and all(shelf.key(run) for run in one.runs)]
+        if not resolveds:
+            raise OfeError(
+                f"no figure has all its traces at {scale} scale",
+                hint=f"train one first: ofe reproduce fig2 --scale {scale}",
+            )
+    folder = out or default_folder(scale, changes, seeds)
+    for resolved in resolveds:
+        paths, _ = draw(ui, resolved, scale, shelf, folder, wanted, reference=True)
+        for path in paths:
+            ui.line(str(path))

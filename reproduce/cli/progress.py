@@ -1,0 +1,124 @@
+"""How trainings are shown while they run: a live table on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from reproduce.cli.console import STYLES, Ui
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from reproduce.execute import Job, Observer
+
+PLAIN_EVERY_S = 10.0
+"""Seconds between two lines about the same run."""
+
+
+@contextmanager
+def watching(ui: Ui, every_s: float = PLAIN_EVERY_S) -> Iterator[Observer]:
+    """An observer of jobs that shows them on stderr while the context is open."""
+    if not ui.err.is_terminal:
+        yield PlainLines(ui, every_s)
+        return
+    from rich.live import Live
+
+    with Live(console=ui.err, refresh_per_second=4, transient=False) as live:
+        yield lambda jobs: live.update(job_table(jobs, ui.err.height - 3))
+
+
+class PlainLines:
+    """One line when a run starts or ends, and one now and then in between."""
+
+    def __init__(self, ui: Ui, every_s: float) -> None:
+        self._ui = ui
+        self._every_s = every_s
+        self._told: dict[str, tuple[str, float]] = {}
+
+    def __call__(self, jobs: Sequence[Job]) -> None:
+        now = time.monotonic()
+        for number, job in enumerate(jobs, start=1):
+            state, told = self._told.get(job.run.key, ("waiting", now))
+            due = job.state == "running" and now - told >= self._every_s
+            if job.state == state and not due:
+                continue
+            self._told[job.run.key] = (job.state, now)
+            self._ui.tell(f"[{number}/{len(jobs)}] {job.run.slug}: {', '.join(filter(None, words(job)))}")
+
+
+def words(job: Job) -> list[str]:
+    """State, step, loss, speed, peak kurtosis and time left, those that are known; why it failed."""
+    if job.error:
+        return [job.state, job.error]
+    if job.state == "elsewhere":
+        holder = f"process {job.progress.get('pid', '?')} on {job.progress.get('host', 'another machine')}"
+        return ["trained by another process", holder, "waiting for it"]
+    if job.state != "running":
+        return [job.state]
+    loss, speed, kurtosis, left = cells(job.progress)
+    told = [f"loss {loss}", f"{speed} tokens/s", f"peak kurtosis {kurtosis}", f"{left} left"]
+    known = [loss, speed, kurtosis, left]
+    return [job.state, position(job.progress), *(text for text, value in zip(told, known, strict=True) if value)]
+
+
+def job_table(jobs: Sequence[Job], rows: int) -> Table:
+    """The jobs that matter now, as many as fit: failed and running ones first, then the next, then the finished."""
+    from rich.table import Table
+    from rich.text import Text
+
+    order = ("failed", "running", "elsewhere", "interrupted", "waiting", "sealed")
+    shown = sorted(jobs, key=lambda job: order.index(job.state))[: max(1, rows)]
+    titles = ("run", "step", "loss", "tokens/s", "peak kurtosis", "left", "state")
+    ended = sum(job.state == "sealed" for job in jobs)
+    table = Table(*titles, box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for job in shown:
+        numbers = cells(job.progress) if job.state == "running" else ("", "", "", "")
+        where = position(job.progress) if job.state in ("running", "elsewhere", "interrupted") else ""
+        state = f"{job.state}: {job.error}" if job.error else job.state
+        table.add_row(job.run.slug, where, *numbers, Text(state, style=STYLES.get(job.state, "")))
+    table.caption = f"{ended} of {len(jobs)} runs sealed; Ctrl-C saves and stops"
+    table.caption_justify = "left"
+    return table
+
+
+def position(progress: Mapping[str, Any]) -> str:
+    """`400/2000`, or nothing before the first step."""
+    return f"{progress['step']}/{progress['steps']}" if "step" in progress else ""
+
+
+def cells(progress: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """Loss, tokens a second, peak kurtosis and time left as text; empty where not known."""
+    loss, speed, kurtosis, left = (
+        _number(progress.get(name)) for name in ("loss", "tokens_per_s", "peak_kurtosis", "eta_s")
+    )
+    return (
+        "" if loss is None else f"{loss:.3f}",
+        "" if speed is None else f"{speed:,.0f}",
+        "" if kurtosis is None else f"{kurtosis:.4g}",
+        "" if left is None or left != left else duration(left),
+    )
+
+
+def duration(seconds: float) -> str:
+    """A time span in its one or two largest units.
+
+    >>> duration(8), duration(125), duration(7260)
+    ('8 s', '2 min', '2 h 1 min')
+    """
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours / 24:.1f} days"
+
+
+def _number(value: Any) -> float | None:
+    """A number of progress.json, where what is not finite stands as a string."""
+    return None if value is None else float(value)

@@ -1,0 +1,137 @@
+"""`ofe reproduce`: from a figure's name to the figure, training what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from reproduce.cli.console import Ui
+from reproduce.cli.options import (
+    DEFAULT_SCALE,
+    Formats,
+    Ids,
+    Jobs,
+    Offline,
+    Out,
+    Overrides,
+    ScaleOption,
+    Seeds,
+    formats,
+)
+
+if TYPE_CHECKING:
+    from reproduce.execute import Job
+    from reproduce.plan.planner import Plan
+    from reproduce.specs.resolve import Resolved, ResolvedRun
+    from reproduce.specs.schema import Scale
+
+
+def reproduce(
+    ctx: typer.Context,
+    ids: Ids,
+    scale: ScaleOption = DEFAULT_SCALE,
+    jobs: Jobs = None,
+    seeds: Seeds = None,
+    overrides: Overrides = None,
+    image_formats: Formats = "png",
+    out: Out = None,
+    offline: Offline = False,
+) -> None:
+    """Train what is missing, draw the figures, and judge their claims.
+
+    May be stopped at any time: the same command continues. Exit code 1 if a run failed; what became of a claim
+    is for `ofe verify`.
+    """
+    from reproduce.cli.corridor import experiments, has_scale, resolve_all, store
+    from reproduce.cli.gallery import default_folder
+    from reproduce.machine import machine
+    from reproduce.plan.planner import plan
+
+    ui: Ui = ctx.obj
+    wanted = formats(image_formats)
+    changes = overrides or []
+    figures = experiments(ids)
+    if "all" in ids:
+        figures = [figure for figure in figures if has_scale(figure, scale)]
+    resolveds = resolve_all(figures, scale, overrides=changes, seeds=seeds, to_train=True)
+    planned = plan(resolveds, store(), jobs=jobs or machine().cores)
+    failed = _train(ui, planned, offline, again=f"ofe reproduce {' '.join(ids)} --scale {scale}")
+    folder = out or default_folder(scale, changes, seeds)
+    undrawn = _draw_all(ui, resolveds, scale, folder, wanted)
+    for job in failed:
+        ui.tell(f"{job.run.slug} failed: {job.error}")
+    if failed:
+        ui.tell(f"\nhint: `ofe status` shows the runs; what they left is in {store().runs}")
+    raise typer.Exit(int(bool(failed) or undrawn))
+
+
+def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> list[Job]:
+    """Train what the plan says is missing and return the runs that failed."""
+    from reproduce.cli.app import INTERRUPTED
+    from reproduce.cli.corridor import store
+    from reproduce.cli.progress import watching
+    from reproduce.execute import execute
+    from reproduce.machine import machine
+    from reproduce.plan.planner import side_by_side
+
+    todo = [entry.run for entry in planned.runs if not entry.hit]
+    if not todo:
+        ui.tell(f"nothing to train: {_count(len(planned.runs), 'run')} sealed")
+        return []
+    ui.tell(f"{_count(len(todo), 'run')} to train, {len(planned.runs) - len(todo)} sealed already")
+    _prepare(ui, todo, offline)
+    abreast = side_by_side(planned.jobs)
+    gpus = len(machine().gpus) if planned.device == "cuda" else 0
+    with watching(ui) as observe:
+        jobs = execute(todo, store(), jobs=abreast, threads=planned.threads, gpus=gpus, observe=observe)
+    if any(job.state == "interrupted" for job in jobs):
+        ui.tell(f"stopped; what was trained is saved, and `{again}` continues")
+        raise typer.Exit(INTERRUPTED)
+    return [job for job in jobs if job.state == "failed"]
+
+
+def _prepare(ui: Ui, runs: Sequence[ResolvedRun], offline: bool) -> None:
+    """Bring the data of all runs into place, once, before workers ask for them."""
+    from reproduce.config import TextData
+    from reproduce.data import open_text, prepared_folder
+
+    for data in dict.fromkeys(run.config.data for run in runs):
+        if isinstance(data, TextData) and not prepared_folder(data).is_dir():
+            ui.tell(f"preparing {data.source}")
+            open_text(data, progress=ui.tell, offline=offline)
+
+
+def _draw_all(ui: Ui, resolveds: Sequence[Resolved], scale: Scale, folder: Path, wanted: tuple[str, ...]) -> bool:
+    """Draw what is not up to date, show paths and verdicts, and return whether a figure could not be drawn."""
+    from reproduce.cli.corridor import Shelf
+    from reproduce.cli.drawing import draw
+    from reproduce.cli.gallery import drawn, read_record
+    from reproduce.cli.verdicts import show_verdicts
+    from reproduce.errors import OfeError
+
+    shelf = Shelf(scale)
+    undrawn = False
+    for resolved in resolveds:
+        record = read_record(folder, resolved, shelf.traces(resolved, reference=False))
+        paths = drawn(folder, record, resolved.experiment, wanted) if record else None
+        if record is None or paths is None:
+            try:
+                paths, record = draw(ui, resolved, scale, shelf, folder, wanted, reference=False)
+            except OfeError as error:
+                if len(resolveds) == 1:
+                    raise
+                ui.error(error)
+                undrawn = True
+                continue
+        show_verdicts(ui, resolved.experiment.id, record.verdicts)
+        for path in paths:
+            ui.line(str(path))
+        ui.line()
+    return undrawn
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

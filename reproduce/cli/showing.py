@@ -1,0 +1,129 @@
+"""`ofe show`: what one figure claims, what it trains, and where every value comes from."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from reproduce.cli.console import Ui
+from reproduce.cli.options import DEFAULT_SCALE, Id, Json, ScaleOption
+
+if TYPE_CHECKING:
+    from reproduce.specs.resolve import Resolved
+    from reproduce.specs.schema import Experiment, Scale
+
+
+def show(ctx: typer.Context, figure: Id, scale: ScaleOption = DEFAULT_SCALE, as_json: Json = False) -> None:
+    """The claims of a figure, its runs, and its hyperparameters with their sources."""
+    from reproduce.cli.corridor import resolve_all
+    from reproduce.specs.load import load_experiment
+
+    ui: Ui = ctx.obj
+    experiment = load_experiment(figure)
+    resolved = resolve_all([experiment], scale)[0]
+    about = _about(experiment, resolved, scale)
+    if as_json:
+        ui.json(about)
+    else:
+        _print(ui, about)
+
+
+def _about(experiment: Experiment, resolved: Resolved, scale: Scale) -> dict[str, Any]:
+    from reproduce.cli.corridor import Shelf
+    from reproduce.specs.load import load_setting
+    from reproduce.specs.provenance import hyperparameters
+
+    shelf = Shelf(scale)
+    settings = [load_setting(name) for name in experiment.settings]
+    return {
+        "id": experiment.id,
+        "v1": experiment.v1,
+        "v2": experiment.v2,
+        "title": experiment.title,
+        "kind": experiment.kind,
+        "section": experiment.section,
+        "setting": experiment.setting,
+        "scale": scale,
+        "because": {setting.id: setting.scales[scale].because for setting in settings},
+        "claims": [_claim(claim, scale) for claim in experiment.claims],
+        "runs": [
+            {"name": run.name, "label": run.label, "seed": run.seed, "slug": run.slug, "key": run.key}
+            | {"state": "sealed" if shelf.own(run) else "shipped" if shelf.key(run) else "missing"}
+            for run in resolved.runs
+        ],
+        "needs": [run.slug for run in resolved.extra],
+        "hyperparameters": [
+            {"setting": row.setting, "run": row.run, "name": row.path, "paper": row.value, "source": row.source}
+            | {"note": row.note, scale: row.scale_value}
+            for row in hyperparameters(experiment, scale)
+        ],
+        "notes": experiment.notes,
+    }
+
+
+def _claim(claim: Any, scale: Scale) -> dict[str, Any]:
+    from reproduce.claims.check import at_scale
+    from reproduce.claims.wording import asked
+
+    own = claim.at.get(scale)
+    return {
+        "id": claim.id,
+        "says": claim.says,
+        "source": claim.source,
+        "basis": claim.basis,
+        "paper": asked(claim),
+        "bound": asked(at_scale(claim, scale)),
+        "because": own.because if own else None,
+        "judged": scale in claim.scales and scale != "smoke",
+    }
+
+
+def _print(ui: Ui, about: dict[str, Any]) -> None:
+    scale = about["scale"]
+    labels = [f"{label} of {version}" for version in ("v1", "v2") if (label := about[version])]
+    ui.line(f"{about['id']}: {about['title']}")
+    ui.line(f"{', '.join(labels)}, section {about['section']}, {about['kind']}")
+    for setting, because in about["because"].items():
+        ui.line(f"{setting} at {scale} scale: {because}")
+    if about["notes"]:
+        ui.line(about["notes"])
+
+    ui.line("\nClaims")
+    for claim in about["claims"]:
+        ui.line(f"  {claim['id']}  {claim['says']}  [{claim['source']}, {claim['basis']}]")
+        ui.line(f"      asked for: {claim['paper']}")
+        if claim["because"]:
+            ui.line(f"      at {scale}: {claim['bound']}, because {claim['because']}")
+        if not claim["judged"]:
+            ui.line(f"      not judged at {scale} scale")
+
+    if about["runs"]:
+        ui.line("\nRuns")
+        ui.table(
+            ["run", "label", "seed", "key", "state"],
+            [[run["name"], run["label"], str(run["seed"]), run["key"], run["state"]] for run in about["runs"]],
+        )
+    if about["needs"]:
+        ui.line(f"its claims also read {', '.join(about['needs'])}")
+    if about["hyperparameters"]:
+        ui.line("\nHyperparameters")
+        ui.table(
+            ["run", "value", "paper", "source", *([scale] if scale != "paper" else []), "note"],
+            [
+                [
+                    row["run"] or row["setting"],
+                    row["name"],
+                    _text(row["paper"]),
+                    row["source"] or "",
+                    *([_text(row[scale])] if scale != "paper" else []),
+                    row["note"],
+                ]
+                for row in about["hyperparameters"]
+            ],
+        )
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else "" if value is None else json.dumps(value)

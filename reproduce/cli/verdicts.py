@@ -1,0 +1,56 @@
+"""Verdicts as people read them: a table with our value beside the paper's, and one line that counts them.
+
+They come as the plain dictionaries of `Verdict.to_json`, from a fresh judgement or from the record of a figure.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reproduce.cli.console import Ui
+
+RULINGS = ("reproduced", "direction only", "not reproduced", "not measured")
+
+
+def show_verdicts(ui: Ui, figure: str, verdicts: Sequence[Mapping[str, Any]]) -> None:
+    """The verdicts on one figure, on stdout."""
+    if not verdicts:
+        ui.line(f"{figure}: makes no claim")
+        return
+    first = next((verdict["data"] for verdict in verdicts if verdict["data"]), "no trace")
+    ui.line(f"{figure} at {verdicts[0]['scale']} scale, {first}: {tally(verdicts)}")
+    ui.table(
+        ["claim", "verdict", "the paper says", "measured", "published"],
+        [[one["claim"], one["verdict"], one["says"], measured(one), published(one)] for one in verdicts],
+    )
+
+
+def tally(verdicts: Sequence[Mapping[str, Any]]) -> str:
+    """`8/10 reproduced, 1 direction only, 1 not measured`."""
+    counts = Counter(verdict["verdict"] for verdict in verdicts)
+    others = [f"{counts[ruling]} {ruling}" for ruling in RULINGS[1:] if counts[ruling]]
+    return ", ".join([f"{counts['reproduced']}/{len(verdicts)} reproduced", *others])
+
+
+def measured(verdict: Mapping[str, Any]) -> str:
+    """The values that decided, or why there are none."""
+    reason = str(verdict["reason"])
+    if not verdict["measured"]:
+        return reason
+    return f"{verdict['measured']['text']} ({reason})" if reason else str(verdict["measured"]["text"])
+
+
+def published(verdict: Mapping[str, Any]) -> str:
+    """The paper's own numbers on one line."""
+    value = verdict["published"]
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_short(number)}" for name, number in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_short, value))
+    return "" if value is None else _short(value)
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,40 @@
+"""`ofe verify`: what became of the paper's claims, and the exit code that goes with it."""
+
+from __future__ import annotations
+
+import typer
+
+from reproduce.cli.console import Ui
+from reproduce.cli.options import DEFAULT_SCALE, FromCache, Ids, Json, Overrides, ScaleOption, Seeds
+
+
+def verify(
+    ctx: typer.Context,
+    ids: Ids,
+    scale: ScaleOption = DEFAULT_SCALE,
+    from_cache: FromCache = False,
+    seeds: Seeds = None,
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Judge the claims on the traces at hand, our values beside the paper's. Exit code 1 if one is not reproduced."""
+    from reproduce.claims import exit_code
+    from reproduce.cli.corridor import experiments, has_scale, judged, resolve_all
+    from reproduce.cli.verdicts import show_verdicts, tally
+
+    ui: Ui = ctx.obj
+    figures = experiments(ids)
+    if "all" in ids:
+        figures = [figure for figure in figures if has_scale(figure, scale)]
+    verdicts = []
+    for resolved in resolve_all(figures, scale, overrides=overrides or [], seeds=seeds):
+        ours = judged(resolved, scale, reference=True)[1]
+        verdicts += ours
+        if not json:
+            show_verdicts(ui, resolved.experiment.id, [verdict.to_json() for verdict in ours])
+            ui.line()
+    if json:
+        ui.json([verdict.to_json() for verdict in verdicts])
+    elif len(figures) > 1:
+        ui.line(f"{len(figures)} figures and tables: {tally([verdict.to_json() for verdict in verdicts])}")
+    raise typer.Exit(exit_code(verdicts))
