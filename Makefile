@@ -10,6 +10,7 @@ WORKERS ?= 2
 
 BIN := .venv/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
+SHIPPED = $(patsubst figures/%/traces,%,$(wildcard figures/*/traces))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo install test lint figures clean
@@ -37,8 +38,11 @@ lint: .venv/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# An empty home keeps what was trained on this machine out of the pictures.
 figures: .venv/.installed
-	$(BIN)/ofe plot --from-cache
+	@for scale in $(SHIPPED); do \
+		OFE_HOME=.venv/empty-home $(BIN)/ofe plot --from-cache --scale $$scale --out figures/$$scale || exit 1; \
+	done
 	$(BIN)/python -m reproduce.reproducing
 
 clean:
