@@ -9,16 +9,20 @@ Nothing here loads torch.
 """
 
 from reproduce.plan.calibration import Calibration, calibrate, threads_per_run
-from reproduce.plan.planner import Plan, PlannedRun, Price, Total, basis, misses, plan, price, side_by_side
+from reproduce.plan.doctor import Check, examine
+from reproduce.plan.planner import Plan, PlannedRun, Price, Total, basis, makespan, misses, plan, price, side_by_side
 
 __all__ = [
     "Calibration",
+    "Check",
     "Plan",
     "PlannedRun",
     "Price",
     "Total",
     "basis",
     "calibrate",
+    "examine",
+    "makespan",
     "misses",
     "plan",
     "price",

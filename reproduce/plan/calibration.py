@@ -14,6 +14,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -38,11 +39,12 @@ Basis = Literal["measured on this machine", "calibrated", "not calibrated"]
 
 @dataclass(frozen=True)
 class Rate:
-    """Seconds of a training step by its FLOPs, and the speed of preconditioning."""
+    """Seconds of a training step by its FLOPs, the speed of preconditioning, and the time a process takes to start."""
 
     steps: tuple[tuple[float, float], ...]
     """(FLOPs, seconds) of timed steps, by rising FLOPs."""
     preconditioner_flop_per_s: float
+    startup_s: float
 
     def step_seconds(self, flops: float) -> float:
         """Time of a step: between the timed ones by a power law, beyond them as fast as the nearest.
@@ -60,13 +62,14 @@ class Rate:
         return seconds * (flops / size) ** (math.log(longer / seconds) / math.log(larger / size))
 
     def run_seconds(self, config: RunConfig) -> float:
-        """Time of a whole run, with its probes and evaluations."""
+        """Time of a whole run, with its probes and evaluations, once its process has started."""
         training = step_flops(config)
         step = self.step_seconds(training)
-        examples = len(probe_steps(config)) * config.probe.batch_size
+        examples: float = len(probe_steps(config)) * config.probe.batch_size
         examples += evaluations(config) * config.eval.batches * config.batch_size
-        if config.probe.moment_updates_layer is not None:
-            examples += config.last_step * config.probe.batch_size
+        if config.probe.moment_updates_layer is not None:  # at every step, as far as that layer
+            depth = (config.probe.moment_updates_layer - 1) / config.model.layers
+            examples += config.last_step * config.probe.batch_size * depth
         measuring = examples * forward_flops(config) * step / training
         return config.last_step * (step + preconditioner_flops(config) / self.preconditioner_flop_per_s) + measuring
 
@@ -74,9 +77,9 @@ class Rate:
 def guess(device: str, precision: str, threads: int) -> Rate:
     """The rate of an ordinary machine, for who has not measured."""
     if device == "cuda":
-        return Rate(((1e10, 0.01), (1e12, 0.02)), 1e12)
+        return Rate(((1e10, 0.01), (1e12, 0.02)), 1e12, 8.0)
     speed = (4e10 if precision == "fp32" else 1e11) * threads
-    return Rate(((1e8, 0.005), (1e10, 1e10 / speed)), 4e10 * threads)
+    return Rate(((1e8, 0.005), (1e10, 1e10 / speed)), 4e10 * threads, 4.0)
 
 
 def device() -> Literal["cpu", "cuda"]:
@@ -152,6 +155,7 @@ def _measure(name: str, precision: str, threads: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "reproduce.plan.calibrate"]
     command += ["--device", name, "--precision", precision, "--threads", str(threads)]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    begin = time.perf_counter()
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, env=environment, check=False)
     except subprocess.TimeoutExpired as error:
@@ -160,7 +164,7 @@ def _measure(name: str, precision: str, threads: int) -> dict[str, Any]:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise OfeError(last)
     measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return measured
+    return measured | {"startup_s": time.perf_counter() - begin - measured["measuring_s"]}
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -207,7 +211,7 @@ def _parse(entry: dict[str, Any]) -> Calibration:
     for name, measured in entry.get("rates", entry).items():
         try:
             steps = sorted((float(flops), float(seconds)) for flops, seconds in measured["steps"])
-            rate = Rate(tuple(steps), float(measured["preconditioner_flop_per_s"]))
+            rate = Rate(tuple(steps), float(measured["preconditioner_flop_per_s"]), float(measured["startup_s"]))
         except (KeyError, TypeError, ValueError):
             continue
         if steps and rate.preconditioner_flop_per_s > 0 and all(min(pair) > 0 for pair in steps):

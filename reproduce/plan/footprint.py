@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from reproduce.config import MlpConfig, RunConfig, TextData, TransformerConfig
+from reproduce.config import MlpConfig, Norm, RunConfig, TextData, TransformerConfig
 from reproduce.models.size import Shape, parameter_shapes, positions, rotated_axes
 
 FLOAT = 4
@@ -19,6 +19,8 @@ PROCESS_BYTES = 400_000_000
 """Memory of a process that has loaded torch and nothing else."""
 STREAM_METRICS = 11
 """Metrics of one residual stream in a probe."""
+_NORM_STREAMS: dict[Norm, int] = {"none": 0, "ln": 1, "srms": 1, "rms": 2}
+"""Streams that a norm keeps for its backward pass, beside what enters the next matrix."""
 _TRAIN_RECORDS = 4_000
 """Records of loss, gradient norm and learning rate in a trace, at most."""
 _MOMENT_RATIO = 1.35
@@ -90,21 +92,29 @@ def _state(shape: Shape, config: RunConfig) -> int:
 
 
 def activation_bytes(config: RunConfig, examples: int) -> int:
-    """Bytes that the backward pass of `examples` needs from their forward pass.
+    """Bytes that automatic differentiation holds between the forward and the backward pass of `examples`.
 
-    Counted per position: each block keeps about six float32 streams (inputs of norms, normed values, branch outputs),
-    the streams in the products' type that enter the six matrices, the two hidden layers of the MLP, and per head the
-    attention row in float32 and in the products' type. The logits are kept twice in float32 and once in their own.
+    Per position and block: the inputs of the matrices and q, k, v in the products' type; the MLP's hidden layer, twice
+    where the activation needs its input back; per head a row of attention in float32 and in the products' type; and
+    per norm one stream in float32, two where it has a gain (RMS). Beside them the logits in their type, in float32
+    and as log-probabilities, and in mixed precision a copy of every weight. Fused attention needs less.
     """
     model, n = config.model, positions(config)
-    product = FLOAT if config.precision == "fp32" else 2
+    half = config.precision != "fp32"
+    product = FLOAT // 2 if half else FLOAT
+    copies = product * sum(math.prod(shape) for shape in parameter_shapes(model, config.data)) if half else 0
     d = model.width
     if isinstance(model, MlpConfig):
-        return examples * model.layers * d * (3 * FLOAT + 3 * product)
+        return copies + examples * model.layers * d * (2 * product + _NORM_STREAMS[model.norm] * FLOAT)
+    block = model.block
     mlp_width = model.mlp_width if isinstance(model, TransformerConfig) else round(d * model.mlp_ratio)
-    block = d * (6 * FLOAT + 7 * product) + mlp_width * 2 * product + model.heads * n * (FLOAT + product)
-    outputs = config.data.vocab_size * (2 * FLOAT + product) if isinstance(config.data, TextData) else 0
-    return examples * n * (model.layers * block + outputs)
+    hidden = 1 if isinstance(model, TransformerConfig) and model.activation == "relu" else 2
+    places = (block.pre_qk, block.pre_mlp, block.post_qk, block.post_qk, block.post_norm, block.post_norm)
+    streams = sum(_NORM_STREAMS[norm] for norm in places) + (2 if block.gains != "fixed" else 0)
+    attention = model.heads * n * (FLOAT * (2 if block.tanh_cap else 1) + (product if half else 0))
+    per_block = (8 if half else 6) * d * product + hidden * mlp_width * product + attention + streams * d * FLOAT
+    logits = config.data.vocab_size * (2 * FLOAT + product) if isinstance(config.data, TextData) else 0
+    return copies + examples * n * (model.layers * per_block + logits)
 
 
 def probe_steps(config: RunConfig) -> list[int]:

@@ -37,7 +37,7 @@ class PlannedRun:
     flops: float
     """Of the whole run."""
     seconds: float
-    """Of the whole run: as it took, or as estimated."""
+    """Of the whole run, the start of its process included."""
     basis: Basis
     """Where `seconds` comes from."""
     remaining: float
@@ -270,6 +270,7 @@ def _planned(
     state = history.state(run)
     rate, source = calibration.rate(config.precision, threads)
     known = history.step_seconds(config)
+    training = known * config.last_step if known is not None else rate.run_seconds(config)
     return PlannedRun(
         run=run,
         state=state.state,
@@ -278,7 +279,7 @@ def _planned(
         params=parameters(config),
         tokens=tokens(config),
         flops=flops(config),
-        seconds=known * config.last_step if known is not None else rate.run_seconds(config),
+        seconds=rate.startup_s + training,
         basis="measured on this machine" if known is not None else source,
         remaining=state.remaining,
         footprint=footprint(config, micro_batch()),

@@ -1,0 +1,119 @@
+"""Estimates against what torch and the training code really allocate and write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.autograd.graph import saved_tensors_hooks
+
+from reproduce.models.transformer import Transformer
+from reproduce.optim import build_optimizer
+from reproduce.plan.footprint import _trace_values as trace_values
+from reproduce.plan.footprint import activation_bytes, evaluations, footprint, probe_steps
+from reproduce.probes import moment_steps
+from reproduce.probes import probe_steps as real_probe_steps
+from reproduce.specs.resolve import ResolvedRun
+
+MakeRun = Callable[..., ResolvedRun]
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "adafactor", "soap", "adafactor-rotated"])
+@pytest.mark.parametrize("gains", ["fixed", "vector"])
+def test_optimiser_state_is_exact(name: str, gains: str, make_run: MakeRun) -> None:
+    block = {"pre_qk": "ln", "pre_v": "ln", "pre_mlp": "rms", "gains": gains}
+    model = {"width": 16, "biases": "all", "block": block}
+    config = make_run(model=model, optimizer={"name": name, "max_precond_dim": 64}).config
+    module = Transformer(config.model, 300, 16)
+    optimizer = build_optimizer(config.optimizer, module)
+    for _ in range(2):
+        F.cross_entropy(module(torch.zeros(2, 16, dtype=torch.long)).flatten(0, 1), torch.arange(32)).backward()
+        optimizer.step()
+    tensors = [value for state in optimizer.state.values() for key, value in state.items() if torch.is_tensor(value)]
+    counted = [tensor for tensor in tensors if tensor.ndim > 0 or name != "adamw"]  # AdamW counts its steps in a tensor
+    assert footprint(config).optimizer == sum(tensor.nbytes for tensor in counted)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        {},
+        {"block": {"post_qk": "rms", "gains": "vector"}},
+        {"block": {"post_norm": "ln"}, "activation": "gelu"},
+        {"block": {"tanh_cap": 30.0}},
+        *({"block": {"pre_qk": norm, "pre_v": norm, "pre_mlp": norm}} for norm in ("ln", "rms", "srms")),
+    ],
+)
+def test_activations_come_within_a_third(precision: str, model: dict[str, Any], make_run: MakeRun) -> None:
+    config = make_run(
+        model={"layers": 4, "width": 128, "heads": 4, "biases": "qk"} | model,
+        data={"seq_len": 64, "vocab_size": 512},
+        batch_size=8,
+        precision=precision,
+    ).config
+    module = Transformer(config.model, 512, 64)
+    weights = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    tokens = torch.zeros(8, 64, dtype=torch.long)
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
+    with saved_tensors_hooks(pack, lambda tensor: tensor), autocast:
+        loss = F.cross_entropy(module(tokens)[:, :-1].float().flatten(0, 1), tokens[:, 1:].flatten())
+    measured = sum(kept.values())
+    assert loss.requires_grad
+    assert activation_bytes(config, 8) == pytest.approx(measured, rel=1 / 3)
+
+
+@pytest.mark.parametrize(("steps", "every"), [(1, 1), (3, 50), (20, 5), (2000, 50), (64, 64), (130, 64), (80_000, 100)])
+def test_probes_are_where_training_probes(steps: int, every: int, make_run: MakeRun) -> None:
+    config = make_run(steps=steps, probe={"every": every}).config
+    assert probe_steps(config) == list(real_probe_steps(steps, every))
+    _, moments = trace_values(config)
+    per_probe = 3 * config.model.width  # two blocks and the unembedding
+    assert abs(moments / per_probe - len(moment_steps(steps, every))) <= 1
+
+
+def test_evaluations_include_the_last_step(make_run: MakeRun) -> None:
+    assert evaluations(make_run(steps=20).config) == 3
+    assert evaluations(make_run(steps=25).config) == 4
+
+
+def test_a_sealed_trace_is_about_as_large_as_said(make_run: MakeRun, tmp_path: Path) -> None:
+    import random
+
+    from reproduce.store.parquet import trace_bytes
+    from reproduce.store.trace import TraceWriter, read_rows
+
+    config = make_run(steps=1000, model={"layers": 6}).config
+    values = random.Random(0)
+    metrics = [f"metric{number}" for number in range(11)]
+    with TraceWriter(tmp_path) as trace:
+        for step in range(1000):
+            trace.record(step, "train", {name: values.random() for name in ("loss", "grad_norm", "lr")})
+        for step in probe_steps(config):
+            layers = [*map(str, range(1, 7)), "unembed"]
+            trace.record(step, "probe", {name: {layer: values.random() for layer in layers} for name in metrics})
+    took = len(trace_bytes(read_rows(tmp_path)))
+    expected = footprint(config.model_copy(update={"model": config.model.model_copy(update={"width": 0})})).trace
+    assert expected == pytest.approx(took, rel=0.5)
+    live = (tmp_path / "trace.jsonl").stat().st_size
+    assert 0.5 * live < footprint(config).live_trace < 2 * live
+
+
+def test_parts_add_up(make_run: MakeRun) -> None:
+    whole, half = footprint(make_run(batch_size=8).config), footprint(make_run(batch_size=8).config, micro_batch=4)
+    assert half.activations == whole.activations / 2
+    assert whole.memory - half.memory == half.activations
+    assert whole.checkpoint == whole.weights + whole.optimizer == 3 * whole.weights
+    assert whole.working_disk == 2 * whole.checkpoint + whole.live_trace + whole.trace
