@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -70,6 +71,11 @@ def test_the_installed_package_finds_its_specs(installed: Path) -> None:
     where, count = run(installed, "-c", code).split()
     assert Path(where).is_relative_to(installed)
     assert int(count) == len(list((CLONE / "experiments").glob("*.yaml")))
+
+
+def test_the_installed_command_lists_every_figure(installed: Path) -> None:
+    listed = json.loads(run(installed, "-m", "reproduce", "list", "--json"))
+    assert {entry["id"] for entry in listed} == {path.stem for path in (CLONE / "experiments").glob("*.yaml")}
 
 
 def test_what_the_project_needs_is_locked() -> None:

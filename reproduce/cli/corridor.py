@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-from reproduce.config import DataConfig
 from reproduce.specs.load import list_experiments, load_experiment, load_setting
-from reproduce.specs.resolve import Resolved, ResolvedRun, fingerprint_if_any, resolve
+from reproduce.specs.resolve import Resolved, ResolvedRun, fingerprint_if_any, fingerprint_of, resolve
 from reproduce.specs.schema import Experiment, Scale
 from reproduce.store.home import ofe_home
 from reproduce.store.reference import read_index, reference_root
 from reproduce.store.runs import Store
 
 if TYPE_CHECKING:
+    from reproduce.plan.planner import Plan
     from reproduce.claims import Verdict
     from reproduce.store.frame import Loaded
 
@@ -27,6 +27,12 @@ def experiments(ids: Sequence[str]) -> list[Experiment]:
     """
     found = [one for name in ids for one in (list_experiments() if name == "all" else [load_experiment(name)])]
     return list({experiment.id: experiment for experiment in found}.values())
+
+
+def select(ids: Sequence[str], scale: Scale) -> list[Experiment]:
+    """The named experiments; `all` leaves out those that do not have the scale."""
+    figures = experiments(ids)
+    return [figure for figure in figures if has_scale(figure, scale)] if "all" in ids else figures
 
 
 def has_scale(experiment: Experiment, scale: Scale) -> bool:
@@ -51,19 +57,36 @@ def resolve_all(
         SpecError: an override or a scale that does not fit.
         OfeError: `to_train` and there are no data.
     """
-    identify = cache(_fingerprint if to_train else fingerprint_if_any)
+    identify = cache(fingerprint_of if to_train else fingerprint_if_any)
     return [resolve(one, scale, overrides=overrides, seeds=seeds, fingerprint=identify) for one in figures]
-
-
-def _fingerprint(data: DataConfig) -> str:
-    from reproduce.data import fingerprint
-
-    return fingerprint(data)
 
 
 def store() -> Store:
     """The runs of this OFE_HOME."""
     return Store(ofe_home())
+
+
+def plan_for(
+    figures: Sequence[Experiment],
+    scale: Scale,
+    *,
+    overrides: Sequence[str] = (),
+    seeds: int | None = None,
+    jobs: int | None = None,
+    to_train: bool = False,
+    measure: bool = False,
+    report: Callable[[str], None] | None = None,
+) -> tuple[list[Resolved], Plan]:
+    """The figures' runs and the one plan for them: what `ofe plan` prints and `ofe reproduce` trains.
+
+    Args:
+        jobs: runs side by side; by default one a core.
+    """
+    from reproduce.machine import machine
+    from reproduce.plan.planner import plan
+
+    resolveds = resolve_all(figures, scale, overrides=overrides, seeds=seeds, to_train=to_train)
+    return resolveds, plan(resolveds, store(), jobs=jobs or machine().cores, measure=measure, report=report)
 
 
 def judged(resolved: Resolved, scale: Scale, *, reference: bool) -> tuple[Loaded, list[Verdict]]:

@@ -105,7 +105,7 @@ def resolve(
                 raise SpecError(f"{experiment.id} has no run {name}", hint=hint)
         shown = [entry for entry in shown if entry[1].name in only_runs]
         needed = [entry for entry in needed if entry[1].name in only_runs]
-    hashes = cache(fingerprint or _fingerprint)
+    hashes = cache(fingerprint or fingerprint_of)
 
     def trainings(entries: list[_Entry]) -> tuple[ResolvedRun, ...]:
         return tuple(
@@ -117,7 +117,12 @@ def resolve(
     return Resolved(experiment, scale, trainings(shown), trainings(needed))
 
 
-def _fingerprint(data: DataConfig) -> str:
+def fingerprint_of(data: DataConfig) -> str:
+    """The hash of the data.
+
+    Raises:
+        OfeError: they cannot be had.
+    """
     from reproduce.data import fingerprint
 
     if isinstance(data, ImageData):
@@ -128,7 +133,7 @@ def _fingerprint(data: DataConfig) -> str:
 def fingerprint_if_any(data: DataConfig) -> str:
     """The hash of the data, or "" where it cannot be had: for those who only look."""
     try:
-        return _fingerprint(data)
+        return fingerprint_of(data)
     except OfeError:
         return ""
 
