@@ -12,11 +12,15 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from reproduce.cli import cache, data
 from reproduce.cli.console import ui
+from reproduce.cli.doctor import doctor
 from reproduce.cli.listing import list_figures
+from reproduce.cli.planning import plan
 from reproduce.cli.plotting import plot
 from reproduce.cli.reproducing import reproduce
 from reproduce.cli.showing import show
+from reproduce.cli.status import status
 from reproduce.cli.verifying import verify
 from reproduce.errors import OfeError
 
@@ -69,9 +73,14 @@ def root(
 
 app.command("list")(list_figures)
 app.command("show")(show)
+app.command("plan")(plan)
 app.command("reproduce")(reproduce)
 app.command("plot")(plot)
 app.command("verify")(verify)
+app.command("status")(status)
+app.add_typer(cache.app, name="cache")
+app.add_typer(data.app, name="data")
+app.command("doctor")(doctor)
 
 
 @app.command("version")

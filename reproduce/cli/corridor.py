@@ -14,8 +14,8 @@ from reproduce.store.reference import read_index, reference_root
 from reproduce.store.runs import Store
 
 if TYPE_CHECKING:
-    from reproduce.plan.planner import Plan
     from reproduce.claims import Verdict
+    from reproduce.plan.planner import Plan
     from reproduce.store.frame import Loaded
 
 

@@ -53,6 +53,8 @@ Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.
 FromCache = Annotated[
     bool, typer.Option("--from-cache", help="Never train. That is so in any case; scripts may say it.")
 ]
+Check = Annotated[bool, typer.Option("--check", help="Exit with code 3 when a run is not sealed.")]
+Measure = Annotated[bool, typer.Option("--measure", help="Time this machine first, about ten seconds, and keep it.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 

@@ -29,7 +29,7 @@ def plot(
     out: Out = None,
 ) -> None:
     """Redraw figures from the cache, and from the traces that come with the code."""
-    from reproduce.cli.corridor import Shelf, experiments, has_scale, resolve_all
+    from reproduce.cli.corridor import Shelf, resolve_all, select
     from reproduce.cli.drawing import draw
     from reproduce.cli.gallery import default_folder
     from reproduce.errors import OfeError
@@ -38,11 +38,8 @@ def plot(
     wanted = formats(image_formats)
     changes = overrides or []
     named = bool(ids) and ids != ["all"]
-    figures = experiments(ids or ["all"])
-    if not named:
-        figures = [figure for figure in figures if has_scale(figure, scale)]
     shelf = Shelf(scale)
-    resolveds = resolve_all(figures, scale, overrides=changes, seeds=seeds)
+    resolveds = resolve_all(select(ids or ["all"], scale), scale, overrides=changes, seeds=seeds)
     if not named:
         resolveds = [one for one in resolveds if one.runs and all(shelf.key(run) for run in one.runs)]
         if not resolveds:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from reproduce.cli.console import STYLES, Ui
+from reproduce.cli.units import duration
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -98,25 +100,8 @@ def cells(progress: Mapping[str, Any]) -> tuple[str, str, str, str]:
         "" if loss is None else f"{loss:.3f}",
         "" if speed is None else f"{speed:,.0f}",
         "" if kurtosis is None else f"{kurtosis:.4g}",
-        "" if left is None or left != left else duration(left),
+        "" if left is None or not math.isfinite(left) else duration(left),
     )
-
-
-def duration(seconds: float) -> str:
-    """A time span in its one or two largest units.
-
-    >>> duration(8), duration(125), duration(7260)
-    ('8 s', '2 min', '2 h 1 min')
-    """
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 100:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min"
-    return f"{hours / 24:.1f} days"
 
 
 def _number(value: Any) -> float | None:

@@ -45,19 +45,13 @@ def reproduce(
     May be stopped at any time: the same command continues. Exit code 1 if a run failed; what became of a claim
     is for `ofe verify`.
     """
-    from reproduce.cli.corridor import experiments, has_scale, resolve_all, store
+    from reproduce.cli.corridor import plan_for, select, store
     from reproduce.cli.gallery import default_folder
-    from reproduce.machine import machine
-    from reproduce.plan.planner import plan
 
     ui: Ui = ctx.obj
     wanted = formats(image_formats)
     changes = overrides or []
-    figures = experiments(ids)
-    if "all" in ids:
-        figures = [figure for figure in figures if has_scale(figure, scale)]
-    resolveds = resolve_all(figures, scale, overrides=changes, seeds=seeds, to_train=True)
-    planned = plan(resolveds, store(), jobs=jobs or machine().cores)
+    resolveds, planned = plan_for(select(ids, scale), scale, overrides=changes, seeds=seeds, jobs=jobs, to_train=True)
     failed = _train(ui, planned, offline, again=f"ofe reproduce {' '.join(ids)} --scale {scale}")
     folder = out or default_folder(scale, changes, seeds)
     undrawn = _draw_all(ui, resolveds, scale, folder, wanted)
@@ -73,15 +67,16 @@ def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> list[Job]:
     from reproduce.cli.app import INTERRUPTED
     from reproduce.cli.corridor import store
     from reproduce.cli.progress import watching
+    from reproduce.cli.units import count
     from reproduce.execute import execute
     from reproduce.machine import machine
     from reproduce.plan.planner import side_by_side
 
     todo = [entry.run for entry in planned.runs if not entry.hit]
     if not todo:
-        ui.tell(f"nothing to train: {_count(len(planned.runs), 'run')} sealed")
+        ui.tell(f"nothing to train: {count(len(planned.runs), 'run')} sealed")
         return []
-    ui.tell(f"{_count(len(todo), 'run')} to train, {len(planned.runs) - len(todo)} sealed already")
+    ui.tell(f"{count(len(todo), 'run')} to train, {len(planned.runs) - len(todo)} sealed already")
     _prepare(ui, todo, offline)
     abreast = side_by_side(planned.jobs)
     gpus = len(machine().gpus) if planned.device == "cuda" else 0
@@ -131,7 +126,3 @@ def _draw_all(ui: Ui, resolveds: Sequence[Resolved], scale: Scale, folder: Path,
             ui.line(str(path))
         ui.line()
     return undrawn
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

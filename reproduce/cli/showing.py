@@ -9,6 +9,7 @@ import typer
 
 from reproduce.cli.console import Ui
 from reproduce.cli.options import DEFAULT_SCALE, Id, Json, ScaleOption
+from reproduce.cli.units import duration
 
 if TYPE_CHECKING:
     from reproduce.specs.resolve import Resolved
@@ -31,11 +32,14 @@ def show(ctx: typer.Context, figure: Id, scale: ScaleOption = DEFAULT_SCALE, as_
 
 
 def _about(experiment: Experiment, resolved: Resolved, scale: Scale) -> dict[str, Any]:
-    from reproduce.cli.corridor import Shelf
+    from reproduce.cli.corridor import Shelf, store
+    from reproduce.machine import machine
+    from reproduce.plan.planner import price
     from reproduce.specs.load import load_setting
     from reproduce.specs.provenance import hyperparameters
 
     shelf = Shelf(scale)
+    prices = price(experiment, store(), jobs=machine().cores) if experiment.settings else []
     settings = [load_setting(name) for name in experiment.settings]
     return {
         "id": experiment.id,
@@ -53,6 +57,7 @@ def _about(experiment: Experiment, resolved: Resolved, scale: Scale) -> dict[str
             | {"state": "sealed" if shelf.own(run) else "shipped" if shelf.key(run) else "missing"}
             for run in resolved.runs
         ],
+        "cost": [row.as_json() for row in prices],
         "needs": [run.slug for run in resolved.extra],
         "hyperparameters": [
             {"setting": row.setting, "run": row.run, "name": row.path, "paper": row.value, "source": row.source}
@@ -107,6 +112,16 @@ def _print(ui: Ui, about: dict[str, Any]) -> None:
         )
     if about["needs"]:
         ui.line(f"its claims also read {', '.join(about['needs'])}")
+    if about["cost"]:
+        ui.line("\nCost of what is left to train here")
+        ui.table(
+            ["scale", "runs", "to train", "time", "FLOPs", "how the time is known"],
+            [
+                [row["scale"], str(row["runs"]), str(row["misses"]), duration(row["seconds"]), f"{row['flops']:.2g}"]
+                + [row["seconds_basis"] or ""]
+                for row in about["cost"]
+            ],
+        )
     if about["hyperparameters"]:
         ui.line("\nHyperparameters")
         ui.table(

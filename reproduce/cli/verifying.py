@@ -19,13 +19,11 @@ def verify(
 ) -> None:
     """Judge the claims on the traces at hand, our values beside the paper's. Exit code 1 if one is not reproduced."""
     from reproduce.claims import exit_code
-    from reproduce.cli.corridor import experiments, has_scale, judged, resolve_all
+    from reproduce.cli.corridor import judged, resolve_all, select
     from reproduce.cli.verdicts import show_verdicts, tally
 
     ui: Ui = ctx.obj
-    figures = experiments(ids)
-    if "all" in ids:
-        figures = [figure for figure in figures if has_scale(figure, scale)]
+    figures = select(ids, scale)
     verdicts = []
     for resolved in resolve_all(figures, scale, overrides=overrides or [], seeds=seeds):
         ours = judged(resolved, scale, reference=True)[1]

@@ -1,0 +1,146 @@
+"""`ofe cache`: the run folders as files: where they are, what they weigh, whether they are whole, moving them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from reproduce.cli.console import Ui
+from reproduce.cli.options import Json, Yes
+
+if TYPE_CHECKING:
+    from reproduce.store.runs import RunFolder
+
+app = typer.Typer(no_args_is_help=True, help="The trained runs: list, check, move and prune their folders.")
+
+Keys = Annotated[list[str] | None, typer.Argument(metavar="[KEY...]", help="Keys or slugs of runs; all without any.")]
+
+
+@app.command("dir")
+def show_dir(ctx: typer.Context) -> None:
+    """The folder of all state (OFE_HOME)."""
+    from reproduce.store.home import ofe_home
+
+    ui: Ui = ctx.obj
+    ui.line(str(ofe_home()))
+
+
+@app.command("list")
+def list_runs(ctx: typer.Context, json: Json = False) -> None:
+    """Every run folder with its state and size."""
+    from reproduce.cli.corridor import store
+    from reproduce.cli.units import size
+
+    ui: Ui = ctx.obj
+    rows: list[dict[str, Any]] = [
+        {"key": one.key, "slug": one.slug, "state": one.state, "bytes": _bytes(one.path), "path": str(one.path)}
+        for one in store().list()
+    ]
+    if json:
+        ui.json(rows)
+        return
+    ui.table(["run", "key", "state", "size"], [[r["slug"], r["key"], r["state"], size(r["bytes"])] for r in rows])
+    ui.tell(f"\n{len(rows)} run folders, {size(sum(row['bytes'] for row in rows))}, in {store().runs}")
+
+
+@app.command("verify")
+def verify_runs(ctx: typer.Context, keys: Keys = None) -> None:
+    """Read every byte of the sealed runs again and compare it with its checksum. Exit code 1 if one is damaged."""
+    from reproduce.errors import OfeError
+
+    ui: Ui = ctx.obj
+    damaged = 0
+    folders = [folder for folder in _chosen(keys) if folder.sealed]
+    for folder in folders:
+        try:
+            folder.verify()
+        except OfeError as error:
+            damaged += 1
+            ui.error(error)
+        else:
+            ui.line(f"{folder.path.name}: whole")
+    ui.tell(f"{len(folders)} sealed runs, {damaged} damaged")
+    raise typer.Exit(int(damaged > 0))
+
+
+@app.command("prune")
+def prune(ctx: typer.Context, yes: Yes = False) -> None:
+    """Remove what unfinished trainings left: they start again from the beginning. Sealed runs stay."""
+    from reproduce.cli.corridor import store
+    from reproduce.cli.units import size
+
+    ui: Ui = ctx.obj
+    leftovers = [folder for folder in store().list() if folder.state not in ("sealed", "running")]
+    if not leftovers:
+        ui.tell("nothing to remove: every run is sealed or being trained")
+        return
+    for folder in leftovers:
+        ui.tell(f"{folder.path.name}: {folder.reason}, {size(_bytes(folder.path))}")
+    if not yes:
+        typer.confirm(f"remove these {len(leftovers)} run folders?", abort=True, err=True)
+    for folder in leftovers:
+        store().remove(folder.key)
+        ui.line(f"removed {folder.path.name}")
+
+
+@app.command("export")
+def export_runs(
+    ctx: typer.Context,
+    target: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that gets the run folders.")],
+    keys: Keys = None,
+) -> None:
+    """Copy sealed runs to a folder, from which `ofe cache import` takes them."""
+    from reproduce.cli.corridor import store
+
+    ui: Ui = ctx.obj
+    for folder in _chosen(keys):
+        if keys or folder.sealed:
+            ui.line(str(store().export(folder.key, target).path))
+
+
+@app.command("import")
+def import_runs(
+    ctx: typer.Context,
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Run folders, or folders that hold some.", exists=True)
+    ],
+) -> None:
+    """Copy sealed runs from elsewhere into the cache, checking every byte."""
+    from reproduce.cli.corridor import store
+    from reproduce.errors import OfeError
+    from reproduce.store.seal import is_sealed
+
+    ui: Ui = ctx.obj
+    for path in paths:
+        found = [path] if is_sealed(path) else [folder for folder in sorted(path.iterdir()) if is_sealed(folder)]
+        if not found:
+            raise OfeError(f"{path} holds no sealed run", hint="name a folder with a SHA256SUMS, or one above such")
+        for folder in found:
+            ui.line(str(store().import_folder(folder).path))
+
+
+def _chosen(keys: list[str] | None) -> list[RunFolder]:
+    """The runs of these keys or slugs, or all.
+
+    Raises:
+        OfeError: there is no such run (exit code 2).
+    """
+    from reproduce.cli.corridor import store
+    from reproduce.errors import OfeError
+
+    folders = store().list()
+    if not keys:
+        return folders
+    chosen = []
+    for key in keys:
+        found = [folder for folder in folders if key in (folder.key, folder.slug, folder.path.name)]
+        if not found:
+            raise OfeError(f"no run {key} in {store().runs}", hint="`ofe cache list` shows the keys", exit_code=2)
+        chosen += found
+    return chosen
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

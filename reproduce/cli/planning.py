@@ -1,0 +1,73 @@
+"""`ofe plan`: what `ofe reproduce` would train, why, and what it costs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from reproduce.cli.console import Ui
+from reproduce.cli.options import DEFAULT_SCALE, Check, Ids, Jobs, Json, Measure, Overrides, ScaleOption, Seeds
+
+if TYPE_CHECKING:
+    from reproduce.plan.planner import Plan
+
+WORK_REMAINS = 3
+
+
+def plan(
+    ctx: typer.Context,
+    ids: Ids,
+    scale: ScaleOption = DEFAULT_SCALE,
+    jobs: Jobs = None,
+    seeds: Seeds = None,
+    overrides: Overrides = None,
+    measure: Measure = False,
+    check: Check = False,
+    json: Json = False,
+) -> None:
+    """Every run once: whether it is there and why, and its parameters, tokens, FLOPs, time, memory and disk."""
+    from reproduce.cli.corridor import plan_for, select
+
+    ui: Ui = ctx.obj
+    planned = plan_for(
+        select(ids, scale), scale, overrides=overrides or [], seeds=seeds, jobs=jobs, measure=measure, report=ui.tell
+    )[1]
+    if json:
+        ui.json(planned.as_json())
+    else:
+        _print(ui, planned)
+    raise typer.Exit(WORK_REMAINS if check and not planned.complete else 0)
+
+
+def _print(ui: Ui, planned: Plan) -> None:
+    from reproduce.cli.units import duration, size
+    from reproduce.plan.planner import basis
+
+    ui.table(
+        ["run", "key", "state", "params", "tokens", "FLOPs", "time", "why"],
+        [
+            [
+                entry.run.slug,
+                entry.run.key,
+                entry.state,
+                f"{entry.params:,}",
+                f"{entry.tokens:,}",
+                f"{entry.flops:.2g}",
+                duration(entry.seconds),
+                entry.reason,
+            ]
+            for entry in planned.runs
+        ],
+    )
+    total = planned.total
+    ui.line()
+    runs = f"{total.runs} runs at {planned.scale} scale: {total.hits} sealed, {total.misses} to train"
+    ui.line(runs + (f", {total.running} trained by another process" if total.running else ""))
+    if total.misses:
+        ui.line(
+            f"about {duration(total.seconds)} on {planned.device} with {planned.jobs} at a time ({basis(planned)}), "
+            f"{total.flops:.2g} FLOPs, {size(total.memory_bytes)} of memory, {size(total.disk_bytes)} of disk"
+        )
+    if basis(planned) == "not calibrated":
+        ui.tell("\nhint: these times are a guess; `ofe plan --measure` times this machine in some seconds")

@@ -1,0 +1,70 @@
+"""`ofe status`: the runs of this OFE_HOME, and how far each is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from reproduce.cli.console import Ui
+from reproduce.cli.options import Json
+
+if TYPE_CHECKING:
+    from reproduce.store.runs import RunFolder
+
+
+def status(ctx: typer.Context, json: Json = False) -> None:
+    """Every run of the cache: running, sealed, failed or resumable, and how far it is."""
+    from reproduce.cli.corridor import store
+
+    ui: Ui = ctx.obj
+    rows = [row_of(folder) for folder in store().list()]
+    if json:
+        ui.json(rows)
+        return
+    if not rows:
+        ui.tell("no run yet: `ofe reproduce fig2` trains the first")
+        return
+    ui.table(
+        ["run", "key", "state", "step", "updated", "error"],
+        [
+            [row["slug"], row["key"], row["state"], _position(row), row["updated"] or "", row["error"] or ""]
+            for row in rows
+        ],
+    )
+
+
+def row_of(folder: RunFolder) -> dict[str, Any]:
+    """One run as `ofe status --json` gives it; what is not known is null."""
+    from reproduce.errors import OfeError
+
+    state = folder.state
+    try:
+        known = _of_sealed(folder) if state == "sealed" else folder.progress() or {}
+        error = folder.reason if state == "failed" else None
+    except OfeError as damage:
+        known, error = {}, damage.message
+    return {
+        "key": folder.key,
+        "slug": folder.slug,
+        "state": state,
+        "step": known.get("step"),
+        "steps": known.get("steps"),
+        "started": known.get("started"),
+        "updated": known.get("updated"),
+        "host": known.get("host"),
+        "pid": known.get("pid"),
+        "error": error,
+    }
+
+
+def _of_sealed(folder: RunFolder) -> dict[str, Any]:
+    provenance, config = folder.provenance(), folder.read_run_yaml()["config"]
+    steps = config["stop_after"] or config["steps"]
+    trained = provenance["failed_step"] if provenance["failed"] else steps
+    known = {name: provenance.get(name) for name in ("started", "host")}
+    return known | {"step": trained, "steps": steps, "updated": provenance.get("finished")}
+
+
+def _position(row: dict[str, Any]) -> str:
+    return "" if row["steps"] is None else f"{row['step']}/{row['steps']}"
