@@ -46,4 +46,3 @@ def worker(folder: RunFolder, home: Path, **environment: str) -> subprocess.Pope
         stderr=subprocess.PIPE,
         text=True,
     )
-

@@ -1,0 +1,75 @@
+"""Which steps are looked at, and that a probe records what the metrics say of the stream."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from reproduce.config import BlockConfig, TransformerConfig
+from reproduce.metrics import kurtosis, measure_stream, second_moments
+from reproduce.models.transformer import Transformer
+from reproduce.models.variants import VARIANTS
+from reproduce.probes import MomentUpdates, moment_steps, probe_steps, read
+
+
+def model(variant: str = "pre-ln") -> Transformer:
+    torch.manual_seed(0)
+    block = BlockConfig.model_validate(VARIANTS[variant])
+    return Transformer(TransformerConfig(layers=2, width=16, heads=2, block=block), 20, 8)
+
+
+def test_early_steps_are_powers_of_two_then_the_cadence_then_the_last() -> None:
+    assert list(probe_steps(2_000, 500)) == [0, 1, 2, 4, 8, 16, 32, 64, 500, 1_000, 1_500, 2_000]
+    assert list(probe_steps(20, 5)) == [0, 1, 2, 4, 5, 10, 15, 20]
+    assert list(probe_steps(3, 100)) == [0, 1, 2, 3]
+
+
+def test_second_moments_are_kept_at_a_few_dozen_steps_among_the_probed_ones() -> None:
+    kept = moment_steps(80_000, 100)
+    assert kept < set(probe_steps(80_000, 100))
+    assert {0, 80_000} < kept
+    assert 15 < len(kept) < 40
+
+
+def test_a_reading_holds_every_metric_of_every_layer() -> None:
+    net, ids = model(), torch.randint(0, 20, (3, 8))
+    reading = read(lambda probe: net.encode(ids, probe), "residual")
+    streams = ["1", "2", "unembed"]
+    assert set(reading.values) == {*measure_stream(torch.randn(4, 4)), "attention_entropy"}
+    assert list(reading.values["kurtosis"]) == streams
+    assert list(reading.values["attention_entropy"]) == ["1", "2"]
+    with torch.no_grad():
+        stream = net.encode(ids, blocks=1)
+    assert reading.values["kurtosis"]["2"] == pytest.approx(float(kurtosis(stream)), rel=1e-5)
+    torch.testing.assert_close(reading.moments["2"], second_moments(stream))
+    assert reading.peak_kurtosis == max(reading.values["kurtosis"].values())
+
+
+def test_the_attention_input_is_the_output_of_the_pre_norm_and_the_raw_stream_without_one() -> None:
+    ids = torch.randint(0, 20, (3, 8))
+    for variant, same in (("op", True), ("pre-ln", False)):
+        net = model(variant)
+        raw, normed = (
+            read(lambda probe, net=net: net.encode(ids, probe), point).values["activation_rms"]
+            for point in ("residual", "attention-input")
+        )
+        assert (raw["1"] == normed["1"]) is same
+        assert raw["unembed"] == normed["unembed"]
+
+
+def test_moment_updates_add_up_to_the_change_of_the_moments() -> None:
+    net, ids = model("op"), torch.randint(0, 20, (3, 8))
+    updates = MomentUpdates(2, lambda: net.encode(ids, blocks=1))
+    assert updates.step() == {}
+
+    def fourth() -> float:
+        with torch.no_grad():
+            return float(second_moments(net.encode(ids, blocks=1)).square().mean())
+
+    before = fourth()
+    with torch.no_grad():
+        net.token_embedding.weight.mul_(1.1)
+    taken = updates.step()
+    orders = ("linear", "quadratic", "cubic", "quartic")
+    total = sum(taken[f"m4_update_{order}"]["2"] for order in orders)
+    assert abs(total - (fourth() - before)) < 1e-4 * fourth()

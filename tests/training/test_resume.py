@@ -1,0 +1,145 @@
+"""Kill it whenever you like: whatever stops a run, the sealed trace is that of an uninterrupted one, byte for byte."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reproduce.store.layout import CHECKED_FILES, CHECKPOINT, LIVE_TRACE
+from reproduce.store.runs import RunFolder
+from tests.runs import create, tiny_run, worker, write_text_folder
+
+STEPS = 60
+LONGER = (f"steps={STEPS}", "probe.every=7", "eval.every=20")
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_text_folder(tmp_path_factory.mktemp("text"))
+
+
+def finish(folder: RunFolder, home: Path, **environment: str) -> None:
+    process = worker(folder, home, **environment)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert folder.sealed
+
+
+def checked_bytes(folder: RunFolder) -> dict[str, bytes]:
+    folder.verify()
+    return {name: (folder.path / name).read_bytes() for name in CHECKED_FILES}
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], limit_s: float = 120) -> None:
+    end = time.monotonic() + limit_s
+    while not condition() and process.poll() is None:
+        assert time.monotonic() < end, "the worker never got there"
+        time.sleep(0.002)
+
+
+def lines(folder: RunFolder) -> int:
+    path = folder.path / LIVE_TRACE
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("cp-presrms", ()),
+        ("cp-op", ("optimizer.name=soap", "optimizer.max_precond_dim=128", "probe.moment_updates_layer=2")),
+    ],
+)
+def test_a_killed_run_ends_in_the_same_bytes(text: Path, tmp_path: Path, name: str, changes: tuple[str, ...]) -> None:
+    run = tiny_run(text, *LONGER, *changes, name=name)
+    straight = create(tmp_path / "straight", run)
+    finish(straight, tmp_path / "straight")
+
+    home = tmp_path / "killed"
+    folder, chance = create(home, run), random.Random(name)
+    resumed_from_a_checkpoint = 0
+    for _ in range(4):
+        resumed_from_a_checkpoint += (folder.path / CHECKPOINT).exists()
+        process, goal = worker(folder, home, OFE_CHECKPOINT_S="0"), lines(folder) + chance.randrange(3, 18)
+        wait_for(lambda goal=goal: lines(folder) >= goal, process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert not folder.sealed
+    assert resumed_from_a_checkpoint >= 2
+    finish(folder, home)
+    assert checked_bytes(folder) == checked_bytes(straight)
+
+
+@pytest.mark.slow
+def test_a_kill_while_a_checkpoint_is_written_keeps_the_one_before(text: Path, tmp_path: Path) -> None:
+    run = tiny_run(text, *LONGER)
+    straight = create(tmp_path / "straight", run)
+    finish(straight, tmp_path / "straight")
+
+    home = tmp_path / "killed"
+    folder = create(home, run)
+    process = worker(folder, home, OFE_CHECKPOINT_S="0")
+
+    def writing() -> bool:
+        whole = (folder.path / CHECKPOINT).exists()
+        return whole and any(path.name != CHECKPOINT and CHECKPOINT in path.name for path in folder.path.iterdir())
+
+    wait_for(writing, process)
+    process.send_signal(signal.SIGSTOP)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert (folder.path / CHECKPOINT).exists()
+    assert folder.state == "resumable"
+    finish(folder, home)
+    assert checked_bytes(folder) == checked_bytes(straight)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_polite_signal_saves_at_the_next_step(text: Path, tmp_path: Path, number: signal.Signals) -> None:
+    run = tiny_run(text, *LONGER)
+    folder = create(tmp_path / "home", run)
+    process = worker(folder, tmp_path / "home", OFE_CHECKPOINT_S="3600")
+    wait_for(lambda: lines(folder) > 8, process)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 3, errors
+    assert folder.state == "resumable"
+    progress = folder.progress()
+    assert progress is not None
+    assert progress["state"] == "interrupted"
+    finish(folder, tmp_path / "home")
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_is_named_and_nothing_is_removed(text: Path, tmp_path: Path) -> None:
+    run = tiny_run(text)
+    folder = create(tmp_path / "home", run)
+    (folder.path / CHECKPOINT).write_bytes(b"not a checkpoint")
+    process = worker(folder, tmp_path / "home")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert CHECKPOINT in errors
+    assert "hint:" in errors
+    assert "Traceback" not in errors
+    assert folder.state == "failed"
+    assert (folder.path / CHECKPOINT).exists()
+
+
+@pytest.mark.slow
+def test_two_workers_do_not_train_the_same_run(text: Path, tmp_path: Path) -> None:
+    folder = create(tmp_path / "home", tiny_run(text, "steps=4000"))
+    first = worker(folder, tmp_path / "home")
+    wait_for(lambda: lines(folder) > 2, first)
+    second = worker(folder, tmp_path / "home")
+    _, errors = second.communicate(timeout=60)
+    first.kill()
+    first.communicate()
+    assert second.returncode == 1
+    assert "another process is training this run" in errors
