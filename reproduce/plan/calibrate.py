@@ -94,8 +94,9 @@ def measure(device: str, precision: str, budget_s: float) -> dict[str, Any]:
         config = sample(size, precision)
         work = step_flops(config)
         left = budget_s - (time.perf_counter() - begin)
-        # Larger products run at least as fast as those of the rung before: a first step and two to be timed.
-        if steps and 3 * work * steps[-1][1] / steps[-1][0] > left:
+        # Larger products run at least as fast as those of the rung before: a first step and two to be timed. The
+        # smallest rung is all overhead and says too little of the next, so two are always taken.
+        if len(steps) >= 2 and 3 * work * steps[-1][1] / steps[-1][0] > left:
             break
         steps.append([work, seconds_per_step(config, device, left / 4)])
     plain = seconds_per_step(sample(_SOAP, precision), device, 1.0)

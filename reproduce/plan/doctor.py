@@ -110,7 +110,9 @@ def _packages() -> Iterator[Check]:
         return
     found, wrong = [], []
     for line in asked:
-        name, _, least = line.partition(">=")
+        name = re.split(r"[^\w.-]", line, maxsplit=1)[0]
+        bound = re.search(r">=\s*([\w.]+)", line)
+        least = bound[1] if bound else ""
         try:
             have = version(name)
         except PackageNotFoundError:

@@ -15,7 +15,7 @@ from reproduce.machine import machine
 from reproduce.models.size import flops, parameters, tokens
 from reproduce.plan.calibration import Basis, Calibration, calibrate, device, load, threads_per_run
 from reproduce.plan.footprint import Footprint, footprint
-from reproduce.plan.history import TO_TRAIN, History, State
+from reproduce.plan.history import TO_TRAIN, History, RunState, State
 from reproduce.specs.load import load_setting
 from reproduce.specs.resolve import Resolved, ResolvedRun, fingerprint_if_any, resolve
 from reproduce.specs.schema import SCALES, Experiment
@@ -196,7 +196,7 @@ def plan(
         }
         calibration = calibrate(unknown, threads, report=report)
     calibration = calibration or load()
-    planned = tuple(_planned(run, tuple(figures[key]), history, calibration, threads) for key, run in runs.items())
+    planned = tuple(_planned(run, states[key], tuple(figures[key]), history, calibration) for key, run in runs.items())
     names = tuple(dict.fromkeys(resolved.experiment.id for resolved in resolveds))
     return Plan(next(iter(scales), ""), names, jobs, threads, device(), planned)
 
@@ -264,11 +264,10 @@ def makespan(seconds: Sequence[float], jobs: int) -> float:
 
 
 def _planned(
-    run: ResolvedRun, figures: tuple[str, ...], history: History, calibration: Calibration, threads: int
+    run: ResolvedRun, state: RunState, figures: tuple[str, ...], history: History, calibration: Calibration
 ) -> PlannedRun:
     config = run.config
-    state = history.state(run)
-    rate, source = calibration.rate(config.precision, threads)
+    rate, source = calibration.rate(config.precision, history.threads)
     known = history.step_seconds(config)
     training = known * config.last_step if known is not None else rate.run_seconds(config)
     return PlannedRun(
