@@ -31,12 +31,17 @@ NUMERICS_VERSION: dict[str, int] = {
 
 
 def canonical(config: RunConfig) -> dict[str, Any]:
-    """What is hashed: the config without its defaults, and the versions of the components it uses."""
+    """What is hashed: the config without its defaults, and the versions of the components it uses.
+
+    Where data lies is left out once its fingerprint says what it is: a folder that was moved holds the same text.
+    """
     used = (config.model.kind, config.data.kind, config.optimizer.name, "schedule", "probe", "train")
     kinds = {"model": {"kind": config.model.kind}, "data": {"kind": config.data.kind}}
     body = config.model_dump(mode="json", exclude_defaults=True)
     for section, kind in kinds.items():
         body[section] = kind | body[section]
+    if config.data.fingerprint:
+        body["data"].pop("path", None)
     return {"config": body, "numerics": {name: NUMERICS_VERSION[name] for name in used}}
 
 

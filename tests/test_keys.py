@@ -123,12 +123,22 @@ CHANGED = [
     pytest.param(base, changed, id=f"{base.model.kind}-{path}")
     for base in (OP, MLP, VIT)
     for path, changed in changes(base)
+    if path != "data.path"
 ]
 
 
 @pytest.mark.parametrize(("base", "changed"), CHANGED)
 def test_every_field_moves_the_key(base: RunConfig, changed: RunConfig) -> None:
     assert run_key(changed) != run_key(base)
+
+
+def test_where_data_lies_is_left_out_once_they_are_identified() -> None:
+    def moved(fingerprint: str, path: str) -> str:
+        data = OP.data.model_copy(update={"fingerprint": fingerprint, "path": path})
+        return run_key(OP.model_copy(update={"data": data}))
+
+    assert moved("abc", "here") == moved("abc", "there")
+    assert moved("", "here") != moved("", "there")
 
 
 def test_the_walk_reaches_every_field() -> None:
