@@ -74,7 +74,7 @@ def execute(
     jobs: int,
     threads: int = 1,
     gpus: int = 0,
-    command: Command = worker_command,
+    command: Command | None = None,
     observe: Observer = lambda jobs: None,
 ) -> list[Job]:
     """Train `runs` in their order, `jobs` at a time, and return what became of each.
@@ -85,7 +85,7 @@ def execute(
     Args:
         threads: of each worker. Rounding depends on it, so it takes part in "same machine, same trace".
         gpus: CUDA devices to spread the workers over, where there is more than one.
-        command: what trains the run in a folder.
+        command: what trains the run in a folder, by default `worker_command`.
         observe: called after each change and each poll.
 
     Raises:
@@ -96,11 +96,11 @@ def execute(
         while not all(job.ended for job in queue):
             for job in queue:
                 if job.state == "running":
-                    _follow(job)
+                    _follow(job, stopping=requests.count > 0)
             if requests.count:
                 _stop(queue, requests)
             else:
-                _start(queue, jobs, threads, gpus, command)
+                _start(queue, jobs, threads, gpus, command or worker_command)
             observe(queue)
             idle = not any(job.state == "running" for job in queue)
             requests.wait(_ELSEWHERE_POLL_S if idle else _POLL_S)
@@ -143,29 +143,28 @@ def _environment(threads: int, gpus: int, slot: int) -> dict[str, str]:
     return environment
 
 
-def _follow(job: Job) -> None:
+def _follow(job: Job, *, stopping: bool) -> None:
     """Read how far a worker is, and settle its job if it has ended."""
     assert job.process is not None
+    assert job.messages is not None
     code = job.process.poll()
     job.progress = job.folder.progress() or job.progress
-    if code is not None:
-        _settle(job, code)
-
-
-def _settle(job: Job, code: int) -> None:
-    assert job.messages is not None
+    if code is None:
+        return
     job.messages.seek(0)
     said = job.messages.read().decode(errors="replace").strip()
     job.messages.close()
-    if job.folder.sealed:
+    found = job.folder.state
+    if found == "sealed":
         job.state = "sealed"
-    elif code == STOPPED_EXIT:
+    elif code == STOPPED_EXIT or (stopping and code < 0):
         job.state = "interrupted"
+    elif found == "running":  # another process took the run before our worker could
+        job.state = "elsewhere"
     else:
         job.state, job.error = "failed", _why(code, job.progress, said)
         if code > 0:  # a killed worker left a checkpoint that goes on; an error is the run's own
-            failure = {"state": "failed", "error": job.error}
-            job.folder.write_progress({**job.progress, **failure})
+            job.folder.write_progress({**job.progress, "state": "failed", "error": job.error})
 
 
 def _why(code: int, progress: Mapping[str, Any], said: str) -> str:

@@ -16,6 +16,7 @@ from reproduce.cli import cache, data
 from reproduce.cli.console import ui
 from reproduce.cli.doctor import doctor
 from reproduce.cli.listing import list_figures
+from reproduce.cli.options import INTERRUPTED
 from reproduce.cli.planning import plan
 from reproduce.cli.plotting import plot
 from reproduce.cli.reproducing import reproduce
@@ -23,8 +24,6 @@ from reproduce.cli.showing import show
 from reproduce.cli.status import status
 from reproduce.cli.verifying import verify
 from reproduce.errors import OfeError
-
-INTERRUPTED = 130
 
 
 class Commands(TyperGroup):
@@ -37,7 +36,7 @@ class Commands(TyperGroup):
             (ctx.obj or ui()).error(error)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as stop:
-            (ctx.obj or ui()).tell("stopped")
+            (ctx.obj or ui()).tell("stopped; the same command starts again where this one was")
             raise typer.Exit(INTERRUPTED) from stop
 
 

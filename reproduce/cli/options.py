@@ -14,6 +14,9 @@ Scale = Literal["smoke", "laptop", "workstation", "paper"]
 
 DEFAULT_SCALE: Scale = "laptop"
 
+INTERRUPTED = 130
+"""Exit code of a command that was stopped with Ctrl-C."""
+
 IMAGE_FORMATS = ("png", "svg", "pdf")
 """As `reproduce.plots.FORMATS`, which would cost the import of matplotlib."""
 

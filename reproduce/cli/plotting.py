@@ -32,7 +32,6 @@ def plot(
     from reproduce.cli.corridor import Shelf, resolve_all, select
     from reproduce.cli.drawing import draw
     from reproduce.cli.gallery import default_folder
-    from reproduce.errors import OfeError
 
     ui: Ui = ctx.obj
     wanted = formats(image_formats)
@@ -41,12 +40,10 @@ def plot(
     shelf = Shelf(scale)
     resolveds = resolve_all(select(ids or ["all"], scale), scale, overrides=changes, seeds=seeds)
     if not named:
-        resolveds = [one for one in resolveds if one.runs and all(shelf.key(run) for run in one.runs)]
-        if not resolveds:
-            raise OfeError(
-                f"no figure has all its traces at {scale} scale",
-                hint=f"train one first: ofe reproduce fig2 --scale {scale}",
-            )
+        complete = [one for one in resolveds if all(shelf.key(run) for run in one.runs)]
+        resolveds = [one for one in complete if one.runs or one.experiment.kind == "diagram"]
+        if not any(one.runs for one in resolveds):
+            ui.tell(f"no figure has all its traces at {scale} scale; `ofe reproduce fig2 --scale {scale}` trains one")
     folder = out or default_folder(scale, changes, seeds)
     for resolved in resolveds:
         paths, _ = draw(ui, resolved, scale, shelf, folder, wanted, reference=True)

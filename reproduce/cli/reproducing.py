@@ -11,6 +11,7 @@ import typer
 from reproduce.cli.console import Ui
 from reproduce.cli.options import (
     DEFAULT_SCALE,
+    INTERRUPTED,
     Formats,
     Ids,
     Jobs,
@@ -21,9 +22,10 @@ from reproduce.cli.options import (
     Seeds,
     formats,
 )
+from reproduce.cli.units import count
+from reproduce.errors import OfeError
 
 if TYPE_CHECKING:
-    from reproduce.execute import Job
     from reproduce.plan.planner import Plan
     from reproduce.specs.resolve import Resolved, ResolvedRun
     from reproduce.specs.schema import Scale
@@ -45,29 +47,26 @@ def reproduce(
     May be stopped at any time: the same command continues. Exit code 1 if a run failed; what became of a claim
     is for `ofe verify`.
     """
-    from reproduce.cli.corridor import plan_for, select, store
+    from reproduce.cli.corridor import plan_for, select
     from reproduce.cli.gallery import default_folder
 
     ui: Ui = ctx.obj
     wanted = formats(image_formats)
     changes = overrides or []
     resolveds, planned = plan_for(select(ids, scale), scale, overrides=changes, seeds=seeds, jobs=jobs, to_train=True)
-    failed = _train(ui, planned, offline, again=f"ofe reproduce {' '.join(ids)} --scale {scale}")
+    again = f"`ofe reproduce {' '.join(ids)} --scale {scale}`"
+    failures = _train(ui, planned, offline, again)
     folder = out or default_folder(scale, changes, seeds)
     undrawn = _draw_all(ui, resolveds, scale, folder, wanted)
-    for job in failed:
-        ui.tell(f"{job.run.slug} failed: {job.error}")
-    if failed:
-        ui.tell(f"\nhint: `ofe status` shows the runs; what they left is in {store().runs}")
-    raise typer.Exit(int(bool(failed) or undrawn))
+    if failures:
+        ui.tell(f"{count(failures, 'run')} failed: {again} tries again")
+    raise typer.Exit(int(failures > 0 or undrawn > 0))
 
 
-def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> list[Job]:
-    """Train what the plan says is missing and return the runs that failed."""
-    from reproduce.cli.app import INTERRUPTED
+def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> int:
+    """Train what the plan says is missing and return how many runs failed."""
     from reproduce.cli.corridor import store
     from reproduce.cli.progress import watching
-    from reproduce.cli.units import count
     from reproduce.execute import execute
     from reproduce.machine import machine
     from reproduce.plan.planner import side_by_side
@@ -75,7 +74,7 @@ def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> list[Job]:
     todo = [entry.run for entry in planned.runs if not entry.hit]
     if not todo:
         ui.tell(f"nothing to train: {count(len(planned.runs), 'run')} sealed")
-        return []
+        return 0
     ui.tell(f"{count(len(todo), 'run')} to train, {len(planned.runs) - len(todo)} sealed already")
     _prepare(ui, todo, offline)
     abreast = side_by_side(planned.jobs)
@@ -83,9 +82,12 @@ def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> list[Job]:
     with watching(ui) as observe:
         jobs = execute(todo, store(), jobs=abreast, threads=planned.threads, gpus=gpus, observe=observe)
     if any(job.state == "interrupted" for job in jobs):
-        ui.tell(f"stopped; what was trained is saved, and `{again}` continues")
+        ui.tell(f"stopped; what was trained is saved, and {again} continues")
         raise typer.Exit(INTERRUPTED)
-    return [job for job in jobs if job.state == "failed"]
+    failed = [job for job in jobs if job.state == "failed"]
+    for job in failed:
+        ui.error(OfeError(f"{job.run.slug} failed: {job.error}"))
+    return len(failed)
 
 
 def _prepare(ui: Ui, runs: Sequence[ResolvedRun], offline: bool) -> None:
@@ -99,16 +101,15 @@ def _prepare(ui: Ui, runs: Sequence[ResolvedRun], offline: bool) -> None:
             open_text(data, progress=ui.tell, offline=offline)
 
 
-def _draw_all(ui: Ui, resolveds: Sequence[Resolved], scale: Scale, folder: Path, wanted: tuple[str, ...]) -> bool:
-    """Draw what is not up to date, show paths and verdicts, and return whether a figure could not be drawn."""
+def _draw_all(ui: Ui, resolveds: Sequence[Resolved], scale: Scale, folder: Path, wanted: tuple[str, ...]) -> int:
+    """Draw what is not up to date, show paths and verdicts, and return how many figures could not be drawn."""
     from reproduce.cli.corridor import Shelf
     from reproduce.cli.drawing import draw
     from reproduce.cli.gallery import drawn, read_record
     from reproduce.cli.verdicts import show_verdicts
-    from reproduce.errors import OfeError
 
     shelf = Shelf(scale)
-    undrawn = False
+    undrawn = 0
     for resolved in resolveds:
         record = read_record(folder, resolved, shelf.traces(resolved, reference=False))
         paths = drawn(folder, record, resolved.experiment, wanted) if record else None
@@ -116,10 +117,8 @@ def _draw_all(ui: Ui, resolveds: Sequence[Resolved], scale: Scale, folder: Path,
             try:
                 paths, record = draw(ui, resolved, scale, shelf, folder, wanted, reference=False)
             except OfeError as error:
-                if len(resolveds) == 1:
-                    raise
                 ui.error(error)
-                undrawn = True
+                undrawn += 1
                 continue
         show_verdicts(ui, resolved.experiment.id, record.verdicts)
         for path in paths:

@@ -117,8 +117,14 @@ def _print(ui: Ui, about: dict[str, Any]) -> None:
         ui.table(
             ["scale", "runs", "to train", "time", "FLOPs", "how the time is known"],
             [
-                [row["scale"], str(row["runs"]), str(row["misses"]), duration(row["seconds"]), f"{row['flops']:.2g}"]
-                + [row["seconds_basis"] or ""]
+                [
+                    row["scale"],
+                    str(row["runs"]),
+                    str(row["misses"]),
+                    duration(row["seconds"]),
+                    f"{row['flops']:.2g}",
+                    row["seconds_basis"] or "",
+                ]
                 for row in about["cost"]
             ],
         )

@@ -62,8 +62,8 @@ def _of_sealed(folder: RunFolder) -> dict[str, Any]:
     provenance, config = folder.provenance(), folder.read_run_yaml()["config"]
     steps = config["stop_after"] or config["steps"]
     trained = provenance["failed_step"] if provenance["failed"] else steps
-    known = {name: provenance.get(name) for name in ("started", "host")}
-    return known | {"step": trained, "steps": steps, "updated": provenance.get("finished")}
+    known = {"step": trained, "steps": steps, "updated": provenance.get("finished")}
+    return known | {"started": provenance.get("started"), "host": provenance.get("machine", {}).get("host")}
 
 
 def _position(row: dict[str, Any]) -> str:

@@ -1,0 +1,185 @@
+"""The surface of the command line: its commands and options, its exit codes, and what it does not import."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from reproduce.cli import app as cli
+from reproduce.cli import options
+from reproduce.errors import OfeError
+
+Ofe = Callable[..., Result]
+Process = Callable[..., subprocess.CompletedProcess[str]]
+
+SURFACE = {
+    "": {"--help", "--version"},
+    "list": {"--help", "--json", "--scale"},
+    "show": {"ID", "--help", "--json", "--scale"},
+    "plan": {"ID...", "--check", "--help", "--jobs", "--json", "--measure", "--scale", "--seeds", "--set"},
+    "reproduce": {
+        *("ID...", "--format", "--help", "--jobs", "--offline", "--out", "--scale", "--seeds", "--set"),
+    },
+    "plot": {"[ID...]", "--format", "--from-cache", "--help", "--out", "--scale", "--seeds", "--set"},
+    "verify": {"ID...", "--from-cache", "--help", "--json", "--scale", "--seeds", "--set"},
+    "status": {"--help", "--json"},
+    "doctor": {"--deep", "--help", "--json"},
+    "version": {"--help"},
+    "cache dir": {"--help"},
+    "cache list": {"--help", "--json"},
+    "cache verify": {"[KEY...]", "--help"},
+    "cache prune": {"--help", "--yes"},
+    "cache export": {"DIR", "[KEY...]", "--help"},
+    "cache import": {"DIR...", "--help"},
+    "data list": {"--help", "--json"},
+    "data prepare": {"ID...", "--help", "--offline", "--scale"},
+    "data check": {"ID...", "--help", "--scale"},
+}
+
+HEAVY = ("torch", "pandas", "matplotlib", "pyarrow", "datasets", "sklearn", "seaborn", "tokenizers")
+
+
+def _commands(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    children = getattr(command, "commands", {})
+    if not name or not children:
+        yield name, command
+    for child in children:
+        yield from _commands(children[child], f"{name} {child}".strip())
+
+
+def test_the_commands_and_their_options_are_as_promised() -> None:
+    found = {}
+    for name, command in _commands(typer.main.get_command(cli.app)):
+        with typer.Context(command) as ctx:
+            parameters = command.get_params(ctx)
+        long = [max(p.opts, key=len) if p.param_type_name == "option" else p.metavar for p in parameters]
+        found[name] = set(long)
+    assert found == SURFACE
+
+
+@pytest.mark.parametrize("name", SURFACE)
+def test_every_command_and_every_parameter_says_what_it_is(name: str) -> None:
+    command = dict(_commands(typer.main.get_command(cli.app)))[name]
+    assert command.help
+    assert all(parameter.help for parameter in command.params)
+
+
+def test_help_prints_and_exits_with_0(ofe: Ofe) -> None:
+    result = ofe("--help")
+    assert result.exit_code == 0
+    assert "reproduce" in result.stdout
+
+
+def test_the_words_that_options_repeat_are_those_of_the_packages_they_come_from() -> None:
+    from reproduce.plots import FORMATS
+    from reproduce.specs.schema import SCALES
+
+    assert get_args(options.Scale) == SCALES
+    assert options.IMAGE_FORMATS == FORMATS
+
+
+def test_version_is_a_command_and_an_option(ofe: Ofe) -> None:
+    assert ofe("version").stdout == ofe("--version").stdout
+    assert ofe("version").stdout.startswith("ofe ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["list", "--nonsense"],
+        ["plan"],
+        ["show", "fig1", "--scale", "huge"],
+        ["plan", "fig1", "--jobs", "0"],
+    ],
+)
+def test_bad_usage_exits_with_2(ofe: Ofe, arguments: list[str]) -> None:
+    result = ofe(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("command", ["show", "plan", "reproduce", "plot", "verify"])
+def test_an_unknown_figure_is_named_with_the_nearest_and_exits_with_2(ofe: Ofe, command: str) -> None:
+    result = ofe(command, "fig1x")
+    assert result.exit_code == 2
+    assert result.stderr == "error: no experiment fig1x\n\nhint: did you mean fig1 or fig9?\n"
+
+
+def test_an_override_that_fits_nothing_exits_with_2(ofe: Ofe) -> None:
+    result = ofe("plan", "fig1", "--set", "optimizer.lr=fast")
+    assert result.exit_code == 2
+    assert "optimizer.lr" in result.stderr
+
+
+def test_an_unknown_format_exits_with_2_before_anything_is_trained(ofe: Ofe, tmp_path: Path) -> None:
+    result = ofe("reproduce", "fig1", "--format", "png,gif")
+    assert result.exit_code == 2
+    assert "png, svg, pdf" in result.stderr
+    assert not (tmp_path / "home").exists()
+
+
+def test_errors_end_in_their_exit_code_interrupts_in_130_and_defects_come_through() -> None:
+    app = typer.Typer(cls=cli.Commands, pretty_exceptions_enable=False)
+    causes = {
+        "user": OfeError("it is so", hint="do this", exit_code=1),
+        "stop": KeyboardInterrupt(),
+        "bug": KeyError("x"),
+    }
+
+    @app.command()
+    def fail(cause: str) -> None:
+        raise causes[cause]
+
+    @app.command()
+    def other() -> None: ...
+
+    runner = CliRunner()
+    user = runner.invoke(app, ["fail", "user"])
+    assert (user.exit_code, user.stderr) == (1, "error: it is so\n\nhint: do this\n")
+    assert runner.invoke(app, ["fail", "stop"]).exit_code == 130
+    assert isinstance(runner.invoke(app, ["fail", "bug"]).exception, KeyError)
+
+
+def _imported(python: Process, home: Path, *arguments: str) -> set[str]:
+    program = f"""
+import sys
+from reproduce.cli.app import app
+try:
+    app({list(arguments)!r})
+except SystemExit as end:
+    assert end.code in (0, None, 1), end.code
+print("\\n" + " ".join(sys.modules))
+"""
+    done = python(home, "-c", program)
+    assert done.returncode == 0, done.stderr
+    return {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["version"], ["list", "--help"], ["data", "list"]])
+def test_help_loads_nothing_heavy(python: Process, tmp_path: Path, arguments: list[str]) -> None:
+    assert _imported(python, tmp_path, *arguments).isdisjoint(HEAVY)
+
+
+def test_help_does_not_even_load_the_types_of_specs(python: Process, tmp_path: Path) -> None:
+    assert "pydantic" not in _imported(python, tmp_path, "--help")
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["plan", "fig1"], ["status"], ["reproduce", "fig1", "--jobs", "1"]])
+def test_looking_and_a_second_call_load_no_torch_and_draw_nothing(
+    python: Process, reproduced: tuple[Path, object], arguments: list[str]
+) -> None:
+    assert _imported(python, reproduced[0], *arguments).isdisjoint({"torch", "matplotlib", "pandas"})
+
+
+@pytest.mark.parametrize("arguments", [["show", "fig1"], ["plot", "fig1"], ["verify", "fig1"]])
+def test_show_plot_and_verify_never_load_torch(
+    python: Process, reproduced: tuple[Path, object], arguments: list[str]
+) -> None:
+    assert "torch" not in _imported(python, reproduced[0], *arguments)

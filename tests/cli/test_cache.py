@@ -1,0 +1,104 @@
+"""cache and data: lists, checks, moves and removals."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+Ofe = Callable[..., Result]
+Reproduced = tuple[Path, subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def own(reproduced: Reproduced, tmp_path: Path) -> Path:
+    """A copy of the home in which the figure has been reproduced."""
+    return Path(shutil.copytree(reproduced[0], tmp_path / "own"))
+
+
+def _run_folder(home: Path) -> Path:
+    (folder,) = (home / "runs").iterdir()
+    return folder
+
+
+def test_dir_is_the_home(ofe: Ofe, tmp_path: Path) -> None:
+    assert ofe("cache", "dir", home=tmp_path).stdout == f"{tmp_path}\n"
+
+
+def test_list_json_has_the_promised_shape(ofe: Ofe, reproduced: Reproduced) -> None:
+    (row,) = json.loads(ofe("cache", "list", "--json", home=reproduced[0]).stdout)
+    assert list(row) == ["key", "slug", "state", "bytes", "path"]
+    assert (row["state"], row["path"]) == ("sealed", str(_run_folder(reproduced[0])))
+
+
+def test_verify_finds_a_changed_byte(ofe: Ofe, own: Path) -> None:
+    assert ofe("cache", "verify", home=own).exit_code == 0
+    trace = _run_folder(own) / "trace.parquet"
+    content = bytearray(trace.read_bytes())
+    content[100] ^= 1
+    trace.write_bytes(content)
+    result = ofe("cache", "verify", home=own)
+    assert result.exit_code == 1
+    assert "trace.parquet" in result.stderr
+
+
+def test_an_exported_run_can_be_imported_elsewhere(ofe: Ofe, reproduced: Reproduced, tmp_path: Path) -> None:
+    assert ofe("cache", "export", str(tmp_path / "out"), home=reproduced[0]).exit_code == 0
+    result = ofe("cache", "import", str(tmp_path / "out"), home=tmp_path / "there")
+    assert result.stdout.strip() == str(_run_folder(tmp_path / "there"))
+    assert ofe("plan", "fig1", "--check", home=tmp_path / "there").exit_code == 0
+
+
+def test_importing_a_folder_without_runs_is_an_error(ofe: Ofe, tmp_path: Path) -> None:
+    result = ofe("cache", "import", str(tmp_path))
+    assert result.exit_code == 1
+    assert "holds no sealed run" in result.stderr
+
+
+def test_an_unknown_key_exits_with_2(ofe: Ofe, reproduced: Reproduced, tmp_path: Path) -> None:
+    assert ofe("cache", "export", str(tmp_path), "0123456789abcdef", home=reproduced[0]).exit_code == 2
+
+
+def test_prune_removes_only_what_is_unfinished_and_only_when_told(ofe: Ofe, own: Path) -> None:
+    sealed = _run_folder(own)
+    leftover = own / "runs" / "toy-ln-laptop-s1-0123456789abcdef"
+    leftover.mkdir()
+    (leftover / "trace.jsonl").write_text("")
+    assert ofe("cache", "prune", home=own, input="n\n").exit_code == 1
+    assert leftover.exists()
+    assert ofe("cache", "prune", "--yes", home=own).exit_code == 0
+    assert list((own / "runs").iterdir()) == [sealed]
+    assert "nothing to remove" in ofe("cache", "prune", home=own).stderr
+
+
+def test_data_list_json_has_the_promised_shape(ofe: Ofe) -> None:
+    rows = json.loads(ofe("data", "list", "--json").stdout)
+    assert {"name", "kind", "description", "network", "path"} == set(rows[0])
+    assert "python-stdlib" in [row["name"] for row in rows]
+
+
+def test_data_are_checked_prepared_and_checked_again(ofe: Ofe) -> None:
+    before = ofe("data", "check", "fig1")
+    assert before.exit_code == 1
+    assert "ofe data prepare fig1" in before.stderr
+    prepared = ofe("data", "prepare", "fig1", "--offline")
+    assert Path(prepared.stdout.strip()).is_dir()
+    assert ofe("data", "check", "fig1").exit_code == 0
+
+
+def test_damaged_data_are_found(ofe: Ofe) -> None:
+    folder = Path(ofe("data", "prepare", "fig1").stdout.strip())
+    tokens = folder / "train.npy"
+    tokens.write_bytes(tokens.read_bytes()[:-1] + b"\xff")
+    assert ofe("data", "check", "fig1").exit_code == 1
+
+
+def test_doctor_looks_and_says_what_to_do_next(ofe: Ofe) -> None:
+    checks = json.loads(ofe("doctor", "--json").stdout)
+    assert {"name", "status", "detail", "hint"} == set(checks[0])
+    assert checks[-1]["name"] == "next"

@@ -1,0 +1,134 @@
+"""list, show, plan, plot, verify and status: JSON shapes, exit codes, and what people read."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+Ofe = Callable[..., Result]
+Reproduced = tuple[Path, subprocess.CompletedProcess[str]]
+
+
+def test_list_json_has_the_promised_shape(ofe: Ofe) -> None:
+    rows = json.loads(ofe("list", "--json").stdout)
+    assert [list(row) for row in rows] == 2 * [
+        ["id", "v1", "v2", "title", "kind", "setting", "scale", "state", "verdict"]
+    ]
+    assert rows[0] | {"title": ""} == {
+        "id": "fig1",
+        "v1": "Figure 1",
+        "v2": "Figure 1",
+        "title": "",
+        "kind": "training",
+        "setting": "toy",
+        "scale": "laptop",
+        "state": "0/1 sealed",
+        "verdict": None,
+    }
+    assert rows[1]["state"] == "no runs"
+
+
+def test_list_tells_what_is_sealed_and_what_became_of_the_claims(ofe: Ofe, reproduced: Reproduced) -> None:
+    row = json.loads(ofe("list", "--json", home=reproduced[0]).stdout)[0]
+    assert (row["state"], row["verdict"]) == ("1/1 sealed", "1/2 reproduced, 1 not reproduced")
+    assert "1/1 sealed" in ofe("list", home=reproduced[0]).stdout
+    assert json.loads(ofe("list", "--json", "--scale", "smoke", home=reproduced[0]).stdout)[0]["verdict"] is None
+
+
+def test_list_names_the_scale_a_setting_lacks(ofe: Ofe) -> None:
+    assert json.loads(ofe("list", "--json", "--scale", "paper").stdout)[0]["state"] == "not at paper scale"
+
+
+def test_show_tells_claims_runs_and_hyperparameters_with_their_source(ofe: Ofe) -> None:
+    about = json.loads(ofe("show", "fig1", "--json").stdout)
+    assert [claim["id"] for claim in about["claims"]] == ["c1", "c2"]
+    assert about["runs"][0]["state"] == "missing"
+    steps = next(row for row in about["hyperparameters"] if row["name"] == "steps")
+    assert (steps["paper"], steps["source"], steps["laptop"]) == (10, "inferred", 20)
+    text = ofe("show", "fig1").stdout
+    assert "Kurtosis is at least one" in text
+    assert "inferred" in text
+
+
+def test_plan_json_has_the_promised_shape_and_check_asks_for_work(ofe: Ofe) -> None:
+    result = ofe("plan", "fig1", "--json", "--check")
+    assert result.exit_code == 3
+    plan = json.loads(result.stdout)
+    assert {"key", "slug", "state", "reason", "params", "tokens", "flops", "seconds"} <= set(plan["runs"][0])
+    assert plan["total"]["misses"] == 1
+
+
+def test_plan_check_is_content_when_all_is_sealed(ofe: Ofe, reproduced: Reproduced) -> None:
+    result = ofe("plan", "fig1", "--check", home=reproduced[0])
+    assert result.exit_code == 0
+    assert "1 sealed, 0 to train" in result.stdout
+
+
+def test_plan_counts_seeds_and_overrides_as_other_runs(ofe: Ofe, reproduced: Reproduced) -> None:
+    plan = json.loads(ofe("plan", "fig1", "--seeds", "2", "--json", home=reproduced[0]).stdout)
+    assert [run["state"] for run in plan["runs"]] == ["sealed", "missing"]
+    plan = json.loads(ofe("plan", "fig1", "--set", "optimizer.lr=0.01", "--json", home=reproduced[0]).stdout)
+    assert [run["state"] for run in plan["runs"]] == ["missing"]
+
+
+def test_verify_json_has_the_promised_shape_and_exits_with_1_for_a_claim_that_fails(
+    ofe: Ofe, reproduced: Reproduced
+) -> None:
+    result = ofe("verify", "fig1", "--json", home=reproduced[0])
+    assert result.exit_code == 1
+    first, second = json.loads(result.stdout)
+    promised = ["id", "claim", "says", "scale", "data", "verdict", "measured", "bound", "published"]
+    assert list(first)[: len(promised)] == promised
+    assert [first["verdict"], second["verdict"]] == ["reproduced", "not reproduced"]
+
+
+def test_verify_without_traces_measures_nothing_and_fails_nothing(ofe: Ofe) -> None:
+    result = ofe("verify", "all", "--from-cache")
+    assert result.exit_code == 0
+    assert "0/2 reproduced, 2 not measured" in result.stdout
+    assert "no trace of toy-ln" in result.stdout
+
+
+@pytest.mark.parametrize("formats", [["png"], ["svg", "pdf"]])
+def test_plot_draws_from_the_cache_and_prints_the_paths(
+    ofe: Ofe, reproduced: Reproduced, tmp_path: Path, formats: list[str]
+) -> None:
+    result = ofe("plot", "fig1", "--format", ",".join(formats), "--out", str(tmp_path), home=reproduced[0])
+    assert result.stdout.split() == [str(tmp_path / f"fig1.{name}") for name in formats]
+    assert all((tmp_path / f"fig1.{name}").stat().st_size for name in formats)
+
+
+def test_plot_without_ids_draws_all_that_can_be_drawn(ofe: Ofe, reproduced: Reproduced, tmp_path: Path) -> None:
+    result = ofe("plot", "--out", str(tmp_path), home=reproduced[0])
+    assert result.stdout.split() == [str(tmp_path / "fig1.png"), str(tmp_path / "fig9.png")]
+    nothing = ofe("plot", "--out", str(tmp_path), "--scale", "smoke")
+    assert nothing.stdout.split() == [str(tmp_path / "fig9.png")]
+    assert "ofe reproduce" in nothing.stderr
+
+
+def test_plot_of_a_figure_without_traces_says_how_to_get_them(ofe: Ofe) -> None:
+    result = ofe("plot", "fig1")
+    assert result.exit_code == 1
+    assert "ofe reproduce fig1 --scale laptop" in result.stderr
+
+
+def test_plot_names_the_runs_that_are_missing(ofe: Ofe, reproduced: Reproduced, tmp_path: Path) -> None:
+    result = ofe("plot", "fig1", "--seeds", "2", "--out", str(tmp_path), home=reproduced[0])
+    assert result.exit_code == 0
+    assert "drawn without toy-ln-laptop-s1" in result.stderr
+
+
+def test_status_json_has_the_promised_shape(ofe: Ofe, reproduced: Reproduced) -> None:
+    (row,) = json.loads(ofe("status", "--json", home=reproduced[0]).stdout)
+    assert list(row) == ["key", "slug", "state", "step", "steps", "started", "updated", "host", "pid", "error"]
+    assert (row["slug"], row["state"], row["step"], row["steps"]) == ("toy-ln-laptop-s0", "sealed", 20, 20)
+
+
+def test_status_of_an_empty_home_is_an_empty_array(ofe: Ofe) -> None:
+    assert json.loads(ofe("status", "--json").stdout) == []
+    assert "ofe reproduce" in ofe("status").stderr

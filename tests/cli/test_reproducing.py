@@ -1,0 +1,92 @@
+"""`ofe reproduce` from end to end: the first call, the second, and the ways in which it can be stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from reproduce import execute
+
+Ofe = Callable[..., Result]
+Reproduced = tuple[Path, subprocess.CompletedProcess[str]]
+
+FAILS = "import sys; print('error: the text is upside down', file=sys.stderr); sys.exit(1)"
+STOPS = "import os, signal, sys, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(0.5); sys.exit(3)"
+
+
+def _worker(program: str) -> Callable[[Path], list[str]]:
+    return lambda folder: [sys.executable, "-c", program, str(folder)]
+
+
+def test_the_first_call_trains_draws_and_judges(reproduced: Reproduced) -> None:
+    home, done = reproduced
+    picture = home / "figures" / "laptop" / "fig1.png"
+    assert done.stdout.split()[-1] == str(picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "1/2 reproduced, 1 not reproduced" in done.stdout
+    assert "[1/1] toy-ln-laptop-s0: running" in done.stderr
+    assert "[1/1] toy-ln-laptop-s0: sealed" in done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_the_second_call_says_the_same_and_touches_nothing(ofe: Ofe, reproduced: Reproduced) -> None:
+    home, done = reproduced
+    before = {path: path.stat().st_mtime_ns for path in home.rglob("*") if path.is_file()}
+    again = ofe("reproduce", "fig1", "--jobs", "1", home=home)
+    assert again.exit_code == 0
+    assert again.stdout == done.stdout
+    assert "nothing to train: 1 run sealed" in again.stderr
+    assert {path: path.stat().st_mtime_ns for path in home.rglob("*") if path.is_file()} == before
+
+
+def test_another_format_or_folder_draws_without_training(ofe: Ofe, reproduced: Reproduced, tmp_path: Path) -> None:
+    result = ofe("reproduce", "fig1", "--format", "svg", "--out", str(tmp_path), home=reproduced[0])
+    assert (tmp_path / "fig1.svg").is_file()
+    assert "nothing to train" in result.stderr
+
+
+def test_what_is_planned_is_what_is_trained(ofe: Ofe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execute, "worker_command", _worker(FAILS))
+    plan = json.loads(ofe("plan", "all", "--seeds", "2", "--json").stdout)
+    planned = {f"{run['slug']}-{run['key']}" for run in plan["runs"] if run["state"] == "missing"}
+    ofe("reproduce", "all", "--seeds", "2")
+    assert {folder.name for folder in (tmp_path / "home" / "runs").iterdir()} == planned
+
+
+def test_a_failed_run_is_named_with_its_error_and_exits_with_1(ofe: Ofe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execute, "worker_command", _worker(FAILS))
+    result = ofe("reproduce", "fig1")
+    assert result.exit_code == 1
+    assert "error: toy-ln-laptop-s0 failed: the text is upside down" in result.stderr
+    (row,) = json.loads(ofe("status", "--json").stdout)
+    assert (row["state"], row["error"]) == ("failed", "the text is upside down")
+
+
+def test_ctrl_c_exits_with_130_and_says_how_to_continue(ofe: Ofe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execute, "worker_command", _worker(STOPS))
+    before = signal.getsignal(signal.SIGINT)
+    result = ofe("reproduce", "fig1", "--scale", "smoke")
+    assert result.exit_code == 130
+    assert "`ofe reproduce fig1 --scale smoke` continues" in result.stderr
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_changed_runs_draw_a_figure_of_their_own(ofe: Ofe, reproduced: Reproduced) -> None:
+    result = ofe("plot", "fig1", "--seeds", "2", home=reproduced[0])
+    assert Path(result.stdout.strip()).parent.name == "laptop,seeds=2"
+
+
+def test_a_home_that_cannot_be_written_is_an_error_with_a_hint(ofe: Ofe, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = ofe("reproduce", "fig1", home=tmp_path / "file")
+    assert result.exit_code == 1
+    assert "hint: " in result.stderr
+    assert os.path.isfile(tmp_path / "file")

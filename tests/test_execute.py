@@ -1,0 +1,169 @@
+"""Workers that succeed, fail, die, are stopped, or find their run taken: all of them small stand-ins."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import filelock
+import pytest
+
+from reproduce.config import RunConfig
+from reproduce.execute import Job, execute, worker_command
+from reproduce.specs.resolve import ResolvedRun
+from reproduce.store.runs import Store
+
+SEAL = "(folder / 'SHA256SUMS').write_text('')"
+SAVE_WHEN_STOPPED = """
+def stop(number, frame):
+    (folder / 'saved').write_text(signal.Signals(number).name)
+    sys.exit(3)
+signal.signal(signal.SIGINT, stop)
+(folder / 'progress.json').write_text('{"state": "running", "step": 3, "steps": 9}')
+time.sleep(60)
+"""
+REFUSE = """
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+(folder / 'progress.json').write_text('{"state": "running", "step": 3, "steps": 9}')
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def runs() -> list[ResolvedRun]:
+    """Three seeds of a run."""
+    config = {
+        "model": {"kind": "transformer", "layers": 1, "width": 8, "heads": 1},
+        "data": {"kind": "text", "source": "python-stdlib", "seq_len": 16, "vocab_size": 300},
+        "optimizer": {"lr": 1e-3},
+        "steps": 9,
+        "batch_size": 2,
+        "probe": {"every": 5, "batch_size": 2},
+        "eval": {"every": 5, "batches": 1},
+    }
+    parsed = [RunConfig.model_validate({**config, "seed": seed}) for seed in range(3)]
+    return [ResolvedRun("toy", "Toy", "toy", "smoke", one.seed, one, paper_data=False) for one in parsed]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+def worker(program: str) -> Callable[[Path], list[str]]:
+    """A process that runs `program` with its run folder as `folder`."""
+    head = "import os, signal, sys, time; from pathlib import Path; folder = Path(sys.argv[1])\n"
+    return lambda folder: [sys.executable, "-c", head + program, str(folder)]
+
+
+def stop_when_all_run(wanted: int, signals: Sequence[int]) -> Callable[[Sequence[Job]], None]:
+    """An observer that sends this process signals, one a poll, once so many workers report a step."""
+    left = list(signals)
+
+    def observe(jobs: Sequence[Job]) -> None:
+        if left and sum("step" in job.progress for job in jobs) >= wanted:
+            os.kill(os.getpid(), left.pop(0))
+
+    return observe
+
+
+def test_the_worker_is_the_one_that_trains() -> None:
+    assert worker_command(Path("there"))[1:] == ["-m", "reproduce.worker", "there"]
+
+
+def test_all_runs_are_sealed_and_never_more_than_jobs_at_once(runs: list[ResolvedRun], store: Store) -> None:
+    abreast: list[int] = []
+
+    def observe(jobs: Sequence[Job]) -> None:
+        abreast.append(sum(job.state == "running" for job in jobs))
+
+    done = execute(runs, store, jobs=2, command=worker(SEAL), observe=observe)
+    assert [job.state for job in done] == 3 * ["sealed"]
+    assert max(abreast) == 2
+    assert all((job.folder.path / "run.yaml").exists() for job in done)
+
+
+def test_a_failed_run_does_not_stop_the_others_and_keeps_its_error(runs: list[ResolvedRun], store: Store) -> None:
+    program = f"if '-s1-' in folder.name: raise ValueError('seed 1 is bad luck')\n{SEAL}"
+    done = execute(runs, store, jobs=1, command=worker(program))
+    assert [job.state for job in done] == ["sealed", "failed", "sealed"]
+    assert done[1].error == "ValueError: seed 1 is bad luck"
+    assert done[1].folder.status() == ("failed", "ValueError: seed 1 is bad luck")
+
+
+def test_the_worker_s_own_words_go_before_its_output(runs: list[ResolvedRun], store: Store) -> None:
+    says = '(folder / \'progress.json\').write_text(\'{"state": "failed", "error": "no text"}\'); sys.exit(1)'
+    assert execute(runs[:1], store, jobs=1, command=worker(says))[0].error == "no text"
+
+
+def test_a_hint_is_not_taken_for_the_error(runs: list[ResolvedRun], store: Store) -> None:
+    says = "print('error: no text\\n\\nhint: find some', file=sys.stderr); sys.exit(1)"
+    assert execute(runs[:1], store, jobs=1, command=worker(says))[0].error == "no text"
+
+
+def test_a_killed_worker_is_told_and_its_run_can_go_on(runs: list[ResolvedRun], store: Store) -> None:
+    program = "(folder / 'checkpoint.pt').touch(); os.kill(os.getpid(), signal.SIGKILL)"
+    (job,) = execute(runs[:1], store, jobs=1, command=worker(program))
+    assert job.error == "its process was killed by SIGKILL, perhaps because the memory was full"
+    assert job.folder.state == "resumable"
+
+
+def test_a_worker_that_ends_well_without_a_seal_has_failed(runs: list[ResolvedRun], store: Store) -> None:
+    assert execute(runs[:1], store, jobs=1, command=worker("pass"))[0].error == "its process ended without sealing it"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_the_workers_save_and_starts_no_other(
+    runs: list[ResolvedRun], store: Store, number: signal.Signals
+) -> None:
+    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    observe = stop_when_all_run(2, [number])
+    done = execute(runs, store, jobs=2, command=worker(SAVE_WHEN_STOPPED), observe=observe)
+    assert [job.state for job in done] == 3 * ["interrupted"]
+    assert [(job.folder.path / "saved").exists() for job in done] == [True, True, False]
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_second_signal_kills_the_workers(runs: list[ResolvedRun], store: Store) -> None:
+    observe = stop_when_all_run(1, [signal.SIGINT, signal.SIGINT])
+    (job,) = execute(runs[:1], store, jobs=1, command=worker(REFUSE), observe=observe)
+    assert job.state == "interrupted"
+
+
+def test_a_run_in_other_hands_is_waited_for_and_then_taken_over(runs: list[ResolvedRun], store: Store) -> None:
+    held = filelock.FileLock(store.create(runs[0]).path / "lock")
+    held.acquire()
+    seen: list[tuple[str, ...]] = []
+
+    def observe(jobs: Sequence[Job]) -> None:
+        seen.append(tuple(job.state for job in jobs))
+        if jobs[1].state == "sealed":
+            held.release()
+
+    done = execute(runs[:2], store, jobs=1, command=worker(SEAL), observe=observe)
+    assert seen[0] == ("elsewhere", "running")
+    assert [job.state for job in done] == ["sealed", "sealed"]
+
+
+def test_a_run_that_someone_else_seals_is_not_trained_again(runs: list[ResolvedRun], store: Store) -> None:
+    held = filelock.FileLock(store.create(runs[0]).path / "lock")
+    held.acquire()
+
+    def observe(jobs: Sequence[Job]) -> None:
+        (jobs[0].folder.path / "SHA256SUMS").write_text("")
+        held.release()
+
+    (job,) = execute(runs[:1], store, jobs=1, command=worker("sys.exit(1)"), observe=observe)
+    assert job.state == "sealed"
+
+
+def test_workers_get_their_threads_and_a_device_each(
+    runs: list[ResolvedRun], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    program = "(folder / 'seen').write_text(os.environ['OMP_NUM_THREADS'] + ' ' + os.environ['CUDA_VISIBLE_DEVICES'])"
+    done = execute(runs[:2], store, jobs=2, threads=3, gpus=2, command=worker(f"{program}; time.sleep(1); {SEAL}"))
+    assert [(job.folder.path / "seen").read_text() for job in done] == ["3 4", "3 7"]
