@@ -157,8 +157,8 @@ def _follow(job: Job, *, stopping: bool) -> None:
     found = job.folder.state
     if found == "sealed":
         job.state = "sealed"
-    elif code == STOPPED_EXIT or (stopping and code < 0):
-        job.state = "interrupted"
+    elif code == STOPPED_EXIT or (stopping and job.progress.get("state") != "failed"):
+        job.state = "interrupted"  # also when the signal met a worker that was still starting
     elif found == "running":  # another process took the run before our worker could
         job.state = "elsewhere"
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from reproduce.cli.options import (
     Seeds,
     formats,
 )
-from reproduce.cli.units import count
+from reproduce.cli.units import count, duration
 from reproduce.errors import OfeError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def reproduce(
     wanted = formats(image_formats)
     changes = overrides or []
     resolveds, planned = plan_for(select(ids, scale), scale, overrides=changes, seeds=seeds, jobs=jobs, to_train=True)
-    again = f"`ofe reproduce {' '.join(ids)} --scale {scale}`"
+    again = _command(ids, scale, seeds, changes)
     failures = _train(ui, planned, offline, again)
     folder = out or default_folder(scale, changes, seeds)
     undrawn = _draw_all(ui, resolveds, scale, folder, wanted)
@@ -63,19 +64,27 @@ def reproduce(
     raise typer.Exit(int(failures > 0 or undrawn > 0))
 
 
+def _command(ids: Sequence[str], scale: Scale, seeds: int | None, overrides: Sequence[str]) -> str:
+    """What to type to train the same runs again."""
+    options = ["--scale", scale, *(["--seeds", str(seeds)] if seeds is not None else [])]
+    options += [word for override in overrides for word in ("--set", override)]
+    return f"`{shlex.join(['ofe', 'reproduce', *ids, *options])}`"
+
+
 def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> int:
     """Train what the plan says is missing and return how many runs failed."""
     from reproduce.cli.corridor import store
     from reproduce.cli.progress import watching
     from reproduce.execute import execute
     from reproduce.machine import machine
-    from reproduce.plan.planner import side_by_side
+    from reproduce.plan.planner import basis, side_by_side
 
     todo = [entry.run for entry in planned.runs if not entry.hit]
     if not todo:
         ui.tell(f"nothing to train: {count(len(planned.runs), 'run')} sealed")
         return 0
-    ui.tell(f"{count(len(todo), 'run')} to train, {len(planned.runs) - len(todo)} sealed already")
+    time = f"about {duration(planned.total.seconds)} ({basis(planned)})"
+    ui.tell(f"{count(len(todo), 'run')} to train, {len(planned.runs) - len(todo)} sealed already: {time}")
     _prepare(ui, todo, offline)
     abreast = side_by_side(planned.jobs)
     gpus = len(machine().gpus) if planned.device == "cuda" else 0

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from typer.testing import Result
+
+from reproduce.store import reference
+from reproduce.store.runs import RunFolder
 
 Ofe = Callable[..., Result]
 Reproduced = tuple[Path, subprocess.CompletedProcess[str]]
@@ -121,6 +125,25 @@ def test_plot_names_the_runs_that_are_missing(ofe: Ofe, reproduced: Reproduced, 
     result = ofe("plot", "fig1", "--seeds", "2", "--out", str(tmp_path), home=reproduced[0])
     assert result.exit_code == 0
     assert "drawn without toy-ln-laptop-s1" in result.stderr
+
+
+def test_a_fresh_clone_reads_the_traces_and_verdicts_that_came_with_it(
+    ofe: Ofe, reproduced: Reproduced, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = tmp_path / "figures"
+    (trained,) = (reproduced[0] / "runs").iterdir()
+    shutil.copytree(trained, figures / "laptop" / "traces" / trained.name)
+    run = RunFolder(trained).read_run_yaml()
+    entry = {"folder": trained.name, "key": run["key"], "name": run["name"], "seed": run["seed"]}
+    (figures / "laptop" / "traces" / "index.json").write_text(json.dumps({run["recipe"]: entry}))
+    monkeypatch.setattr(reference, "shared_folder", lambda name: tmp_path / name)
+
+    assert json.loads(ofe("list", "--json").stdout)[0]["state"] == "0/1 sealed, 1 shipped"
+    assert json.loads(ofe("show", "fig1", "--json").stdout)["runs"][0]["state"] == "shipped"
+    drawn = ofe("plot", "fig1", "--from-cache", "--out", str(figures / "laptop"))
+    assert drawn.stdout.strip() == str(figures / "laptop" / "fig1.png")
+    assert ofe("verify", "fig1").exit_code == 1
+    assert json.loads(ofe("list", "--json").stdout)[0]["verdict"] == "1/2 reproduced, 1 not reproduced"
 
 
 def test_status_json_has_the_promised_shape(ofe: Ofe, reproduced: Reproduced) -> None:

@@ -73,9 +73,9 @@ def test_a_failed_run_is_named_with_its_error_and_exits_with_1(ofe: Ofe, monkeyp
 def test_ctrl_c_exits_with_130_and_says_how_to_continue(ofe: Ofe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execute, "worker_command", _worker(STOPS))
     before = signal.getsignal(signal.SIGINT)
-    result = ofe("reproduce", "fig1", "--scale", "smoke")
+    result = ofe("reproduce", "fig1", "--scale", "smoke", "--seeds", "2", "--set", "optimizer.lr=0.01", "--jobs", "1")
     assert result.exit_code == 130
-    assert "`ofe reproduce fig1 --scale smoke` continues" in result.stderr
+    assert "`ofe reproduce fig1 --scale smoke --seeds 2 --set optimizer.lr=0.01` continues" in result.stderr
     assert signal.getsignal(signal.SIGINT) is before
 
 
