@@ -105,7 +105,7 @@ def python(collection: Path) -> Process:
     def call(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, *arguments]
         env = _environment(home, collection)
-        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
 
     return call
 
