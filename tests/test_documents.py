@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import typer
 
 from reproduce.claims.verdict import Ruling
+from reproduce.cli.app import app
 from reproduce.specs.schema import SCALES
 
 CLONE = Path(__file__).parents[1]
@@ -39,6 +41,15 @@ def test_make_targets_exist(name: str) -> None:
     targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
     said = re.findall(r"(?:^ {4}|`)make ([a-z]+)", (CLONE / name).read_text(encoding="utf-8"), re.MULTILINE)
     assert set(said) <= targets
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_commands_and_their_options_exist(name: str) -> None:
+    commands = typer.main.get_group(app).commands
+    for line in re.findall(r"(?:^ {4}|`)ofe ([^`#\n]+)", (CLONE / name).read_text(encoding="utf-8"), re.MULTILINE):
+        command, *words = line.split()
+        known = {option for parameter in commands[command].params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= known, line
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
