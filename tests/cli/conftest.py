@@ -116,7 +116,7 @@ def reproduced(
 ) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A home in which the figure has been reproduced, and what the command that did so printed."""
     home = tmp_path_factory.mktemp("home")
-    done = python(home, "-m", "reproduce", "reproduce", "fig1", "--scale", "laptop", "--jobs", "1")
+    done = python(home, "-m", "reproduce", "reproduce", "fig1", "--scale", "laptop")
     assert done.returncode == 0, done.stderr
     return home, done
 

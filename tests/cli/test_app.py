@@ -171,7 +171,7 @@ def test_help_does_not_even_load_the_types_of_specs(python: Process, tmp_path: P
     assert "pydantic" not in _imported(python, tmp_path, "--help")
 
 
-@pytest.mark.parametrize("arguments", [["list"], ["plan", "fig1"], ["status"], ["reproduce", "fig1", "--jobs", "1"]])
+@pytest.mark.parametrize("arguments", [["list"], ["plan", "fig1"], ["status"], ["reproduce", "fig1"]])
 def test_looking_and_a_second_call_load_no_torch_and_draw_nothing(
     python: Process, reproduced: tuple[Path, object], arguments: list[str]
 ) -> None:

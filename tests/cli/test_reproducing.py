@@ -40,7 +40,7 @@ def test_the_first_call_trains_draws_and_judges(reproduced: Reproduced) -> None:
 def test_the_second_call_says_the_same_and_touches_nothing(ofe: Ofe, reproduced: Reproduced) -> None:
     home, done = reproduced
     before = {path: path.stat().st_mtime_ns for path in home.rglob("*") if path.is_file()}
-    again = ofe("reproduce", "fig1", "--jobs", "1", home=home)
+    again = ofe("reproduce", "fig1", home=home)
     assert again.exit_code == 0
     assert again.stdout == done.stdout
     assert "nothing to train: 1 run sealed" in again.stderr
