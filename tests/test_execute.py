@@ -17,17 +17,25 @@ from reproduce.specs.resolve import ResolvedRun
 from reproduce.store.runs import Store
 
 SEAL = "(folder / 'SHA256SUMS').write_text('')"
+HEAD = """
+import os, signal, sys, time
+from pathlib import Path
+folder = Path(sys.argv[1])
+def report(text):  # whole or not at all, as a worker does
+    (folder / 'aside').write_text(text)
+    (folder / 'aside').rename(folder / 'progress.json')
+"""
 SAVE_WHEN_STOPPED = """
 def stop(number, frame):
     (folder / 'saved').write_text(signal.Signals(number).name)
     sys.exit(3)
 signal.signal(signal.SIGINT, stop)
-(folder / 'progress.json').write_text('{"state": "running", "step": 3, "steps": 9}')
+report('{"state": "running", "step": 3, "steps": 9}')
 time.sleep(60)
 """
 REFUSE = """
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-(folder / 'progress.json').write_text('{"state": "running", "step": 3, "steps": 9}')
+report('{"state": "running", "step": 3, "steps": 9}')
 time.sleep(60)
 """
 
@@ -55,8 +63,7 @@ def store(tmp_path: Path) -> Store:
 
 def worker(program: str) -> Callable[[Path], list[str]]:
     """A process that runs `program` with its run folder as `folder`."""
-    head = "import os, signal, sys, time; from pathlib import Path; folder = Path(sys.argv[1])\n"
-    return lambda folder: [sys.executable, "-c", head + program, str(folder)]
+    return lambda folder: [sys.executable, "-c", HEAD + program, str(folder)]
 
 
 def stop_when_all_run(wanted: int, signals: Sequence[int]) -> Callable[[Sequence[Job]], None]:
