@@ -119,22 +119,30 @@ class StopFlag:
 
 
 def train(folder: RunFolder, stop: StopFlag) -> int:
-    """Train the run in `folder` to its seal and say how it ended."""
+    """Train the run in `folder` to its seal and say how it ended.
+
+    Raises:
+        OfeError: told in progress.json too, unless another process is training the run: that file is then its own.
+    """
     run, config = folder.read_run_yaml(), folder.config()
     with folder.lock():
         if folder.sealed:
             return SEALED
-        device = pick_device()
-        task, data = build_task(config, device)
-        seconds = float(os.environ.get("OFE_CHECKPOINT_S", "60"))
-        micro_batch = int(os.environ["OFE_MICRO_BATCH"]) if "OFE_MICRO_BATCH" in os.environ else None
-        training = Training(config, task, folder, Execution(device, micro_batch, checkpoint_s=seconds))
+        started = datetime.now(UTC).isoformat(timespec="seconds")
         try:
+            device = pick_device()
+            task, data = build_task(config, device)
+            seconds = float(os.environ.get("OFE_CHECKPOINT_S", "60"))
+            micro_batch = int(os.environ["OFE_MICRO_BATCH"]) if "OFE_MICRO_BATCH" in os.environ else None
+            training = Training(config, task, folder, Execution(device, micro_batch, checkpoint_s=seconds))
             outcome = training.run(stop)
+            seal(folder.path, provenance(run, config, task, data, outcome, device) | {"started": started})
         except Interrupted:
             folder.write_progress((folder.progress() or {}) | {"state": "interrupted", "error": None})
             return STOPPED
-        seal(folder.path, provenance(run, config, task, data, outcome, device))
+        except OfeError as error:
+            folder.write_progress((folder.progress() or {}) | {"state": "failed", "error": error.message})
+            raise
     return SEALED
 
 
@@ -149,8 +157,6 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return train(folder, stop)
     except OfeError as error:
-        if folder.path.is_dir() and not folder.sealed:
-            folder.write_progress((folder.progress() or {}) | {"state": "failed", "error": error.message})
         print(f"error: {error.message}", file=sys.stderr)
         if error.hint:
             print(f"\nhint: {error.hint}", file=sys.stderr)

@@ -139,6 +139,9 @@ def test_two_workers_do_not_train_the_same_run(text: Path, tmp_path: Path) -> No
     wait_for(lambda: lines(folder) > 2, first)
     second = worker(folder, tmp_path / "home")
     _, errors = second.communicate(timeout=60)
+    progress = folder.progress()
+    assert progress is not None
+    assert progress["state"] == "running"
     first.kill()
     first.communicate()
     assert second.returncode == 1
