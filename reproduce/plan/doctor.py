@@ -244,7 +244,10 @@ def _calibration() -> Iterator[Check]:
         damaged = calibration_file().exists()
         detail = f"{calibration_file()} says nothing of this machine" if damaged else "not measured"
         yield Check(
-            "calibration", "warn", detail, "`ofe plan fig2 --measure` measures it in some seconds; until then times are a guess"
+            "calibration",
+            "warn",
+            detail,
+            "`ofe plan fig2 --measure` takes it in some seconds; till then times are a guess",
         )
 
 
