@@ -54,7 +54,10 @@ def ensure_home() -> Path:
     """
     home = ofe_home()
     with explain_os_errors(home):
-        home.mkdir(parents=True, exist_ok=True)
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:  # a file system that lets nobody make folders, such as /proc
+            raise OfeError(f"{home} cannot be created", hint="set OFE_HOME to a folder of your own") from error
         if not os.access(home, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(home))
     return home

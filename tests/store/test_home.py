@@ -51,7 +51,7 @@ def test_a_file_in_the_way_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert "OFE_HOME" in str(caught.value.hint)
 
 
-@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC, errno.EACCES])
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC, errno.EACCES, errno.ENOENT])
 def test_what_the_disk_refuses_becomes_advice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int) -> None:
     def refuse(*_args: object, **_kwargs: object) -> None:
         raise OSError(number, os.strerror(number))
