@@ -25,11 +25,12 @@ from typing import Any
 
 import torch
 
-from reproduce.config import RunConfig, TextData
+from reproduce.config import RunConfig
 from reproduce.errors import OfeError
 from reproduce.machine import machine
 from reproduce.store.runs import RunFolder
 from reproduce.store.seal import seal
+from reproduce.tasks import build_task
 from reproduce.train import Execution, Interrupted, Outcome, Task, Training
 
 SEALED, FAILED, STOPPED = 0, 1, 3
@@ -59,18 +60,6 @@ def pick_device() -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise OfeError("OFE_DEVICE is cuda, but torch sees no CUDA device", hint="unset it to train on the CPU")
     return torch.device(name)
-
-
-def build_task(config: RunConfig, device: torch.device) -> tuple[Task, dict[str, Any]]:
-    """The task of a run and a description of its data. Draws the initialisation from the run's seed."""
-    from reproduce.data import open_text
-    from reproduce.language import LanguageTask
-
-    assert isinstance(config.data, TextData)
-    corpus = open_text(config.data)
-    torch.manual_seed(config.seed)
-    about = {"source": config.data.source, "description": corpus.description, "fingerprint": corpus.fingerprint}
-    return LanguageTask(config, corpus, device), about
 
 
 def provenance(
