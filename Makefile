@@ -13,12 +13,13 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 SHIPPED = $(patsubst figures/%/traces,%,$(wildcard figures/*/traces))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test lint figures clean
+.PHONY: help demo install test smoke lint figures clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo      train the five runs of Figure 2 at laptop scale, draw it and judge its claims"
 	@echo "make test      run all tests"
+	@echo "make smoke     every figure and table end to end, at the scale that takes seconds a run"
 	@echo "make lint      ruff and mypy"
 	@echo "make figures   redraw figures/ and REPRODUCING.md from the shipped traces, without training"
 	@echo "make install   .venv/bin/ofe"
@@ -33,6 +34,11 @@ install: .venv/.installed
 # One thread a process: on the small matrices of the tests, more threads only get in one another's way.
 test: .venv/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS)
+
+# From an empty home, so that every run is trained.
+smoke: .venv/.installed
+	rm -rf .venv/smoke-home
+	OFE_HOME=.venv/smoke-home $(BIN)/ofe reproduce all --scale smoke --jobs $(WORKERS)
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
