@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from reproduce.config import RunConfig, TextData
+from reproduce.config import RunConfig
 
 if TYPE_CHECKING:
     from reproduce.train import Task
@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 
 def build_task(config: RunConfig, device: torch.device) -> tuple[Task, dict[str, Any]]:
     """The task of a run and a description of its data. Draws the initialisation from the run's seed."""
-    from reproduce.data import open_text
+    from reproduce.data import TextCorpus, open_data
     from reproduce.language import LanguageTask
+    from reproduce.vision import ImageTask
 
-    assert isinstance(config.data, TextData)
-    corpus = open_text(config.data)
+    data = open_data(config.data)
     torch.manual_seed(config.seed)
-    about = {"source": config.data.source, "description": corpus.description, "fingerprint": corpus.fingerprint}
-    return LanguageTask(config, corpus, device), about
+    about = {"source": config.data.source, "description": data.description, "fingerprint": data.fingerprint}
+    if isinstance(data, TextCorpus):
+        return LanguageTask(config, data, device), about
+    return ImageTask(config, data, device), about

@@ -1,9 +1,11 @@
-"""Where the numbers go in: registered sources of text, prepared once and read as exact sequences.
+"""Where the numbers go in: registered sources of text and images, prepared once and read as exact batches.
 
     SOURCES                     what `data.source` may name
-    fingerprint(data)           identity of text, tokeniser and packing; cheap, no download, no training
-    open_text(data)             the prepared corpus, prepared now where it was not
-    prepared_folder(data)       where that corpus lies, whether or not it has been prepared
+    fingerprint(data)           identity of text, tokeniser and packing, or of images and whitening; cheap, no download
+    prepared_folder(data)       where the prepared data lie, whether or not they have been prepared
+    open_data(data)             the prepared data, prepared now where they were not; or, when their kind is known,
+    open_text(data)             the prepared corpus
+    open_images(data)           the prepared images
 
 Importing this package loads none of numpy, tokenizers, datasets and pyarrow.
 """
@@ -16,11 +18,32 @@ from reproduce.data.sources import SOURCES, SourceInfo, find_source
 
 if TYPE_CHECKING:
     from reproduce.data.corpus import TextCorpus
-    from reproduce.data.text import fingerprint, open_text, prepared_folder
+    from reproduce.data.images import Images, open_images
+    from reproduce.data.kinds import fingerprint, open_data, prepared_folder
+    from reproduce.data.text import open_text
 
-__all__ = ["SOURCES", "SourceInfo", "TextCorpus", "find_source", "fingerprint", "open_text", "prepared_folder"]
+__all__ = [
+    "SOURCES",
+    "Images",
+    "SourceInfo",
+    "TextCorpus",
+    "find_source",
+    "fingerprint",
+    "open_data",
+    "open_images",
+    "open_text",
+    "prepared_folder",
+]
 
-_HOMES = {"TextCorpus": "corpus", "fingerprint": "text", "open_text": "text", "prepared_folder": "text"}
+_HOMES = {
+    "Images": "images",
+    "TextCorpus": "corpus",
+    "fingerprint": "kinds",
+    "open_data": "kinds",
+    "open_images": "images",
+    "open_text": "text",
+    "prepared_folder": "kinds",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -38,7 +38,7 @@ class TextCorpus:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.meta: dict[str, Any] = _verified_meta(folder)
+        self.meta: dict[str, Any] = verified_meta(folder)
         self._train = np.load(folder / "train.npy", mmap_mode="r")
         self._eval = np.load(folder / "eval.npy", mmap_mode="r")
 
@@ -128,7 +128,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _verified_meta(folder: Path) -> dict[str, Any]:
+def verified_meta(folder: Path) -> dict[str, Any]:
     """The `meta.json` of a prepared folder, once every file it lists has the checksum that it had when written."""
     hint = f"delete {folder}: the data is prepared again when it is needed"
     try:

@@ -1,7 +1,8 @@
 """The registry of data sources: one entry here and one module each.
 
-A source of text is a class that `TextData` builds and that satisfies `reproduce.data.documents.TextSource`. Its
-module is imported when the source is used, so that listing sources costs nothing.
+A source of text is a class that `TextData` builds and that satisfies `reproduce.data.documents.TextSource`; one of
+images is built by `ImageData` and satisfies `reproduce.data.images.ImageSource`. Its module is imported when the source
+is used, so that listing sources costs nothing.
 """
 
 from __future__ import annotations
@@ -64,6 +65,12 @@ SOURCES: dict[str, SourceInfo] = _registry(
         factory="reproduce.data.codeparrot:CodeParrot",
         needs_network=True,
         takes_path=True,
+    ),
+    SourceInfo(
+        name="photo-patches",
+        kind="images",
+        description="patches of the two photographs that scikit-learn ships, in ten classes, of CIFAR-10's shape",
+        factory="reproduce.data.photo_patches:PhotoPatches",
     ),
 )
 

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from reproduce.config import TextData
 from reproduce.data.documents import Progress, TextSource
+from reproduce.data.locking import prepare_once
 from reproduce.data.sources import find_source
 from reproduce.errors import OfeError, SpecError
-from reproduce.store.home import ensure_home, explain_os_errors, ofe_home
+from reproduce.store.home import ofe_home
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +48,7 @@ def text_source(data: TextData) -> TextSource:
     return source
 
 
-def fingerprint(data: TextData) -> str:
+def text_fingerprint(data: TextData) -> str:
     """16 hexadecimal digits that identify the sequences `data` describes: text, tokeniser and packing.
 
     Local text is hashed (0.1 s for the standard library), text on a hub is taken at its name and revision. Where a
@@ -70,9 +71,9 @@ def _fingerprint(source: TextSource, data: TextData) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def prepared_folder(data: TextData) -> Path:
+def text_folder(data: TextData) -> Path:
     """Where the corpus of `data` lies; it exists if and only if the corpus has been prepared."""
-    return _folder(data, data.fingerprint or fingerprint(data))
+    return _folder(data, data.fingerprint or text_fingerprint(data))
 
 
 def _folder(data: TextData, identity: str) -> Path:
@@ -95,40 +96,21 @@ def open_text(data: TextData, *, progress: Progress | None = None, offline: bool
     from reproduce.data.corpus import TextCorpus
 
     report = progress or (lambda line: None)
-    if data.fingerprint and prepared_folder(data).is_dir():
-        return TextCorpus(prepared_folder(data))
+    if data.fingerprint and text_folder(data).is_dir():
+        return TextCorpus(text_folder(data))
     source = text_source(data)
     identity = _fingerprint(source, data)
     if data.fingerprint not in ("", identity):
         raise OfeError(
             f"the text of {data.source} here is not the one this run was made for ({identity}, not {data.fingerprint})",
-            hint=f"copy {prepared_folder(data).name} to {ofe_home() / 'data'} from where the run was made",
+            hint=f"copy {text_folder(data).name} to {ofe_home() / 'data'} from where the run was made",
         )
     folder = _folder(data, identity)
-    if not folder.is_dir():
-        _prepare_locked(source, data, folder, identity, report, offline)
+
+    def prepare_folder() -> None:
+        from reproduce.data.prepare import prepare
+
+        prepare(source, data, folder, identity, progress=report, offline=offline)
+
+    prepare_once(folder, prepare_folder, report)
     return TextCorpus(folder)
-
-
-def _prepare_locked(
-    source: TextSource, data: TextData, folder: Path, identity: str, progress: Progress, offline: bool
-) -> None:
-    """Prepare `folder` unless another process does so first."""
-    from filelock import FileLock, Timeout
-
-    from reproduce.data.prepare import prepare
-
-    ensure_home()
-    lock = FileLock(f"{folder}.lock")
-    with explain_os_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            progress(f"waiting for another process that prepares {folder.name}")
-            lock.acquire()
-    try:
-        if not folder.is_dir():
-            prepare(source, data, folder, identity, progress=progress, offline=offline)
-    finally:
-        lock.release()

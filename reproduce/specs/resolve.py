@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from reproduce.config import DataConfig, ImageData, RunConfig
+from reproduce.config import DataConfig, RunConfig
 from reproduce.errors import OfeError, SpecError
 from reproduce.keys import recipe_key, run_key
 from reproduce.machine import best_precision
@@ -125,8 +125,6 @@ def fingerprint_of(data: DataConfig) -> str:
     """
     from reproduce.data import fingerprint
 
-    if isinstance(data, ImageData):
-        raise OfeError(f"the images of {data.source} cannot be had yet", hint="only figures on text can be trained")
     return fingerprint(data)
 
 
