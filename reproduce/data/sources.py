@@ -72,6 +72,14 @@ SOURCES: dict[str, SourceInfo] = _registry(
         description="patches of the two photographs that scikit-learn ships, in ten classes, of CIFAR-10's shape",
         factory="reproduce.data.photo_patches:PhotoPatches",
     ),
+    SourceInfo(
+        name="cifar10",
+        kind="images",
+        description="CIFAR-10: uoft-cs/cifar10, or cifar-10-python.tar.gz in data.path",
+        factory="reproduce.data.cifar10:Cifar10",
+        needs_network=True,
+        takes_path=True,
+    ),
 )
 
 
