@@ -169,11 +169,17 @@ class TextData(Frozen):
     """Name of a registered source (`ofe data list`): python-stdlib, python-prose, folder, codeparrot, ..."""
     path: str | None = None
     """Folder of the user's own files, for the sources that read one."""
+    dataset: str | None = None
+    """Dataset of the Hugging Face hub that the source `hub` reads: owner/name, or owner/name@revision."""
+    subset: str | None = None
+    """Configuration of a hub dataset, such as sample-100BT of fineweb-edu; its default one if None."""
     seq_len: int = Field(ge=2)
     """Tokens in a sequence."""
     vocab_size: int = Field(ge=257)
     packing: Literal["chunks", "stream"] = "chunks"
     """chunks: documents cut into exact sequences, remainder dropped, shuffled; stream: each row reads its own queue."""
+    train_tokens: int | None = Field(default=None, ge=1)
+    """Tokens after which no further training document is taken from the source; all are if None."""
     fingerprint: str = ""
     """Hash of the text and of the tokeniser, filled in when the run is resolved."""
 

@@ -60,7 +60,10 @@ DEFAULTS: dict[type[BaseModel], dict[str, Any]] = {
     },
     MlpConfig: {"kind": "mlp", "norm": "none", "activation": "relu"},
     VitConfig: {"kind": "vit", "mlp_ratio": 4.0, "patch": 16, "init_std": 0.02, "block": BlockConfig()},
-    TextData: {"kind": "text", "path": None, "packing": "chunks", "fingerprint": ""},
+    TextData: {
+        **{"kind": "text", "path": None, "dataset": None, "subset": None, "packing": "chunks"},
+        **{"train_tokens": None, "fingerprint": ""},
+    },
     ImageData: {
         "kind": "images",
         "path": None,

@@ -16,15 +16,16 @@ it, and is written to meta.json. To pin a commit, put its hash in place of `main
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from reproduce.config import TextData
-from reproduce.data.documents import SPLITS, Progress, Split
+from reproduce.data.documents import SPLITS, Bookmark, Progress, Split
 from reproduce.data.files import digest, find_files, user_folder
+from reproduce.data.hub import explained, unreachable
+from reproduce.data.hub_text import AGAIN, DATA_EXTENSIONS
 from reproduce.errors import OfeError, SpecError
 
 if TYPE_CHECKING:
@@ -45,8 +46,6 @@ DOCUMENTS: dict[Split, int] = {"train": 100_000, "eval": 2_000}
 SPLIT_NAMES: dict[Split, str] = {"train": "train", "eval": "validation"}
 TEXT_COLUMN = "content"
 
-_DATA_EXTENSIONS = {".json", ".jsonl", ".gz", ".zst", ".parquet", ".arrow", ".csv"}
-
 
 class CodeParrot:
     """The hub's datasets, or a copy of them in `data.path`."""
@@ -58,7 +57,7 @@ class CodeParrot:
     def identity(self) -> Mapping[str, Any]:
         drawn = {"source": "codeparrot", "documents": DOCUMENTS, "draw": "permutation, seed 0", "column": TEXT_COLUMN}
         if self.path is not None:
-            return drawn | {"files": digest(find_files(self.path, _DATA_EXTENSIONS, ()))}
+            return drawn | {"files": digest(find_files(self.path, DATA_EXTENSIONS, ()))}
         return drawn | {
             "datasets": [DATASETS, DATASET_REVISIONS],
             "tokeniser": [TOKENISER, TOKENISER_REVISION],
@@ -111,7 +110,7 @@ def _open_hub(pinned: Mapping[str, Any] | None, offline: bool, progress: Progres
             hf_hub_download(TOKENISER, "tokenizer.json", revision=tokeniser_revision, local_files_only=offline)
         )
     except OSError as error:
-        raise _unreachable(offline) from error
+        raise unreachable("codeparrot", "a copy of the datasets", offline) from error
     commits = {split: snapshot.name for split, snapshot in snapshots.items()}
     origin = {"datasets": commits, "tokeniser": tokeniser.parent.name, "rows": ROWS}
     places = {split: str(snapshots[split]) if offline else DATASETS[split] for split in SPLITS}
@@ -120,33 +119,12 @@ def _open_hub(pinned: Mapping[str, Any] | None, offline: bool, progress: Progres
     )
 
 
-def _unreachable(offline: bool) -> OfeError:
-    copy = (
-        "set data.path to a copy of the datasets, or prepare codeparrot where there is a network and copy OFE_HOME/data"
-    )
-    if offline:
-        return OfeError(
-            "codeparrot is not in the cache of the Hugging Face hub, and the network may not be used", hint=copy
-        )
-    return OfeError("codeparrot cannot be reached on the Hugging Face hub", hint=f"check the network, or {copy}")
-
-
-@contextmanager
-def _explained(what: str, hint: str | None = None) -> Iterator[None]:
-    """Turn whatever stops `datasets` into an `OfeError`: it passes on the errors of any file format and HTTP client."""
-    try:
-        yield
-    except Exception as error:
-        reason = next(iter(str(error).splitlines()), "").rstrip(".") or type(error).__name__
-        raise OfeError(f"{what}: {reason}", hint=hint) from error
-
-
 def _stream(place: str, revision: str | None, split: Split) -> IterableDataset:
     """One split of a hub dataset or of a local folder, row by row, nothing stored."""
     import datasets
 
     layout = "files of a split are json.gz, jsonl or parquet, and their names or folders say train or valid"
-    with _explained(f"cannot read the split {SPLIT_NAMES[split]} of {place}", hint=layout):
+    with explained(f"cannot read the split {SPLIT_NAMES[split]} of {place}", hint=layout):
         stream = datasets.load_dataset(place, split=SPLIT_NAMES[split], revision=revision, streaming=True)
         columns = stream.column_names or list(next(iter(stream)))
     if TEXT_COLUMN not in columns:
@@ -156,7 +134,7 @@ def _stream(place: str, revision: str | None, split: Split) -> IterableDataset:
 
 def _count_rows(place: str, split: Split) -> int:
     tables = _stream(place, None, split).with_format("arrow").iter(batch_size=1000)
-    with _explained(f"cannot read the split {SPLIT_NAMES[split]} of {place}"):
+    with explained(f"cannot read the split {SPLIT_NAMES[split]} of {place}"):
         return sum(table.num_rows for table in tables)
 
 
@@ -191,19 +169,21 @@ class HubDocuments:
         order = np.random.default_rng(0).permutation(self.origin["rows"][split])
         return np.sort(order[: self.count(split)])
 
-    def read(self, split: Split, start: int) -> Iterator[str]:
+    def read(self, split: Split, start: int, bookmark: Bookmark = None) -> Iterator[str]:
         rows = self.drawn_rows(split)[start:].tolist()
         if not rows:
             return
         place = self._places[split]
         stream = enumerate(_stream(place, self._commits.get(split), split).skip(rows[0]), start=rows[0])
-        again = "run it again: preparation continues after the last documents it has written"
         for row in rows:
-            with _explained(f"reading {place} stopped before row {row:,}", hint=again):
+            with explained(f"reading {place} stopped before row {row:,}", hint=AGAIN):
                 record = next((record for number, record in stream if number == row), None)
             if record is None:
                 raise OfeError(f"{place} has fewer rows than the {self.origin['rows'][split]:,} expected")
             yield record[TEXT_COLUMN] or ""
+
+    def bookmark(self, split: Split) -> None:
+        return None
 
     def tokeniser(self, vocab_size: int, progress: Progress) -> Tokenizer:
         from tokenizers import Tokenizer

@@ -2,6 +2,7 @@
 
 TextSource      knows what it would read (cheap: this gives the fingerprint) and can open it
 Documents       an opened source: documents of each split in a fixed order, and the tokeniser
+TokenDocuments  an opened source whose documents are tokens already
 LocalDocuments  the Documents that fit in memory, with a tokeniser trained on the training split
 """
 
@@ -11,14 +12,33 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    import numpy as np
     from tokenizers import Tokenizer
 
 Split = Literal["train", "eval"]
 SPLITS: tuple[Split, ...] = ("train", "eval")
 Progress = Callable[[str], None]
+Bookmark = Any
+"""JSON by which a source finds its place again; None where the number of documents read suffices."""
+Order = Literal["permuted", "listed"]
+"""How documents come to their queues in stream packing: in an order drawn from the run's seed, or the listed one."""
+
+
+class Step(str):
+    """A line of progress that a bar can show instead: how much of a task is done."""
+
+    done: int
+    total: int | None
+    """All there is to do, where that is known."""
+
+    def __new__(cls, line: str, done: int, total: int | None) -> Step:
+        step = super().__new__(cls, line)
+        step.done, step.total = done, total
+        return step
+
 
 HELD_OUT_FRACTION = 0.05
 """Part of the characters of a local source that is never trained on."""
@@ -45,14 +65,62 @@ class Documents(Protocol):
     def origin(self) -> Mapping[str, Any]:
         """What was found when the source was opened and must not change while it is read: revisions, row counts."""
 
-    def count(self, split: Split) -> int:
-        """Documents of a split."""
+    def count(self, split: Split) -> int | None:
+        """Documents of a split, where that is known before they have been read."""
 
-    def read(self, split: Split, start: int) -> Iterator[str]:
-        """Documents `start`, `start + 1`, ... of a split, in the same order every time."""
+    def read(self, split: Split, start: int, bookmark: Bookmark = None) -> Iterator[str]:
+        """Documents `start`, `start + 1`, ... of a split, in the same order every time.
+
+        Args:
+            bookmark: what `bookmark(split)` said when `start` documents had been read.
+        """
+
+    def bookmark(self, split: Split) -> Bookmark:
+        """Where reading the split stands: after the document that came last."""
 
     def tokeniser(self, vocab_size: int, progress: Progress) -> Tokenizer:
         """The tokeniser of this source with (at most, where it is trained here) `vocab_size` tokens."""
+
+
+@runtime_checkable
+class TokenDocuments(Protocol):
+    """An opened source whose documents are tokens."""
+
+    @property
+    def description(self) -> str:
+        """One line for badges and provenance."""
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """As in `Documents`."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Different tokens there may be."""
+
+    @property
+    def end_of_document(self) -> int | None:
+        """The token that follows a document in a stream; None where the vocabulary has none."""
+
+    @property
+    def order(self) -> Order:
+        """How documents come to their queues."""
+
+    @property
+    def vocabulary(self) -> tuple[str, bytes]:
+        """Name and content of the file that says what the tokens are, for the prepared folder."""
+
+    def count(self, split: Split) -> int | None:
+        """As in `Documents`."""
+
+    def read_tokens(self, split: Split, start: int, bookmark: Bookmark = None) -> Iterator[list[np.ndarray]]:
+        """Documents `start`, `start + 1`, ... of a split, each (n,) token ids, in batches that fit in memory.
+
+        The batches from a `start` on are the same every time.
+        """
+
+    def bookmark(self, split: Split) -> Bookmark:
+        """Where reading the split stands: after the last document of the batch that came last."""
 
 
 class TextSource(Protocol):
@@ -65,20 +133,23 @@ class TextSource(Protocol):
         """Open the source, at the `origin` that an interrupted preparation wrote down where there is one."""
 
 
-def hold_out(texts: Mapping[str, str]) -> frozenset[str]:
+def hold_out(lengths: Mapping[str, int]) -> frozenset[str]:
     """Names of the documents to hold out: those whose names hash lowest, up to about 5% of the text.
 
     A rank by hash is as good as a random draw and does not move when other documents come or go: only those at
     the boundary change sides.
+
+    Args:
+        lengths: characters of every document, by its name.
     """
-    assert len(texts) >= 2, "one document cannot be trained on and held out"
-    ranked = sorted(texts, key=lambda name: hashlib.sha256(name.encode()).digest())
-    total = sum(map(len, texts.values()))
+    assert len(lengths) >= 2, "one document cannot be trained on and held out"
+    ranked = sorted(lengths, key=lambda name: hashlib.sha256(name.encode()).digest())
+    total = sum(lengths.values())
     wanted = max(HELD_OUT_FRACTION * total, min(HELD_OUT_CHARACTERS, HELD_OUT_LIMIT * total))
     held_out, characters = set(), 0
     for name in ranked[:-1]:
         held_out.add(name)
-        characters += len(texts[name])
+        characters += lengths[name]
         if characters >= wanted:
             break
     return frozenset(held_out)
@@ -94,7 +165,7 @@ class LocalDocuments:
 
     @cached_property
     def _names(self) -> dict[Split, list[str]]:
-        held_out = hold_out(self.texts)
+        held_out = hold_out({name: len(text) for name, text in self.texts.items()})
         return {
             "train": [name for name in self.texts if name not in held_out],
             "eval": [name for name in self.texts if name in held_out],
@@ -103,9 +174,12 @@ class LocalDocuments:
     def count(self, split: Split) -> int:
         return len(self._names[split])
 
-    def read(self, split: Split, start: int) -> Iterator[str]:
+    def read(self, split: Split, start: int, bookmark: Bookmark = None) -> Iterator[str]:
         for name in self._names[split][start:]:
             yield self.texts[name]
+
+    def bookmark(self, split: Split) -> None:
+        return None
 
     def tokeniser(self, vocab_size: int, progress: Progress) -> Tokenizer:
         from reproduce.data.tokeniser import train_bpe

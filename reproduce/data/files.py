@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection
+from codecs import getincrementaldecoder
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from functools import cache
+from io import BufferedReader
 from pathlib import Path
 
 from reproduce.errors import OfeError, SpecError
+
+_BLOCK_BYTES = 2**20
 
 
 def find_files(root: Path, extensions: Collection[str], skip_folders: Collection[str]) -> dict[str, Path]:
@@ -45,11 +50,34 @@ def user_folder(path: str) -> Path:
 
 def read_bytes(path: Path) -> bytes:
     """Content of a file that the user, not ofe, has put there."""
+    with _opened(path) as file:
+        return file.read()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BufferedReader]:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            yield file
     except OSError as error:
         hint = "take it out of the folder, or change its permissions"
         raise OfeError(f"cannot read {path}: {error.strerror}", hint=hint) from error
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """Lines of a text file with their ends, as `str.splitlines(keepends=True)` cuts them, a megabyte in memory.
+
+    Raises:
+        UnicodeDecodeError: the file is not valid UTF-8; found only where reading comes to that place.
+    """
+    with _opened(path) as file:
+        decoder = getincrementaldecoder("utf-8")()
+        left = ""
+        while block := file.read(_BLOCK_BYTES):
+            lines = (left + decoder.decode(block)).splitlines(keepends=True)
+            left = lines.pop() if lines else ""
+            yield from lines
+        yield from (left + decoder.decode(b"", final=True)).splitlines(keepends=True)
 
 
 def read_texts(files: dict[str, Path]) -> dict[str, str]:
@@ -68,7 +96,8 @@ def read_texts(files: dict[str, Path]) -> dict[str, str]:
 @cache
 def _file_digest(path: Path, size: int, modified_ns: int) -> str:
     """Hash of a file; size and time of change make a changed file another entry of the cache."""
-    return hashlib.sha256(read_bytes(path)).hexdigest()
+    with _opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest(files: dict[str, Path]) -> str:

@@ -1,39 +1,37 @@
 """From documents to a prepared folder, in a way that an interruption cannot spoil.
 
-    <name>-<fingerprint>.partial/     origin.json, tokenizer.json, train-00000.npy, train-00001.npy, ..., eval-00000.npy
-    <name>-<fingerprint>/             tokenizer.json, train.npy, eval.npy, meta.json
+    <name>-<fingerprint>.partial/    origin.json, the vocabulary, the shards of both splits (`reproduce.data.shards`)
+    <name>-<fingerprint>/            the vocabulary, meta.json, and by packing
+        chunks                       train.npy, eval.npy: (N, seq_len) sequences, none across two documents
+        stream                       train-00000.npy, ...: the shards; train-lengths.npy; eval.npy: (N, seq_len)
 
 Everything is written aside and renamed: each file of the partial folder, and in the end the folder itself. So
 whatever is there is whole: a preparation that was stopped continues after its last shard, and a prepared folder is
 complete. The caller holds the lock that keeps a second process out.
+
+No more than a shard and a batch of documents is in memory at once, whatever the size of the text.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
-import math
 import platform
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from reproduce.config import TextData
 from reproduce.data.corpus import file_sha256, permutation
-from reproduce.data.documents import SPLITS, Documents, Progress, Split, TextSource
-from reproduce.data.tokeniser import chunk
-from reproduce.errors import OfeError
-from reproduce.store.atomic import replacing, write_json, write_text
+from reproduce.data.documents import SPLITS, Documents, Progress, Split, TextSource, TokenDocuments
+from reproduce.data.shards import TokenShards, joined_lengths, shard_paths, write_shards
+from reproduce.data.stream import LENGTHS_FILE, write_held_out
+from reproduce.data.tokeniser import END_OF_DOCUMENT, TOKENISER_FILE, TokenisedText, token_dtype
+from reproduce.errors import OfeError, SpecError
+from reproduce.store.atomic import replacing, write_bytes, write_json
 from reproduce.store.home import explain_os_errors
-
-SHARD_DOCUMENTS = 5_000
-"""Documents after which the work so far is safe."""
-_PREPARED = ("train.npy", "eval.npy", "tokenizer.json")
-"""Files of a prepared folder whose checksums meta.json holds."""
-_BATCH_DOCUMENTS = 64
-"""Documents tokenised together, in parallel; bounds the memory that their encodings take."""
 
 
 def prepare(
@@ -45,25 +43,43 @@ def prepare(
         OfeError: the source cannot be read, has too little text, or the folder cannot be written.
     """
     partial = folder.with_name(folder.name + ".partial")
+    if (partial / "meta.json").exists():
+        _finish(partial, folder)
+        return
     origin = partial / "origin.json"
     pinned = json.loads(origin.read_bytes()) if origin.exists() else None
-    documents = source.open(pinned=pinned, offline=offline, progress=progress)
+    opened = source.open(pinned=pinned, offline=offline, progress=progress)
     with explain_os_errors(partial):
         partial.mkdir(parents=True, exist_ok=True)
     if pinned is None:
-        write_json(origin, documents.origin)
+        write_json(origin, opened.origin)
 
-    tokenizer = _tokeniser(partial, documents, data.vocab_size, progress)
-    sequences = {}
-    for split in SPLITS:
-        shards = _write_shards(partial, split, documents, tokenizer, data.seq_len, progress)
-        sequences[split] = _merge(partial, split, shards)
+    documents = opened if isinstance(opened, TokenDocuments) else _tokenised(partial, opened, data, progress)
+    vocabulary, content = documents.vocabulary
+    if not (partial / vocabulary).exists():
+        write_bytes(partial / vocabulary, content)
+    stream = data.packing == "stream"
+    end = documents.end_of_document if stream else None
+    if stream and end is None:
+        raise SpecError(
+            f"the tokeniser of {data.source} has no token {END_OF_DOCUMENT} to put between the documents of a stream",
+            hint="set data.packing=chunks",
+        )
+    limits: dict[Split, int | None] = {"train": data.train_tokens, "eval": None}
+    places = {
+        split: write_shards(partial, split, documents, end=end, limit=limits[split], progress=progress)
+        for split in SPLITS
+    }
+    dtype = token_dtype(documents.vocab_size)
+    packed = (_pack_stream if stream else _pack_chunks)(partial, data.seq_len, dtype)
+    sequences = packed["sequences"]
     if sequences["train"] < 1 or sequences["eval"] < 2:
         raise OfeError(
             f"{documents.description} gives too few sequences of {data.seq_len:,} tokens:"
             f" {sequences['train']:,} to train on, {sequences['eval']:,} held out",
             hint="lower data.seq_len, or use a larger source",
         )
+    names = [vocabulary, *packed.pop("files")]
     meta = {
         "schema": 1,
         "fingerprint": fingerprint,
@@ -72,69 +88,82 @@ def prepare(
         "origin": documents.origin,
         "packing": data.packing,
         "seq_len": data.seq_len,
-        "vocab_size": tokenizer.get_vocab_size(),
-        "documents": {split: documents.count(split) for split in SPLITS},
-        "sequences": sequences,
-        "tokens": {split: count * data.seq_len for split, count in sequences.items()},
-        "bytes": {name: (partial / name).stat().st_size for name in _PREPARED},
-        "sha256": {name: file_sha256(partial / name) for name in _PREPARED},
+        "vocab_size": documents.vocab_size,
+        "documents": {split: places[split].documents for split in SPLITS},
+        **packed,
+        **({"order": documents.order, "end_of_document": end} if stream else {}),
+        "bytes": {name: (partial / name).stat().st_size for name in names},
+        "sha256": {name: file_sha256(partial / name) for name in names},
         "python": platform.python_version(),
         "tokenizers": version("tokenizers"),
     }
     write_json(partial / "meta.json", meta)
+    _finish(partial, folder)
+
+
+def _finish(partial: Path, folder: Path) -> None:
+    """Drop what only an unfinished preparation needs, and put the folder in its place."""
+    kept = {"meta.json", *json.loads((partial / "meta.json").read_bytes())["sha256"]}
     with explain_os_errors(folder):
-        for leftover in set(partial.iterdir()) - {partial / name for name in (*_PREPARED, "meta.json")}:
-            leftover.unlink()
+        for path in partial.iterdir():
+            if path.name not in kept:
+                path.unlink()
         partial.rename(folder)
 
 
-def _tokeniser(partial: Path, documents: Documents, vocab_size: int, progress: Progress) -> Tokenizer:
-    """The tokeniser of the source, or the one that an interrupted preparation has already saved."""
-    saved = partial / "tokenizer.json"
-    if not saved.exists():
-        write_text(saved, documents.tokeniser(vocab_size, progress).to_str(pretty=True))
-    return Tokenizer.from_file(str(saved))
+def _tokenised(partial: Path, documents: Documents, data: TextData, progress: Progress) -> TokenDocuments:
+    """The documents with the tokeniser of the source, or the one that an interrupted preparation has already saved."""
+    saved = partial / TOKENISER_FILE
+    if saved.exists():
+        return TokenisedText(documents, Tokenizer.from_file(str(saved)))
+    return TokenisedText(documents, documents.tokeniser(data.vocab_size, progress))
 
 
-def _write_shards(
-    partial: Path, split: Split, documents: Documents, tokenizer: Tokenizer, seq_len: int, progress: Progress
-) -> list[Path]:
-    """Tokenise a split, shard by shard, starting after the shards that are already there."""
-    count = documents.count(split)
-    shards = [partial / f"{split}-{number:05}.npy" for number in range(math.ceil(count / SHARD_DOCUMENTS))]
-    missing = list(itertools.dropwhile(Path.exists, shards))
-    done = (len(shards) - len(missing)) * SHARD_DOCUMENTS
-    texts = documents.read(split, done)
-    for shard in missing:
-        shard_texts = itertools.islice(texts, SHARD_DOCUMENTS)
-        pieces = []
-        while batch := list(itertools.islice(shard_texts, _BATCH_DOCUMENTS)):
-            pieces.append(chunk(tokenizer, batch, seq_len))
-        _save(shard, np.concatenate(pieces))
-        done = min(done + SHARD_DOCUMENTS, count)
-        progress(f"tokenised {done:,} of {count:,} {'training' if split == 'train' else 'held-out'} documents")
-    return shards
+# ---------------------------------------------------------------------------------------------------
+# Packings
 
 
-def _merge(partial: Path, split: Split, shards: list[Path]) -> int:
-    """Join the shards of a split in `<split>.npy`; returns its number of sequences.
+def _pack_chunks(partial: Path, seq_len: int, dtype: np.dtype) -> dict[str, Any]:
+    """Cut every document into exact sequences, its remainder dropped, as the authors' code does.
 
     Training sequences stay in the order of their documents, since every epoch permutes them. Held-out ones are
     permuted here, once, so that a few batches of them see many documents.
     """
-    arrays = [np.load(shard, mmap_mode="r") for shard in shards]
-    count = sum(map(len, arrays))
-    joined = partial / f"{split}.npy"
-    if split == "eval":
-        _save(joined, np.concatenate(arrays)[permutation(count, 0, 0)])
-        return count
-    with replacing(joined) as path:
-        whole = np.lib.format.open_memmap(path, "w+", arrays[0].dtype, (count, arrays[0].shape[1]))
-        np.concatenate(arrays, out=whole)
-        whole.flush()
-    return count
+    sequences = {}
+    for split in SPLITS:
+        paths = shard_paths(partial, split)
+        shards = TokenShards.open(paths, joined_lengths(paths))
+        count = int((shards.lengths // seq_len).sum())
+        places = np.arange(count)
+        if split == "eval":
+            places[permutation(count, 0, 0)] = np.arange(count)
+        with replacing(partial / f"{split}.npy") as path:
+            whole = np.lib.format.open_memmap(path, "w+", dtype, (count, seq_len))
+            done = 0
+            for document in shards:
+                pieces = document[: len(document) // seq_len * seq_len].reshape(-1, seq_len)
+                whole[places[done : done + len(pieces)]] = pieces
+                done += len(pieces)
+            whole.flush()
+        sequences[split] = count
+    tokens = {split: count * seq_len for split, count in sequences.items()}
+    return {"files": ["train.npy", "eval.npy"], "sequences": sequences, "tokens": tokens}
 
 
-def _save(path: Path, array: np.ndarray) -> None:
-    with replacing(path) as aside, aside.open("wb") as file:
-        np.save(file, array)
+def _pack_stream(partial: Path, seq_len: int, dtype: np.dtype) -> dict[str, Any]:
+    """Keep the training shards as they are, and write the held-out documents as sequences."""
+    train, held_out = (shard_paths(partial, split) for split in SPLITS)
+    lengths, held_out_lengths = joined_lengths(train), joined_lengths(held_out)
+    with replacing(partial / LENGTHS_FILE) as path, path.open("wb") as file:
+        np.save(file, lengths)
+    count = 0
+    if len(held_out_lengths):
+        with replacing(partial / "eval.npy") as path:
+            count = write_held_out(path, TokenShards.open(held_out, held_out_lengths), dtype, seq_len)
+    tokens = int(lengths.sum(dtype=np.int64))
+    return {
+        "files": [*(path.name for path in train), LENGTHS_FILE, "eval.npy"],
+        "shards": len(train),
+        "sequences": {"train": tokens // seq_len, "eval": count},
+        "tokens": {"train": tokens, "eval": count * seq_len},
+    }

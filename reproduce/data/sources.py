@@ -31,6 +31,12 @@ class SourceInfo:
     """Whether `data.path` must be given."""
     takes_path: bool = False
     """Whether `data.path` may be given."""
+    path_means: str = "a folder of text"
+    """What `data.path` must be, after the words `set data.path to`."""
+    hub_fields: tuple[str, ...] = ()
+    """Which of `data.dataset` and `data.subset` it reads."""
+    substitute: str = ""
+    """The source that may stand in for it where its data cannot be had."""
 
 
 def _registry(*sources: SourceInfo) -> dict[str, SourceInfo]:
@@ -65,6 +71,42 @@ SOURCES: dict[str, SourceInfo] = _registry(
         factory="reproduce.data.codeparrot:CodeParrot",
         needs_network=True,
         takes_path=True,
+    ),
+    SourceInfo(
+        name="languini-books",
+        kind="text",
+        description="Languini Books, the paper's books, as the Languini kitchen tokenises them; no longer to be had",
+        factory="reproduce.data.languini:LanguiniBooks",
+        needs_path=True,
+        takes_path=True,
+        path_means="a copy of Languini Books, a part of books3 that can no longer be had",
+        substitute="public-domain-books",
+    ),
+    SourceInfo(
+        name="public-domain-books",
+        kind="text",
+        description="English books of Project Gutenberg: common-pile/project_gutenberg_filtered",
+        factory="reproduce.data.public_domain_books:PublicDomainBooks",
+        needs_network=True,
+        takes_path=True,
+    ),
+    SourceInfo(
+        name="fineweb-edu",
+        kind="text",
+        description="web text: HuggingFaceFW/fineweb-edu, sample-10BT or another data.subset",
+        factory="reproduce.data.fineweb_edu:FineWebEdu",
+        needs_network=True,
+        takes_path=True,
+        hub_fields=("subset",),
+    ),
+    SourceInfo(
+        name="hub",
+        kind="text",
+        description="any dataset of text on the Hugging Face hub: data.dataset=owner/name, data.subset if it has some",
+        factory="reproduce.data.hub_text:Hub",
+        needs_network=True,
+        takes_path=True,
+        hub_fields=("dataset", "subset"),
     ),
     SourceInfo(
         name="photo-patches",

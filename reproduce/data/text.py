@@ -33,16 +33,21 @@ def text_source(data: TextData) -> TextSource:
     """The source that `data` names.
 
     Raises:
-        SpecError: it is not registered, or its path or packing is not one it takes.
+        SpecError: it is not registered, or it lacks a path, or is given one or a dataset that it does not read.
         OfeError: what it reads is not there.
     """
     info = find_source(data.source, "text")
     if info.needs_path and data.path is None:
-        raise SpecError(f"the source {info.name} needs data.path", hint="set data.path to a folder of text")
+        hint = f"set data.path to {info.path_means}"
+        if info.substitute:
+            hint += f", or train on a substitute with data.source={info.substitute}"
+        raise SpecError(f"the source {info.name} needs data.path", hint=hint)
     if data.path is not None and not info.takes_path:
         raise SpecError(f"the source {info.name} reads no path", hint="drop data.path, or set data.source=folder")
-    if data.packing != "chunks":
-        raise SpecError(f"the source {info.name} has no packing {data.packing!r}", hint="set data.packing=chunks")
+    for name in ("dataset", "subset"):
+        if getattr(data, name) is not None and name not in info.hub_fields:
+            hint = f"drop data.{name}, or set data.source=hub"
+            raise SpecError(f"the source {info.name} takes no data.{name}", hint=hint)
     module, _, name = info.factory.partition(":")
     source: TextSource = getattr(importlib.import_module(module), name)(data)
     return source
@@ -68,6 +73,8 @@ def _fingerprint(source: TextSource, data: TextData) -> str:
         "seq_len": data.seq_len,
         "packing": data.packing,
     }
+    if data.train_tokens is not None:
+        identity["train_tokens"] = data.train_tokens
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -93,11 +100,11 @@ def open_text(data: TextData, *, progress: Progress | None = None, offline: bool
         OfeError: as `text_source`; or the text here is not that of the fingerprint, cannot be had, is too short,
             cannot be written, or was damaged after it was prepared.
     """
-    from reproduce.data.corpus import TextCorpus
+    from reproduce.data.corpus import open_corpus
 
     report = progress or (lambda line: None)
     if data.fingerprint and text_folder(data).is_dir():
-        return TextCorpus(text_folder(data))
+        return open_corpus(text_folder(data))
     source = text_source(data)
     identity = _fingerprint(source, data)
     if data.fingerprint not in ("", identity):
@@ -113,4 +120,4 @@ def open_text(data: TextData, *, progress: Progress | None = None, offline: bool
         prepare(source, data, folder, identity, progress=report, offline=offline)
 
     prepare_once(folder, prepare_folder, report)
-    return TextCorpus(folder)
+    return open_corpus(folder)

@@ -1,13 +1,22 @@
-"""Tokenisers: a byte-level BPE trained here, and documents cut into exact sequences of its tokens."""
+"""Tokenisers: a byte-level BPE trained here, and documents turned into tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from reproduce.data.documents import Bookmark, Documents, Order, Split
+
 END_OF_DOCUMENT = "<|endoftext|>"
+TOKENISER_FILE = "tokenizer.json"
+
+BATCH_DOCUMENTS = 64
+"""Documents tokenised together, in parallel."""
+BATCH_CHARACTERS = 2**22
+"""Characters tokenised together, or one longer document: they bound the memory that encodings take."""
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -35,15 +44,54 @@ def token_dtype(vocab_size: int) -> np.dtype:
     return np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
 
 
-def chunk(tokenizer: Tokenizer, texts: Sequence[str], seq_len: int) -> np.ndarray:
-    """Each document cut into exact sequences, its remainder dropped, as the authors' code does.
-
-    Returns:
-        (N, seq_len) token ids; no sequence crosses from one document into the next.
-    """
+def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
+    """The tokens of each text, (n,), without any that the tokeniser would add around them."""
     dtype = token_dtype(tokenizer.get_vocab_size())
-    pieces = [np.empty((0, seq_len), dtype)]
-    for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False):
-        whole = len(encoding.ids) // seq_len
-        pieces.append(np.array(encoding.ids[: whole * seq_len], dtype).reshape(whole, seq_len))
-    return np.concatenate(pieces)
+    return [np.array(one.ids, dtype) for one in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+
+class TokenisedText:
+    """Documents as tokens of a tokeniser: the `TokenDocuments` of a source of text."""
+
+    order: Order = "permuted"
+
+    def __init__(self, documents: Documents, tokenizer: Tokenizer) -> None:
+        self._documents, self._tokenizer = documents, tokenizer
+
+    @property
+    def description(self) -> str:
+        return self._documents.description
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        return self._documents.origin
+
+    @property
+    def vocab_size(self) -> int:
+        return self._tokenizer.get_vocab_size()
+
+    @property
+    def end_of_document(self) -> int | None:
+        return self._tokenizer.token_to_id(END_OF_DOCUMENT)
+
+    @property
+    def vocabulary(self) -> tuple[str, bytes]:
+        return TOKENISER_FILE, self._tokenizer.to_str(pretty=True).encode()
+
+    def count(self, split: Split) -> int | None:
+        return self._documents.count(split)
+
+    def read_tokens(self, split: Split, start: int, bookmark: Bookmark = None) -> Iterator[list[np.ndarray]]:
+        batch: list[str] = []
+        characters = 0
+        for text in self._documents.read(split, start, bookmark):
+            batch.append(text)
+            characters += len(text)
+            if len(batch) >= BATCH_DOCUMENTS or characters >= BATCH_CHARACTERS:
+                yield encode(self._tokenizer, batch)
+                batch, characters = [], 0
+        if batch:
+            yield encode(self._tokenizer, batch)
+
+    def bookmark(self, split: Split) -> Bookmark:
+        return self._documents.bookmark(split)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reproduce.config import TextData
-from reproduce.data import python_library
+from reproduce.data import python_library, shards, tokeniser
 
 MakeText = Callable[..., str]
 
@@ -29,6 +29,12 @@ def make_text(seed: int, words: int = 400) -> str:
         f"def {draw.choice(names)}({draw.choice(names)}): return {draw.randrange(1000)}\n" for _ in range(words // 4)
     ]
     return "".join(lines)
+
+
+def shard_every(monkeypatch: pytest.MonkeyPatch, documents: int) -> None:
+    """From now on a shard ends after so many documents."""
+    monkeypatch.setattr(tokeniser, "BATCH_DOCUMENTS", documents)
+    monkeypatch.setattr(shards, "SHARD_TOKENS", 1)
 
 
 @pytest.fixture

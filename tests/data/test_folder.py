@@ -40,11 +40,11 @@ def test_one_book_is_enough(tmp_path: Path) -> None:
 
 def test_parts_are_cut_at_line_ends_and_lose_nothing() -> None:
     text = "".join(make_text(seed) for seed in range(20)) + "y" * (PART_CHARACTERS + 1) + "\nlast"
-    cut = list(parts(text))
+    cut = list(parts(text.splitlines(keepends=True)))
     assert "".join(cut) == text
     assert all(part.endswith("\n") for part in cut[:-1])
     assert [len(part) > PART_CHARACTERS for part in cut].count(True) == 1
-    assert list(parts("short")) == ["short"]
+    assert list(parts(["short"])) == ["short"]
 
 
 def test_a_missing_folder(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from reproduce.config import TextData
-from reproduce.data import open_text, prepare, prepared_folder
+from reproduce.data import open_text, prepared_folder
 from reproduce.errors import OfeError
 
-from .conftest import make_text
+from .conftest import make_text, shard_every
 
 
 class Stopped(Exception):
@@ -30,10 +30,12 @@ def test_two_preparations_give_the_same_bytes(
     assert set(first) == {"train.npy", "eval.npy", "tokenizer.json", "meta.json"}
 
 
+@pytest.mark.parametrize("packing", ["chunks", "stream"])
 def test_what_was_stopped_leaves_nothing_half_done_and_continues(
-    folder_data: TextData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder_data: TextData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packing: str
 ) -> None:
-    monkeypatch.setattr(prepare, "SHARD_DOCUMENTS", 4)
+    folder_data = folder_data.model_copy(update={"packing": packing})
+    shard_every(monkeypatch, 4)
     uninterrupted = _files(open_text(folder_data).folder)
     monkeypatch.setenv("OFE_HOME", str(tmp_path / "another home"))
     said: list[str] = []
@@ -65,8 +67,7 @@ def test_shards_do_not_change_the_sequences(
 ) -> None:
     whole = _files(open_text(folder_data).folder)
     monkeypatch.setenv("OFE_HOME", str(tmp_path / "another home"))
-    monkeypatch.setattr(prepare, "SHARD_DOCUMENTS", 3)
-    monkeypatch.setattr(prepare, "_BATCH_DOCUMENTS", 2)
+    shard_every(monkeypatch, 3)
     assert _files(open_text(folder_data).folder) == whole
 
 
@@ -118,7 +119,7 @@ def test_a_full_disk_is_explained_and_costs_nothing_that_was_done(
 
     with monkeypatch.context() as patch:
         patch.setattr("numpy.save", full)
-        with pytest.raises(OfeError, match=r"no space is left for .*train-00000\.npy"):
+        with pytest.raises(OfeError, match=r"no space is left for .*train-00000\.lengths\.npy"):
             open_text(folder_data)
     lines: list[str] = []
     open_text(folder_data, progress=lines.append)

@@ -28,7 +28,8 @@ def test_an_unknown_source_names_the_nearest() -> None:
 def test_a_source_unlike_any_other_lists_all() -> None:
     with pytest.raises(SpecError) as caught:
         find_source("zzz", "text")
-    assert caught.value.hint == "choose one of python-stdlib, python-prose, folder, codeparrot"
+    names = "python-stdlib, python-prose, folder, codeparrot, languini-books, public-domain-books, fineweb-edu, hub"
+    assert caught.value.hint == f"choose one of {names}"
 
 
 def test_importing_the_package_is_cheap() -> None:

@@ -117,7 +117,12 @@ def test_a_home_that_cannot_be_written_is_explained(
     [
         ({"source": "folder"}, "the source folder needs data.path"),
         ({"source": "python-stdlib", "path": "here"}, "the source python-stdlib reads no path"),
-        ({"source": "python-prose", "packing": "stream"}, "the source python-prose has no packing 'stream'"),
+        ({"source": "python-prose", "dataset": "a/b"}, "the source python-prose takes no data.dataset"),
+        ({"source": "codeparrot", "subset": "small"}, "the source codeparrot takes no data.subset"),
+        ({"source": "languini-books"}, "the source languini-books needs data.path"),
+        ({"source": "hub"}, "the source hub needs data.dataset as owner/name"),
+        ({"source": "hub", "dataset": "wikitext"}, "needs data.dataset as owner/name, not 'wikitext'"),
+        ({"source": "hub", "dataset": "a/b", "path": "."}, "data.path and data.dataset name two sources"),
         ({"source": "books"}, "no source of text is called 'books'"),
     ],
 )

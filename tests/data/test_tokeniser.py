@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from reproduce.data.tokeniser import END_OF_DOCUMENT, chunk, token_dtype, train_bpe
+from reproduce.data import tokeniser
+from reproduce.data.documents import SPLITS, LocalDocuments
+from reproduce.data.tokeniser import END_OF_DOCUMENT, TokenisedText, encode, token_dtype, train_bpe
 
 from .conftest import make_text
 
@@ -25,15 +28,26 @@ def test_the_vocabulary_starts_with_the_end_of_document_and_all_bytes() -> None:
     assert train_bpe(["a"], 300).get_vocab_size() == 257
 
 
-def test_documents_are_cut_exactly_and_their_remainders_dropped() -> None:
+def test_texts_become_tokens_of_the_smallest_type_and_nothing_is_added() -> None:
     tokenizer = train_bpe(["."], 257)  # one token a byte
-    chunks = chunk(tokenizer, ["abcdefg", "xy", "", "123456"], seq_len=3)
-    assert chunks.dtype == np.uint16
-    assert [tokenizer.decode(row) for row in chunks.tolist()] == ["abc", "def", "123", "456"]
+    encoded = encode(tokenizer, ["abc", "", "é"])
+    assert [tokens.dtype for tokens in encoded] == [np.uint16] * 3
+    assert [len(tokens) for tokens in encoded] == [3, 0, 2]
+    assert tokenizer.decode(encoded[0].tolist()) == "abc"
 
 
-def test_no_document_gives_no_sequence() -> None:
-    assert chunk(train_bpe(["."], 257), ["ab", ""], seq_len=3).shape == (0, 3)
+def test_batches_are_bounded_by_documents_and_by_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokeniser, "BATCH_DOCUMENTS", 3)
+    monkeypatch.setattr(tokeniser, "BATCH_CHARACTERS", 100)
+    texts = {f"{number:02}": "x" * (150 if number == 4 else 10) for number in range(8)}
+    documents = LocalDocuments("some", texts)
+    tokenised = TokenisedText(documents, train_bpe(["."], 257))
+    for split in SPLITS:
+        sizes = [[len(tokens) for tokens in batch] for batch in tokenised.read_tokens(split, 0)]
+        assert [size for batch in sizes for size in batch] == [len(text) for text in documents.read(split, 0)]
+        assert all(len(batch) <= 3 and sum(batch[:-1]) < 100 for batch in sizes)
+    assert tokenised.end_of_document == 0
+    assert tokenised.vocabulary[0] == "tokenizer.json"
 
 
 def test_tokens_fit_their_type() -> None:
