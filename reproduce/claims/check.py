@@ -27,10 +27,14 @@ METRICS = (
     *("attention_entropy", "m2_update_linear", "m2_update_quadratic"),
     *("m4_update_linear", "m4_update_quadratic", "m4_update_cubic", "m4_update_quartic"),
 )
-"""Names a claim may use; also sums and differences of them, `a - b`, and `rank_corr(a,b)`."""
+"""Names a claim may use; also sums and differences of them, `a - b`, and a number made of two, `PAIR`."""
 
-RANK_CORR = re.compile(r"rank_corr\(\s*(.+?)\s*,\s*(.+?)\s*\)")
-"""Spearman's correlation of two metrics over all (layer, run) pairs that the quantity's words leave open."""
+PAIR = re.compile(r"(rank_corr|rank_at_max)\(\s*(.+?)\s*,\s*(.+?)\s*\)")
+"""One number from the values of two metrics in all layers and runs that the quantity's words leave open:
+
+    rank_corr(a,b)      Spearman's rank correlation
+    rank_at_max(a,b)    the place of a, counted from the largest, where b is largest: 1 if both peak in one layer
+"""
 
 UNEMBED = "unembed"
 DIMS = ("run", "layer", "step")
@@ -63,14 +67,14 @@ def runs_read(quantity: Quantity) -> list[str]:
 
 def metrics_of(quantity: Quantity) -> list[str]:
     """The single metrics in a quantity: both of `a - b` and of `rank_corr(a,b)`, and `plus_metric`."""
-    ranks = RANK_CORR.fullmatch(quantity.metric)
-    names = list(ranks.groups()) if ranks else re.split(r"\s+[+-]\s+", quantity.metric)
+    pair = PAIR.fullmatch(quantity.metric)
+    names = [pair[2], pair[3]] if pair else re.split(r"\s+[+-]\s+", quantity.metric)
     return [*names, *([quantity.plus_metric] if quantity.plus_metric else [])]
 
 
 def open_dims(quantity: Quantity) -> list[str]:
     """The dims among run, layer and step that the words of `quantity` leave open, whatever the traces."""
-    if RANK_CORR.fullmatch(quantity.metric):
+    if PAIR.fullmatch(quantity.metric):
         return []
     runs = len(quantity.run_names) > 1 and quantity.reduce_runs is None
     layers = isinstance(quantity.layer, list) or quantity.layer in ("each", "some", "early", "late")

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from reproduce.claims.check import DIMS, FACT_METRICS, RANK_CORR, UNEMBED, NotMeasured
+from reproduce.claims.check import DIMS, FACT_METRICS, PAIR, UNEMBED, NotMeasured
 from reproduce.specs.schema import Quantity
 from reproduce.store.frame import metric_rows
 
@@ -70,14 +70,15 @@ def read(quantity: Quantity, frame: pd.DataFrame, facts: FactsOf, *, variance: b
         pairs = join(ours, read(base, frame, facts, variance=variance))
         return pairs.assign(value=pairs["left"] - pairs["right"]).drop(columns=["left", "right"])
 
-    ranks = RANK_CORR.fullmatch(quantity.metric)
-    if ranks:
+    pair = PAIR.fullmatch(quantity.metric)
+    if pair:
         first, second = (
             read(quantity.model_copy(update={"metric": name}), frame, facts, variance=variance)
-            for name in ranks.groups()
+            for name in (pair[2], pair[3])
         )
         pairs = join(first, second)
-        return constant(rank_correlation(pairs["left"], pairs["right"]))
+        of_two = rank_correlation if pair[1] == "rank_corr" else rank_at_max
+        return constant(of_two(pairs["left"], pairs["right"]))
 
     if quantity.metric in FACT_METRICS:
         table = _facts_table(quantity, facts)
@@ -120,6 +121,11 @@ def rank_correlation(x: pd.Series, y: pd.Series) -> float:
     if x.nunique() == 1 or y.nunique() == 1:
         raise NotMeasured("a rank correlation needs values that differ")
     return float(spearmanr(x.to_numpy(), y.to_numpy()).statistic)
+
+
+def rank_at_max(x: pd.Series, y: pd.Series) -> float:
+    """The place of x, counted from the largest, where y is largest; equals share the better place."""
+    return float(x.rank(ascending=False, method="min").to_numpy()[y.to_numpy().argmax()])
 
 
 def seeds_read(run: str, quantity: Quantity, facts: FactsOf) -> list[int]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from reproduce.claims.check import ORDERS, RANK_CORR, TRENDS, UNEMBED
+from reproduce.claims.check import ORDERS, PAIR, TRENDS, UNEMBED
 from reproduce.claims.compare import Outcome
 from reproduce.specs.schema import Claim, Quantity
 
@@ -92,10 +92,11 @@ def _right_words(claim: Claim) -> str:
 
 def quantity_words(quantity: Quantity, form: str = "either") -> str:
     """`peak kurtosis - 1 in layer 2 of cp-op`."""
-    ranks = RANK_CORR.fullmatch(quantity.metric)
-    if ranks:
-        first, second = (_metric_words(name, form) for name in ranks.groups())
-        metric = f"rank correlation of {first} and {second}"
+    pair = PAIR.fullmatch(quantity.metric)
+    if pair:
+        first, second = _metric_words(pair[2], form), _metric_words(pair[3], form)
+        together = pair[1] == "rank_corr"
+        metric = f"rank correlation of {first} and {second}" if together else f"rank of {first} at the largest {second}"
     else:
         metric = _metric_words(quantity.metric, form)
     if quantity.plus_metric is not None:

@@ -166,7 +166,7 @@ class Quantity(Frozen):
     """A number (or one per layer, step or run) read off traces."""
 
     metric: str
-    """A metric of the trace, `n_layers`, `failed`, `a - b`, `eq5_residual`, or `rank_corr(a,b)`."""
+    """A metric of the trace, `n_layers`, `failed`, `a - b`, `eq5_residual`, `rank_corr(a,b)` or `rank_at_max(a,b)`."""
     run: str | None = None
     runs: list[str] | None = None
     layer: int | Literal["unembed", "each", "some", "early", "late", "mean", "max", "argmax"] | list[int] | None = None

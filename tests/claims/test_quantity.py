@@ -212,6 +212,15 @@ def test_rank_correlation_is_over_all_layers_and_runs() -> None:
     assert value(made, **ranks | {"runs": ["a", "b"]}) == pytest.approx(1 - 96 / 210)
 
 
+def test_rank_at_max_is_the_place_of_one_metric_where_the_other_is_largest() -> None:
+    made = Traces().add("a", "kurtosis", {"1": [1.0], "2": [9.0], "3": [3.0], "unembed": [2.0]})
+    made.add("a", "input_correlation_mean", {"1": [0.1], "2": [0.5], "3": [0.7], "unembed": [0.5]})
+    at_kurtosis = {"metric": "rank_at_max(input_correlation_mean,kurtosis)", "layer": "each"}
+    assert value(made, **at_kurtosis) == 2
+    assert value(made, **at_kurtosis | {"layer": [1, 2]}) == 1
+    assert value(made, metric="rank_at_max(kurtosis,input_correlation_mean)", layer="each") == 2
+
+
 def test_rank_correlation_needs_three_values_that_differ() -> None:
     made = Traces().add("a", "kurtosis", {"1": [1.0], "2": [2.0], "3": [3.0]})
     made.add("a", "mmr_max", {"1": [1.0], "2": [1.0], "3": [1.0]})

@@ -80,6 +80,10 @@ def test_numbers(value: float, text: str) -> None:
             claim(quantity("rank_corr(kurtosis,mmr_max)", layer="late"), "approx", [0.5], rel_tol=0.1, form="variance"),
             "final rank correlation of kurtosis - 1 and mmr max in each late block of a = 0.5 +- 10 %",
         ),
+        (
+            claim(quantity("rank_at_max(input_correlation_mean,kurtosis)", layer="each"), "le", 2),
+            "final rank of input correlation mean at the largest kurtosis in each layer of a <= 2",
+        ),
     ],
 )
 def test_what_was_asked_for(stated: Claim, text: str) -> None:
