@@ -10,16 +10,25 @@ from torch import Tensor
 from reproduce.config import RunConfig, TextData, TransformerConfig
 from reproduce.data import TextCorpus
 from reproduce.models.transformer import Observer, Transformer
+from reproduce.parallel import group
+from reproduce.parallel.shares import micro_batches, share
 
 
 class LanguageTask:
-    """Next-token prediction on sequences of a fixed length T, of which T - 1 tokens are predicted."""
+    """Next-token prediction on sequences of a fixed length T, of which T - 1 tokens are predicted.
 
-    def __init__(self, config: RunConfig, corpus: TextCorpus, device: torch.device) -> None:
+    Args:
+        micro_batch: examples that an evaluation takes through the model at once; a whole batch if None.
+    """
+
+    def __init__(
+        self, config: RunConfig, corpus: TextCorpus, device: torch.device, micro_batch: int | None = None
+    ) -> None:
         assert isinstance(config.model, TransformerConfig)
         assert isinstance(config.data, TextData)
         self.config, self.corpus, self.device = config, corpus, device
-        self.model = Transformer(config.model, config.data.vocab_size, config.data.seq_len).to(device)
+        self.micro_batch = micro_batch
+        self.model = Transformer(config.model, config.data.vocab_size, config.data.seq_len)
         self.examples_per_batch = config.batch_size
         self.tokens_per_step = config.batch_size * config.data.seq_len
         self._held_out = self._tensor(corpus.probe_batch(config.probe.batch_size))
@@ -36,12 +45,23 @@ class LanguageTask:
         logits = self.model(tokens)[:, :-1]
         return F.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
 
+    def train_metrics(self) -> dict[str, float]:
+        """What is recorded of the training batches beside their loss: nothing."""
+        return {}
+
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Mean cross entropy over the held-out batches."""
-        batches = range(self.config.eval.batches)
-        losses = [self.loss(self._tensor(self.corpus.eval_batch(index, self.config.batch_size))) for index in batches]
-        return {"loss": float(torch.stack(losses).double().mean())}
+        """Mean cross entropy over the held-out batches, each shared among the processes."""
+        losses = [self._mean_loss(index) for index in range(self.config.eval.batches)]
+        return {"loss": group.added(float(torch.stack(losses).double().mean())) / group.size()}
+
+    def _mean_loss(self, index: int) -> Tensor:
+        """Mean cross entropy () of this process's share of one held-out batch."""
+        batch = share(self._tensor(self.corpus.eval_batch(index, self.config.batch_size)))
+        parts = micro_batches(batch, self.micro_batch)
+        if len(parts) == 1:
+            return self.loss(parts[0])
+        return torch.stack([self.loss(part).double() * len(part) for part in parts]).sum() / len(batch)
 
     def probe_batch(self, step: int) -> Tensor:
         """The fixed held-out batch, or the coming training batch where the configuration asks for it."""

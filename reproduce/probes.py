@@ -3,17 +3,24 @@
 The training step knows nothing of metrics. A probe runs the model once more, without gradients, on a batch that
 stays the same over the run, and reduces what the model shows at its named points (`reproduce.models`) to numbers
 on the spot, so that no two layers' activations are held at once.
+
+The batch may be spread over processes and, in each, over several passes; `reproduce.parallel.tallies` is what is kept
+of a pass until the metrics are taken of all of them together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor
 
-from reproduce.metrics import attention_entropy_from_logits, measure_stream, moment_updates, second_moments
+from reproduce.metrics import attention_entropy_from_logits, moment_updates
+from reproduce.parallel import group
+from reproduce.parallel.tallies import MeanTally, StreamTally
 
 ByLayer = dict[str, float]
 
@@ -40,24 +47,36 @@ class Probe:
 
     Args:
         point: which point stands for a layer's stream; `unembed` has only one.
+        passes: how often every point is going to be shown, each time of other examples.
     """
 
     point: str
+    passes: int = 1
     reading: Reading = field(default_factory=Reading)
+    _streams: dict[str, list[StreamTally]] = field(default_factory=dict)
+    _entropies: dict[str, list[MeanTally]] = field(default_factory=dict)
 
     def __call__(self, point: str, layer: str, x: Tensor) -> None:
         if point == "attention-logits":
-            self.reading.add("attention_entropy", layer, attention_entropy_from_logits(x))
+            entropies = self._entropies.setdefault(layer, [])
+            entropies.append(MeanTally(attention_entropy_from_logits(x), len(x)))
+            if len(entropies) == self.passes:
+                entropy = reduce(add, self._entropies.pop(layer)).together()
+                self.reading.add("attention_entropy", layer, entropy.value)
         elif point == self.point or layer == "unembed":
-            for metric, value in measure_stream(x).items():
-                self.reading.add(metric, layer, value)
-            self.reading.moments[layer] = second_moments(x)
+            streams = self._streams.setdefault(layer, [])
+            streams.append(StreamTally.of(x))
+            if len(streams) == self.passes:
+                stream = reduce(add, self._streams.pop(layer)).together()
+                for metric, value in stream.metrics().items():
+                    self.reading.add(metric, layer, value)
+                self.reading.moments[layer] = stream.moments
 
 
 @torch.no_grad()
-def read(encode: Callable[[Probe], object], point: str) -> Reading:
-    """Run `encode`, which shows its points to the probe it is given, and return what the probe saw."""
-    probe = Probe(point)
+def read(encode: Callable[[Probe], object], point: str, passes: int = 1) -> Reading:
+    """Run `encode`, which shows its points to the probe it is given `passes` times, and return what the probe saw."""
+    probe = Probe(point, passes)
     encode(probe)
     return probe.reading
 
@@ -81,7 +100,8 @@ class MomentUpdates:
         before, self.before = self.before, after
         if before is None:
             return {}
-        return {metric: {str(self.layer): float(value)} for metric, value in moment_updates(before, after).items()}
+        updates = moment_updates(before, after, group.total)
+        return {metric: {str(self.layer): float(value)} for metric, value in updates.items()}
 
 
 def probe_steps(last_step: int, every: int) -> Iterator[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,8 +13,15 @@ if TYPE_CHECKING:
     from reproduce.train import Task
 
 
-def build_task(config: RunConfig, device: torch.device) -> tuple[Task, dict[str, Any]]:
-    """The task of a run and a description of its data. Draws the initialisation from the run's seed."""
+def build_task(
+    config: RunConfig, device: torch.device, *, micro_batch: int | None = None, on_meta: bool = False
+) -> tuple[Task, dict[str, Any]]:
+    """The task of a run and a description of its data. Draws the initialisation from the run's seed.
+
+    Args:
+        micro_batch: examples that go through the model at once, where the batch does not fit into memory.
+        on_meta: leave a language model without memory and values, which it is given when it is spread over devices.
+    """
     from reproduce.data import TextCorpus, open_data
     from reproduce.language import LanguageTask
     from reproduce.vision import ImageTask
@@ -22,5 +30,6 @@ def build_task(config: RunConfig, device: torch.device) -> tuple[Task, dict[str,
     torch.manual_seed(config.seed)
     about = {"source": config.data.source, "description": data.description, "fingerprint": data.fingerprint}
     if isinstance(data, TextCorpus):
-        return LanguageTask(config, data, device), about
+        with torch.device("meta") if on_meta else nullcontext():
+            return LanguageTask(config, data, device, micro_batch), about
     return ImageTask(config, data, device), about

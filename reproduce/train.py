@@ -4,6 +4,9 @@ Everything that decides a number is a function of the configuration and the step
 learning rate of the step, the probe's batch of nothing. A checkpoint therefore holds the weights, the optimiser,
 torch's generator, the divergence rule and how long the trace's files were; a resumed run writes the same trace as
 an uninterrupted one, bit for bit on CPU with the same number of threads.
+
+The same loop runs in every process of a group (`reproduce.parallel`): each takes its share of the batch, losses are
+averaged over all, and one writes the trace. In a process of its own all of that is the identity.
 """
 
 from __future__ import annotations
@@ -12,28 +15,35 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from reproduce import checkpoint
-from reproduce.config import Precision, RunConfig
+from reproduce.config import RunConfig
 from reproduce.optim import build_optimizer, learning_rate
-from reproduce.probes import MomentUpdates, moment_steps, probe_steps, read
+from reproduce.parallel import group
+from reproduce.parallel.arrangement import PRODUCT_TYPE, Arrangement, Mode
+from reproduce.parallel.shares import micro_batches, probe_parts, share
+from reproduce.probes import MomentUpdates, Probe, moment_steps, probe_steps, read
 from reproduce.store.divergence import Divergence
 from reproduce.store.runs import RunFolder
 from reproduce.store.trace import TraceWriter
 
-_DTYPE: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-
 
 class Task(Protocol):
-    """What a kind of training brings: its model, batches, loss and evaluation."""
+    """What a kind of training brings: its model as the seed draws it, batches, loss and evaluation.
+
+    A batch is a `reproduce.parallel.shares.Batch`. A loss is the mean over the examples it is given. An evaluation
+    gives the same in all processes of a group: it averages over each one's share, or is done by all of them alike.
+    """
 
     @property
     def model(self) -> nn.Module: ...
@@ -42,6 +52,7 @@ class Task(Protocol):
 
     def batch(self, step: int) -> Any: ...
     def loss(self, batch: Any) -> Tensor: ...
+    def train_metrics(self) -> dict[str, float]: ...
     def evaluate(self) -> dict[str, float]: ...
     def probe_batch(self, step: int) -> Any: ...
     def encode(self, batch: Any, observe: Any = None, blocks: int | None = None) -> Tensor: ...
@@ -54,6 +65,10 @@ class Execution:
     device: torch.device
     micro_batch: int | None = None
     """Examples in one forward pass; gradients of a batch are accumulated over its parts. None: the whole batch."""
+    mode: Mode | None = None
+    """How the devices of a group hold the model; None in a single process."""
+    recompute: bool = False
+    """Whether the backward pass computes each block's activations again instead of keeping them."""
     checkpoint_s: float = 60.0
     """Seconds between two checkpoints."""
     progress_s: float = 0.5
@@ -83,7 +98,7 @@ class Outcome:
 
 def autocast(config: RunConfig, device: torch.device) -> AbstractContextManager[None]:
     """Matrix products in the run's precision; weights, residual stream and reductions stay float32."""
-    return torch.autocast(device.type, dtype=_DTYPE[config.precision], enabled=config.precision != "fp32")
+    return torch.autocast(device.type, dtype=PRODUCT_TYPE[config.precision], enabled=config.precision != "fp32")
 
 
 def log_every(last_step: int) -> int:
@@ -91,88 +106,91 @@ def log_every(last_step: int) -> int:
     return math.ceil(last_step / 4_000)
 
 
-def micro_batches(batch: Tensor, size: int | None) -> Iterable[Tensor]:
-    """The batch in parts of at most `size` examples."""
-    return (batch,) if size is None else batch.split(size)
-
-
 class Training:
     """A run in progress: the state that a checkpoint holds, and the loop over it."""
 
     def __init__(self, config: RunConfig, task: Task, folder: RunFolder, execution: Execution) -> None:
         self.config, self.task, self.folder, self.execution = config, task, folder, execution
+        self.model = Arrangement(task.model, config, execution.device, execution.mode, recompute=execution.recompute)
         self.optimizer = build_optimizer(config.optimizer, task.model)
         self.scaler = torch.amp.GradScaler(execution.device.type, enabled=config.precision == "fp16")
         self.divergence = Divergence(config.last_step)
         self.step = 0
-        self.window: list[tuple[float, float]] = []
+        self.window: list[dict[str, float]] = []
         layer = config.probe.moment_updates_layer
         self.updates = None if layer is None else MomentUpdates(layer, self._encode_for_updates)
-        state = checkpoint.load(folder.path, execution.device)
-        self.writer = TraceWriter(folder.path) if state is None else self._restore(state)
+        state = checkpoint.load(folder.path, task.model, self.optimizer, execution.device, execution.mode)
+        if state is not None:
+            self._restore(state)
+        self.writer = _open_trace(folder.path, None if state is None else state["trace"])
 
     # -- state -------------------------------------------------------------------------------------
 
     def save(self) -> None:
         """Make this very step the one that training continues from."""
-        state = {
+        rest = {
             "step": self.step,
-            "model": self.task.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "generator": torch.get_rng_state(),
             "divergence": (self.divergence.minimum, self.divergence.streak),
             "window": self.window,
             "trace": self.writer.position(),
         }
-        checkpoint.save(self.folder.path, state)
+        checkpoint.save(self.folder.path, self.task.model, self.optimizer, rest, self.execution.mode)
 
-    def _restore(self, state: dict[str, Any]) -> TraceWriter:
+    def _restore(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
-        self.task.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["generator"].cpu())
         self.divergence.minimum, self.divergence.streak = state["divergence"]
-        self.window = [tuple(pair) for pair in state["window"]]
+        self.window = state["window"]
         if self.updates is not None:
             self.updates.step()
-        return TraceWriter.resume(self.folder.path, state["trace"])
 
     # -- parts of a step ---------------------------------------------------------------------------
 
     def _encode_for_updates(self) -> Tensor:
         assert self.updates is not None
-        return self.task.encode(self.task.probe_batch(0), blocks=self.updates.layer - 1)
+        (mine,) = probe_parts(self.task.probe_batch(0), None)
+        blocks = self.updates.layer - 1
+        return self.model.look(lambda: self.task.encode(mine, blocks=blocks))
 
-    def _update(self) -> tuple[float, float, float]:
-        """Take one optimiser step; the loss and gradient norm before it and the learning rate it used."""
+    def _update(self) -> dict[str, float]:
+        """Take one optimiser step; the loss and whatever else is known before it, and the learning rate it used."""
         config, step = self.config, self.step
         rate = learning_rate(config.schedule, step, config.steps, config.optimizer.lr)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for options in self.optimizer.param_groups:
+            options["lr"] = rate
         batch = self.task.batch(step)
+        parts = micro_batches(share(batch), self.execution.micro_batch)
         total = 0.0
-        for part in micro_batches(batch, self.execution.micro_batch):
-            with autocast(config, self.execution.device):
-                loss = self.task.loss(part) * (len(part) / len(batch))
-            self.scaler.scale(loss).backward()
+        for number, part in enumerate(parts, start=1):
+            with self.model.accumulating(more=number < len(parts)):
+                with autocast(config, self.execution.device):
+                    loss = self.model.train(partial(self.task.loss, part)) * (len(part) / len(batch))
+                self.scaler.scale(loss).backward()
             total += float(loss.detach())
+        total = group.added(total)
+        self.model.sum_gradients()
         self.scaler.unscale_(self.optimizer)
-        parameters = list(self.task.model.parameters())
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip or math.inf))
+        norm = self.model.clip(config.grad_clip or math.inf)
         if math.isfinite(total):
             self.scaler.step(self.optimizer)
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        return total, norm, rate
+        return {"loss": total, "grad_norm": norm, **self.task.train_metrics(), "lr": rate}
 
     def _probe(self, keep_moments: bool) -> float:
         """Measure every layer and record it; the largest kurtosis among them."""
-        batch = self.task.probe_batch(self.step)
+        parts = probe_parts(self.task.probe_batch(self.step), self.execution.micro_batch)
+
+        def encode(probe: Probe) -> None:
+            for part in parts:
+                self.model.look(partial(self.task.encode, part, probe))
+
         with autocast(self.config, self.execution.device):
-            reading = read(lambda probe: self.task.encode(batch, probe), self.config.probe.point)
+            reading = read(encode, self.config.probe.point, len(parts))
         self.writer.record(self.step, "probe", reading.values)
         if keep_moments:
             for layer, moment in reading.moments.items():
@@ -181,15 +199,15 @@ class Training:
 
     def _evaluate(self) -> None:
         with torch.no_grad(), autocast(self.config, self.execution.device):
-            self.writer.record(self.step, "eval", self.task.evaluate())
+            self.writer.record(self.step, "eval", self.model.look(self.task.evaluate))
 
-    def _log(self, loss: float, norm: float, rate: float, every: int) -> None:
-        """Record the mean of the last `every` losses and gradient norms at the step where they begin."""
-        self.window.append((loss, norm))
+    def _log(self, taken: dict[str, float], every: int) -> None:
+        """Record the means over the last `every` steps, and the last learning rate, at the step where they begin."""
+        self.window.append(taken)
         if len(self.window) == every or self.step + 1 == self.config.last_step:
-            losses, norms = zip(*self.window, strict=True)
-            values = {"loss": sum(losses) / len(losses), "grad_norm": sum(norms) / len(norms), "lr": rate}
-            self.writer.record(self.step + 1 - len(losses), "train", values)
+            count = len(self.window)
+            means = {name: sum(step[name] for step in self.window) / count for name in taken}
+            self.writer.record(self.step + 1 - count, "train", means | {"lr": taken["lr"]})
             self.window = []
 
     # -- the loop ----------------------------------------------------------------------------------
@@ -219,14 +237,17 @@ class Training:
                     self._evaluate()
             if self.step == last or failed is not None:
                 break
-            if stop():
+            due = time.perf_counter() - saved_at > self.execution.checkpoint_s and self.step > begin
+            stopped, due = group.anyone(stop(), due)
+            if stopped:
                 self.save()
                 raise Interrupted(self.step)
-            if time.perf_counter() - saved_at > self.execution.checkpoint_s and self.step > begin:
+            if due:
                 self.save()
                 saved_at = time.perf_counter()
-            loss, norm, rate = self._update()
-            self._log(loss, norm, rate, every)
+            taken = self._update()
+            loss = taken["loss"]
+            self._log(taken, every)
             if self.divergence.update(loss):
                 failed = self.step
                 if not math.isfinite(loss):  # no step was taken: one more look at the weights, and the run is over
@@ -239,6 +260,24 @@ class Training:
             display.update(loss)
         self.writer.close()
         return Outcome(failed, self.step, self.step - begin, time.perf_counter() - started)
+
+
+class _NoTrace:
+    """What a process writes that is not the chief of its group."""
+
+    def record(self, step: int, split: str, values: Mapping[str, float | Mapping[str, float]]) -> None: ...
+    def moments(self, step: int, layer: str, second_moment: Sequence[float]) -> None: ...
+    def close(self) -> None: ...
+
+    def position(self) -> dict[str, int]:
+        return {}
+
+
+def _open_trace(folder: Path, position: Mapping[str, int] | None) -> TraceWriter | _NoTrace:
+    """The trace to append to, from its beginning or at the position of a checkpoint."""
+    if not group.chief():
+        return _NoTrace()
+    return TraceWriter(folder) if position is None else TraceWriter.resume(folder, position)
 
 
 class _Display:
@@ -255,7 +294,7 @@ class _Display:
 
     def update(self, loss: float) -> None:
         training, now = self.training, time.perf_counter()
-        if now - self.written < training.execution.progress_s:
+        if not group.chief() or now - self.written < training.execution.progress_s:
             return
         self.written = now
         pace = (training.step - self.begin) / (now - self.began)
@@ -272,6 +311,7 @@ class _Display:
                 "updated": datetime.now(UTC).isoformat(timespec="seconds"),
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
+                "launcher": os.getppid(),
                 "error": None,
             }
         )

@@ -1,11 +1,16 @@
 """Trains the run of one folder, from wherever it stands to its seal: `python -m reproduce.worker FOLDER`.
 
+    torchrun --nproc-per-node 4 -m reproduce.worker FOLDER      the same run on four devices (`reproduce.parallel`)
+
 A worker knows nothing of figures. It is given a folder with a run.yaml and leaves it sealed; it reports through
 progress.json and its exit code.
 
     0   sealed
     1   an error, told in progress.json and on stderr
     3   stopped by SIGINT or SIGTERM, its state saved: the same command continues
+
+Of the processes of a group, one holds the lock and writes. A signal to any of them stops all; an error in any ends
+all, and the first to fail says why. All need the same OFE_HOME.
 """
 
 from __future__ import annotations
@@ -18,20 +23,25 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from reproduce.config import RunConfig
 from reproduce.errors import OfeError
 from reproduce.machine import machine
+from reproduce.parallel import group
 from reproduce.store.runs import RunFolder
 from reproduce.store.seal import seal
 from reproduce.tasks import build_task
 from reproduce.train import Execution, Interrupted, Outcome, Task, Training
+
+if TYPE_CHECKING:
+    from reproduce.parallel.arrangement import Mode
 
 SEALED, FAILED, STOPPED = 0, 1, 3
 _PACKAGES = ("ofe", "torch", "numpy", "tokenizers", "datasets")
@@ -59,7 +69,41 @@ def pick_device() -> torch.device:
         raise OfeError(f"OFE_DEVICE is {name!r}", hint="set it to cpu or cuda, or leave it unset", exit_code=2)
     if name == "cuda" and not torch.cuda.is_available():
         raise OfeError("OFE_DEVICE is cuda, but torch sees no CUDA device", hint="unset it to train on the CPU")
-    return torch.device(name)
+    return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else torch.device("cpu")
+
+
+def plan_execution(config: RunConfig, device: torch.device) -> Execution:
+    """How the run is to be executed: as the environment says, and where it says nothing so that it fits the device.
+
+    Raises:
+        OfeError: a variable has a value that means nothing (exit code 2).
+    """
+    from reproduce.plan.memory import arrange
+
+    mode = _one_of("OFE_PARALLEL", ("ddp", "fsdp"))
+    recompute = _one_of("OFE_ACTIVATION_CHECKPOINTING", ("0", "1"))
+    micro_batch = os.environ.get("OFE_MICRO_BATCH") or None
+    if micro_batch is not None and not (micro_batch.isdecimal() and int(micro_batch) > 0):
+        raise OfeError(f"OFE_MICRO_BATCH is {micro_batch!r}", hint="set it to a number of examples", exit_code=2)
+    memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+    chosen = arrange(
+        config,
+        group.size(),
+        memory,
+        mode=cast("Mode | None", mode),
+        recompute=None if recompute is None else recompute == "1",
+        micro_batch=None if micro_batch is None else int(micro_batch),
+    )
+    seconds = float(os.environ.get("OFE_CHECKPOINT_S", "60"))
+    return Execution(device, chosen.micro_batch, chosen.mode, chosen.recompute, checkpoint_s=seconds)
+
+
+def _one_of(variable: str, values: tuple[str, ...]) -> str | None:
+    """The value of an environment variable, None where it is not set."""
+    value = os.environ.get(variable) or None
+    if value is not None and value not in values:
+        raise OfeError(f"{variable} is {value!r}", hint=f"set it to {' or '.join(values)}", exit_code=2)
+    return value
 
 
 def provenance(
@@ -68,7 +112,7 @@ def provenance(
     task: Task,
     data: Mapping[str, Any],
     outcome: Outcome,
-    device: torch.device,
+    execution: Execution,
 ) -> dict[str, Any]:
     """All that may differ between two equal runs, and what plots and claims ask of a finished one."""
     from reproduce.specs.load import load_setting
@@ -85,7 +129,11 @@ def provenance(
         "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
         "precision": config.precision,
         "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else facts.cpu,
+        "device": torch.cuda.get_device_name() if execution.device.type == "cuda" else facts.cpu,
+        "devices": group.size(),
+        "parallel": execution.mode,
+        "micro_batch": execution.micro_batch,
+        "activation_checkpointing": execution.recompute,
         "machine": {"cpu": facts.cpu, "cores": facts.cores, "os": facts.os, "host": socket.gethostname()},
         "packages": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -114,23 +162,25 @@ def train(folder: RunFolder, stop: StopFlag) -> int:
         OfeError: told in progress.json too, unless another process is training the run: that file is then its own.
     """
     run, config = folder.read_run_yaml(), folder.config()
-    with folder.lock():
-        if folder.sealed:
+    with folder.lock() if group.chief() else nullcontext():
+        if group.from_chief(folder.sealed):
             return SEALED
         started = datetime.now(UTC).isoformat(timespec="seconds")
         try:
-            device = pick_device()
-            task, data = build_task(config, device)
-            seconds = float(os.environ.get("OFE_CHECKPOINT_S", "60"))
-            micro_batch = int(os.environ["OFE_MICRO_BATCH"]) if "OFE_MICRO_BATCH" in os.environ else None
-            training = Training(config, task, folder, Execution(device, micro_batch, checkpoint_s=seconds))
-            outcome = training.run(stop)
-            seal(folder.path, provenance(run, config, task, data, outcome, device) | {"started": started})
+            execution = plan_execution(config, pick_device())
+            on_meta = execution.mode == "fsdp" and not group.chief()
+            task, data = build_task(config, execution.device, micro_batch=execution.micro_batch, on_meta=on_meta)
+            outcome = Training(config, task, folder, execution).run(stop)
+            if group.chief():
+                seal(folder.path, provenance(run, config, task, data, outcome, execution) | {"started": started})
+            group.wait()
         except Interrupted:
-            folder.write_progress((folder.progress() or {}) | {"state": "interrupted", "error": None})
+            if group.chief():
+                folder.write_progress((folder.progress() or {}) | {"state": "interrupted", "error": None})
             return STOPPED
         except OfeError as error:
-            folder.write_progress((folder.progress() or {}) | {"state": "failed", "error": error.message})
+            if group.first_to_fail():
+                folder.write_progress((folder.progress() or {}) | {"state": "failed", "error": error.message})
             raise
     return SEALED
 
@@ -144,12 +194,29 @@ def main(arguments: list[str] | None = None) -> int:
     if "OMP_NUM_THREADS" in os.environ:
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     try:
+        with group.joined():
+            return _in_group(folder, stop)
+    except OfeError as error:
+        return _told(error)
+
+
+def _in_group(folder: RunFolder, stop: StopFlag) -> int:
+    """Train; of several processes that fail, the first is heard."""
+    try:
         return train(folder, stop)
     except OfeError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"\nhint: {error.hint}", file=sys.stderr)
+        return _told(error) if group.first_to_fail() else FAILED
+    except Exception:
+        if group.first_to_fail():
+            raise
         return FAILED
+
+
+def _told(error: OfeError) -> int:
+    print(f"error: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"\nhint: {error.hint}", file=sys.stderr)
+    return FAILED
 
 
 if __name__ == "__main__":

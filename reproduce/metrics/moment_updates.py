@@ -14,22 +14,30 @@ since a_j becomes a_j + 2 b_j + c_j. The quadratic terms are never negative (v1 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from reproduce.metrics.inputs import as_inputs, finite_or_nan
 
 
+def _own(x: Tensor) -> Tensor:
+    return x
+
+
 @torch.no_grad()
-def moment_updates(x: Tensor, x_next: Tensor) -> dict[str, Tensor]:
+def moment_updates(x: Tensor, x_next: Tensor, total: Callable[[Tensor], Tensor] = _own) -> dict[str, Tensor]:
     """The terms of each order of m2's and m4's change from `x` to `x_next`, both (..., d), in O(nd).
 
-    Nothing is centred or rescaled. NaN where either tensor is not finite.
+    Nothing is centred or rescaled. NaN where either tensor is not finite. Where the inputs are spread over processes,
+    `total` adds a tensor up over them.
     Source: u_{2,l} / (nd) and u_{4,l} / (n^2 d) of v2 App F; v1 App D.
     """
     x, x_next = as_inputs(x), as_inputs(x_next)
     delta = x_next - x
-    a, b, c = (torch.linalg.vecdot(u, v, dim=0).double() / len(x) for u, v in ((x, x), (x, delta), (delta, delta)))
+    n = int(total(torch.tensor(len(x))))
+    a, b, c = (total(torch.linalg.vecdot(u, v, dim=0).double()) / n for u, v in ((x, x), (x, delta), (delta, delta)))
     terms = {
         "m2_update_linear": 2 * b,
         "m2_update_quadratic": c,

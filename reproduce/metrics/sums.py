@@ -4,12 +4,13 @@ Kurtosis and correlations are ratios and must not be averaged over parts of a ba
 
     sums = functools.reduce(operator.add, [StreamSums.of(part) for part in parts])
 
-and across processes each field is all-reduced. Only the max-median ratio is not among them: it is a matter of single
-inputs, whose ratios (`row_ratios`) are concatenated instead.
+and across processes each field is all-reduced (`over`). Only the max-median ratio is not among them: it is a matter of
+single inputs, whose ratios (`row_ratios`) are concatenated instead.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -53,6 +54,11 @@ class StreamSums:
             self.gram + other.gram,
             self.norm_fourth + other.norm_fourth,
         )
+
+    def over(self, total: Callable[[Tensor], Tensor]) -> StreamSums:
+        """The sums over all processes, where `total` adds a tensor up over them; (d + 1)^2 + 1 numbers to send."""
+        n = int(total(torch.tensor(self.n)))
+        return StreamSums(n, total(self.total), total(self.gram), total(self.norm_fourth))
 
     @property
     def d(self) -> int:

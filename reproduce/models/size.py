@@ -48,6 +48,16 @@ def parameter_shapes(model: ModelConfig, data: DataConfig) -> list[Shape]:
     return list(_mlp(model, data) if isinstance(model, MlpConfig) else _vit(model, data))
 
 
+def block_matrices(model: ModelConfig) -> int:
+    """Numbers in the linear layers of one block, biases included: what FSDP2 gathers together."""
+    d = model.width
+    if isinstance(model, MlpConfig):
+        return 2 * d**2
+    f = model.mlp_width if isinstance(model, TransformerConfig) else round(d * model.mlp_ratio)
+    biases = model.biases if isinstance(model, TransformerConfig) else "all"
+    return 4 * d**2 + 2 * d * f + {"none": 0, "qk": 2 * d, "all": 5 * d + f}[biases]
+
+
 def positions(config: RunConfig) -> int:
     """Positions that the model processes in one example: tokens, patches with the class token, or 1."""
     if isinstance(config.data, TextData):
@@ -141,7 +151,7 @@ def _block(block: BlockConfig, d: int, h: int, f: int, *, bias_qk: bool, bias: b
     for _ in ("attention", "mlp"):
         yield from _norm(block.post_norm, d)
         if block.gains != "fixed":
-            yield (d,) if block.gains == "vector" else ()
+            yield (d,) if block.gains == "vector" else (1,)
 
 
 def _transformer(model: TransformerConfig, vocab_size: int, max_length: int) -> Iterator[Shape]:

@@ -63,10 +63,18 @@ def make_norm(kind: Norm, width: int) -> nn.Module:
 
 
 def make_gain(block: BlockConfig, value: float, width: int) -> nn.Parameter | float:
-    """Residual gain of one branch: a number, a trained scalar (shape ()), or a trained vector (D)."""
+    """Residual gain of one branch: a number, a trained scalar (shape (1,)), or a trained vector (D).
+
+    The scalar has an axis since FSDP2 shards along the first one.
+    """
     if block.gains == "fixed":
         return value
-    return nn.Parameter(torch.full((width,) if block.gains == "vector" else (), value))
+    return nn.Parameter(torch.full((width if block.gains == "vector" else 1,), value))
+
+
+def strength(gain: nn.Parameter | float) -> Tensor | float:
+    """What a branch is multiplied by: a scalar gain without its axis, so that the branch keeps its type."""
+    return gain if isinstance(gain, float) or gain.numel() > 1 else gain.view(())
 
 
 def rotary_angles(length: int, head_width: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -83,11 +91,12 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Causal multi-head attention with its own Pre-QK, Pre-V and Post-QK norms."""
+    """Multi-head attention with its own Pre-QK, Pre-V and Post-QK norms, to itself and before unless not `causal`."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, *, causal: bool = True) -> None:
         super().__init__()
         block, width = config.block, config.width
+        self.causal = causal
         self.heads, self.rope = config.heads, config.positions == "rope"
         self.cap, self.alpha, self.beta = block.tanh_cap, block.attn_alpha, block.attn_beta
         self.norm_qk = make_norm(block.pre_qk, width)
@@ -115,7 +124,7 @@ class Attention(nn.Module):
             cos, sin = rotary_angles(length, split[-1], x.device)
             q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         if observe is None and self.cap is None and self.alpha == 0 and x.device.type == "cuda":
-            mixed = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, is_causal=True)
+            mixed = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, is_causal=self.causal)
         else:
             mixed = self._mix(q, k, v, layer, observe)
         return self.project(mixed.transpose(1, 2).reshape(batch, length, width))
@@ -125,7 +134,8 @@ class Attention(nn.Module):
         logits = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).float()  # (B, H, T, T)
         if self.cap is not None:
             logits = self.cap * torch.tanh(logits / self.cap)
-        logits = logits + causal_mask(logits.shape[-1], logits.device)
+        if self.causal:
+            logits = logits + causal_mask(logits.shape[-1], logits.device)
         if observe is not None:
             observe("attention-logits", layer, logits)
         mixed = torch.softmax(logits, dim=-1).to(v.dtype) @ v
@@ -163,18 +173,18 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Attention branch, then MLP branch, each added with its gain; Post-Norm after each sum where the block has one."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, *, causal: bool = True) -> None:
         super().__init__()
         block, width = config.block, config.width
-        self.attention, self.mlp = Attention(config), Mlp(config)
+        self.attention, self.mlp = Attention(config, causal=causal), Mlp(config)
         self.attn_gain = make_gain(block, block.attn_gain, width)
         self.mlp_gain = make_gain(block, block.mlp_gain, width)
         self.post_norm_attn = make_norm(block.post_norm, width)
         self.post_norm_mlp = make_norm(block.post_norm, width)
 
     def forward(self, x: Tensor, layer: str = "", observe: Observer | None = None) -> Tensor:
-        x = self.post_norm_attn(x + self.attn_gain * self.attention(x, layer, observe))
-        return self.post_norm_mlp(x + self.mlp_gain * self.mlp(x))
+        x = self.post_norm_attn(x + strength(self.attn_gain) * self.attention(x, layer, observe))
+        return self.post_norm_mlp(x + strength(self.mlp_gain) * self.mlp(x))
 
 
 class Transformer(nn.Module):

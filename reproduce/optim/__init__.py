@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
-__all__ = ["build_optimizer", "learning_rate"]
+__all__ = ["ELEMENTWISE", "build_optimizer", "learning_rate"]
+
+ELEMENTWISE = ("adamw", "sgd")
+"""Those that do the same to a part of a matrix as to the whole, which is what FSDP2 leaves of it on each device."""
 
 
 def build_optimizer(config: OptimizerConfig, model: nn.Module) -> Optimizer:

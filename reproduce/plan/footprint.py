@@ -94,18 +94,44 @@ def _state(shape: Shape, config: RunConfig) -> int:
 def activation_bytes(config: RunConfig, examples: int) -> int:
     """Bytes that automatic differentiation holds between the forward and the backward pass of `examples`.
 
-    Per position and block: the inputs of the matrices and q, k, v in the products' type; the MLP's hidden layer, twice
-    where the activation needs its input back; per head a row of attention in float32 and in the products' type; and
-    per norm one stream in float32, two where it has a gain (RMS). Beside them the logits in their type, in float32
-    and as log-probabilities, and in mixed precision a copy of every weight. Fused attention needs less.
+    Those of every block and of the logits, and in mixed precision a copy of every weight in the products' type.
+    """
+    block, logits = position_bytes(config)
+    return weight_copies(config) + examples * positions(config) * (config.model.layers * block + logits)
+
+
+def recomputed_bytes(config: RunConfig, examples: int) -> int:
+    """The same with activation checkpointing: each block's input, all of one block at a time, and the logits."""
+    block, logits = position_bytes(config)
+    kept = config.model.layers * FLOAT * config.model.width
+    return weight_copies(config) + examples * positions(config) * (kept + block + logits)
+
+
+def product_bytes(config: RunConfig) -> int:
+    """Bytes of a number in a matrix product."""
+    return FLOAT if config.precision == "fp32" else FLOAT // 2
+
+
+def weight_copies(config: RunConfig) -> int:
+    """What autocast rounds the weights to, kept for the backward pass; nothing in float32."""
+    if config.precision == "fp32":
+        return 0
+    return product_bytes(config) * sum(math.prod(shape) for shape in parameter_shapes(config.model, config.data))
+
+
+def position_bytes(config: RunConfig) -> tuple[int, int]:
+    """Bytes kept per position in one block, and at the end of the model.
+
+    In a block: the inputs of the matrices and q, k, v in the products' type; the MLP's hidden layer, twice where the
+    activation needs its input back; per head a row of attention in float32 and in the products' type; and per norm
+    one stream in float32, two where it has a gain (RMS). At the end the logits in their type, in float32 and as
+    log-probabilities. Fused attention needs less.
     """
     model, n = config.model, positions(config)
-    half = config.precision != "fp32"
-    product = FLOAT // 2 if half else FLOAT
-    copies = product * sum(math.prod(shape) for shape in parameter_shapes(model, config.data)) if half else 0
+    half, product = config.precision != "fp32", product_bytes(config)
     d = model.width
     if isinstance(model, MlpConfig):
-        return copies + examples * model.layers * d * (2 * product + _NORM_STREAMS[model.norm] * FLOAT)
+        return d * (2 * product + _NORM_STREAMS[model.norm] * FLOAT), 0
     block = model.block
     mlp_width = model.mlp_width if isinstance(model, TransformerConfig) else round(d * model.mlp_ratio)
     hidden = 1 if isinstance(model, TransformerConfig) and model.activation == "relu" else 2
@@ -114,7 +140,7 @@ def activation_bytes(config: RunConfig, examples: int) -> int:
     attention = model.heads * n * (FLOAT * (2 if block.tanh_cap else 1) + (product if half else 0))
     per_block = (8 if half else 6) * d * product + hidden * mlp_width * product + attention + streams * d * FLOAT
     logits = config.data.vocab_size * (2 * FLOAT + product) if isinstance(config.data, TextData) else 0
-    return copies + examples * n * (model.layers * per_block + logits)
+    return per_block, logits
 
 
 def probe_steps(config: RunConfig) -> list[int]:

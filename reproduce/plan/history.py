@@ -15,7 +15,7 @@ from reproduce.keys import canonical
 from reproduce.machine import machine
 from reproduce.plan.calibration import device
 from reproduce.specs.resolve import ResolvedRun
-from reproduce.store.layout import CHECKPOINT, SUMS
+from reproduce.store.layout import SUMS, checkpoints
 from reproduce.store.reference import find_reference
 from reproduce.store.runs import RunFolder, Store
 
@@ -73,7 +73,7 @@ class History:
                 return RunState("sealed", _sealed_words(folder), 0.0)
             if state == "new":
                 return RunState("missing", "prepared here and never trained", 1.0)
-            kept = state == "running" or (folder.path / CHECKPOINT).exists()
+            kept = state == "running" or bool(checkpoints(folder.path))
             return RunState(state, reason, 1.0 - _done(folder, run.config.last_step) if kept else 1.0)
         except OfeError as error:  # a damaged folder is the reason, not the end of the plan
             return RunState("failed", error.message, 1.0)

@@ -4,6 +4,7 @@ always      run.yaml            what the run is: key, recipe, name, full configu
 training    trace.jsonl         metrics, one record a line
             moments.jsonl       second moment of every neuron at each probe
             checkpoint.pt       newest state to resume from
+            checkpoint-<step>/  the same, in the parts that several devices hold of it
             progress.json       live state for displays
             lock                held by the process that trains
 sealed      trace.parquet       the trace in long form
@@ -22,6 +23,7 @@ RUN_YAML = "run.yaml"
 LIVE_TRACE = "trace.jsonl"
 LIVE_MOMENTS = "moments.jsonl"
 CHECKPOINT = "checkpoint.pt"
+SHARDED_CHECKPOINTS = "checkpoint-*"
 PROGRESS = "progress.json"
 LOCK = "lock"
 TRACE = "trace.parquet"
@@ -34,7 +36,13 @@ CHECKED_FILES = (RUN_YAML, TRACE, MOMENTS)
 SEALED_FILES = (*CHECKED_FILES, PROVENANCE, SUMS)
 """All that a finished run is; what travels when it is copied."""
 LEFTOVERS = (LIVE_TRACE, LIVE_MOMENTS, CHECKPOINT, PROGRESS)
-"""What has no use once a run is sealed."""
+"""What has no use once a run is sealed, beside sharded checkpoints."""
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """States that training can go on from; there are two for as long as one is being replaced by the next."""
+    sharded = [path for path in folder.glob(SHARDED_CHECKPOINTS) if path.is_dir()]
+    return [path for path in (folder / CHECKPOINT, *sharded) if path.exists()]
 
 
 def damaged(path: Path, what: str) -> OfeError:

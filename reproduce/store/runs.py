@@ -20,7 +20,7 @@ from reproduce.errors import OfeError
 from reproduce.store import run_yaml
 from reproduce.store.atomic import write_json, write_text
 from reproduce.store.home import explain_os_errors
-from reproduce.store.layout import CHECKPOINT, LIVE_TRACE, LOCK, PROGRESS, RUN_YAML, damaged
+from reproduce.store.layout import LIVE_TRACE, LOCK, PROGRESS, RUN_YAML, checkpoints, damaged
 from reproduce.store.seal import is_sealed, read_provenance, read_sealed_moments, read_sealed_trace, verify_folder
 from reproduce.store.transfer import copy_sealed, remove_folder
 
@@ -79,7 +79,7 @@ class RunFolder:
             return Status("running", f"{_process(progress)} is at {_where(progress)}")
         if progress.get("state") == "failed":
             return Status("failed", str(progress.get("error") or "training failed without saying why"))
-        if (self.path / CHECKPOINT).exists():
+        if checkpoints(self.path):
             return Status("resumable", f"training stopped at {_where(progress)} and can go on from its checkpoint")
         if (self.path / LIVE_TRACE).exists():
             return Status("resumable", "training stopped before its first checkpoint and starts again")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from reproduce.errors import OfeError
 from reproduce.store import run_yaml
 from reproduce.store.atomic import write_bytes, write_json, write_text
 from reproduce.store.home import explain_os_errors
-from reproduce.store.layout import CHECKED_FILES, LEFTOVERS, MOMENTS, PROVENANCE, SUMS, TRACE, damaged
+from reproduce.store.layout import CHECKED_FILES, LEFTOVERS, MOMENTS, PROVENANCE, SUMS, TRACE, checkpoints, damaged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,8 +60,11 @@ def discard_leftovers(folder: Path) -> None:
     """Remove from a sealed folder what only training needed."""
     assert is_sealed(folder)
     with explain_os_errors(folder):
-        for path in [*(folder / name for name in LEFTOVERS), *folder.glob(".*.tmp")]:
-            path.unlink(missing_ok=True)
+        for path in [*(folder / name for name in LEFTOVERS), *checkpoints(folder), *folder.glob(".*.tmp")]:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def file_hash(path: Path) -> str:

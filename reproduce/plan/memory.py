@@ -1,0 +1,224 @@
+"""What a run takes on each of N devices, and how many devices of a given memory it needs.
+
+With P parameters of which a block's linear layers hold B and everything outside them R = P - L B; O bytes of optimiser
+state; p bytes of a number in a product (4, or 2 in mixed precision); A(b) activations of b examples, autocast's copies
+of the weights left out; every number else in float32:
+
+    alone, ddp     4 P + 4 P + O + [p P in mixed precision] + A(b)          weights, gradients, state, copies
+    fsdp           (4 P + 4 P + O) / N                                      shards
+                   + 2 p B + (p + 4) B                                      two blocks gathered, one's gradients
+                   + 2 * 4 R + [p R in mixed precision] + A(b)              the rest, gathered all step, its gradients
+    checkpointing  A(b) = b n (L 4 d + block + logits) in place of b n (L block + logits)
+
+and a process of its own. b is the micro-batch: the largest of the device's share of the batch, halved as often as it
+takes. A probe looks at as many examples at a time and keeps one layer's attention in float32 four times over and one
+stream in float64 twice, beside its Gram matrix; where that is more than A(b), it counts. Speed plays no part here: a
+micro-batch of 1 fits and is slow.
+
+SOAP and both AdaFactors need whole matrices and train under ddp only. Never imports torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from reproduce.config import MlpConfig, RunConfig
+from reproduce.machine import machine
+from reproduce.models.size import block_matrices, parameters, positions
+from reproduce.optim import ELEMENTWISE
+from reproduce.plan.footprint import (
+    FLOAT,
+    PROCESS_BYTES,
+    activation_bytes,
+    footprint,
+    product_bytes,
+    recomputed_bytes,
+    weight_copies,
+)
+
+Mode = Literal["ddp", "fsdp"]
+
+COUNTS = (1, 2, 4, 8, 16, 32)
+EXAMPLES = (24 * 10**9, 80 * 10**9)
+"""Memory of devices to reckon with where this machine has none: an RTX 3090 or A5000, an A100 or H100."""
+USABLE = 0.9
+"""Share of a device's memory that tensors can have; the rest is fragments and the driver's."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way to hold a run on N devices, and what each of them then holds."""
+
+    mode: Mode | None
+    """None for one device."""
+    recompute: bool
+    micro_batch: int | None
+    """Examples that go through the model at once; None for all of a device's share of the batch."""
+    state_bytes: int
+    """Weights, gradients and optimiser state."""
+    gathered_bytes: int
+    """What fsdp puts together for the moment, or autocast's copies of all weights."""
+    activation_bytes: int
+
+    @property
+    def device_bytes(self) -> int:
+        return PROCESS_BYTES + self.state_bytes + self.gathered_bytes + self.activation_bytes
+
+    def __str__(self) -> str:
+        return f"micro-batch {self.micro_batch}{', checkpointing' if self.recompute else ''}"
+
+
+def layout(config: RunConfig, devices: int, mode: Mode | None, micro_batch: int, *, recompute: bool) -> Layout:
+    """What `config` takes on each of `devices`."""
+    whole, copies = footprint(config), weight_copies(config)
+    state = whole.weights + whole.gradients + whole.optimizer
+    kept = recomputed_bytes if recompute else activation_bytes
+    activations = max(kept(config, micro_batch) - copies, probe_bytes(config, micro_batch, devices))
+    if mode == "fsdp":
+        block, product = block_matrices(config.model), product_bytes(config)
+        rest = parameters(config) - config.model.layers * block
+        gathered = (3 * product + FLOAT) * block + 2 * FLOAT * rest + (product * rest if copies else 0)
+        return Layout(mode, recompute, micro_batch, math.ceil(state / devices), gathered, activations)
+    return Layout(mode, recompute, micro_batch, state, copies, activations)
+
+
+def probe_bytes(config: RunConfig, micro_batch: int, devices: int) -> int:
+    """Bytes of a probe's pass through one block, and of the metrics of its stream."""
+    model, n = config.model, positions(config)
+    examples = min(micro_batch, math.ceil(config.probe.batch_size / devices))
+    attention = 0 if isinstance(model, MlpConfig) else 4 * FLOAT * model.heads * n
+    stream = (2 * 2 * FLOAT + 4 * FLOAT) * model.width
+    return examples * n * (attention + stream) + 2 * 2 * FLOAT * model.width**2
+
+
+def fit(
+    config: RunConfig,
+    devices: int,
+    memory: int,
+    mode: Mode | None,
+    *,
+    recompute: bool | None = None,
+    micro_batch: int | None = None,
+) -> Layout | None:
+    """The layout of the largest micro-batch that fits into `memory` bytes a device; None if none does.
+
+    Activations are recomputed only where nothing fits otherwise.
+
+    Args:
+        recompute, micro_batch: fixed where they are given.
+    """
+    if config.batch_size % devices or (mode == "fsdp" and config.optimizer.name not in ELEMENTWISE):
+        return None
+    sizes = [micro_batch] if micro_batch else list(_halves(config.batch_size // devices))
+    for again in (False, True) if recompute is None else (recompute,):
+        for size in sizes:
+            found = layout(config, devices, mode, size, recompute=again)
+            if found.device_bytes <= USABLE * memory:
+                return found
+    return None
+
+
+def _halves(size: int) -> Iterator[int]:
+    while size > 1:
+        yield size
+        size = math.ceil(size / 2)
+    yield 1
+
+
+def arrange(
+    config: RunConfig,
+    devices: int,
+    memory: int | None,
+    *,
+    mode: Mode | None = None,
+    recompute: bool | None = None,
+    micro_batch: int | None = None,
+) -> Layout:
+    """How a run is executed on `devices` of `memory` bytes each: ddp where that fits, else fsdp.
+
+    Where the memory is not known (None), or nothing fits, what was not asked for stays as simple or becomes as lean
+    as it can be: the estimate may be wrong, and training is the test.
+
+    Args:
+        mode, recompute, micro_batch: fixed where they are given; a single device has no mode.
+    """
+    modes: tuple[Mode | None, ...] = (None,) if devices == 1 else (mode,) if mode else ("ddp", "fsdp")
+    share = max(1, config.batch_size // devices)
+    if memory is None:
+        found = layout(config, devices, modes[0], micro_batch or share, recompute=bool(recompute))
+    else:
+        found = next(
+            (
+                one
+                for candidate in modes
+                if (one := fit(config, devices, memory, candidate, recompute=recompute, micro_batch=micro_batch))
+            ),
+            None,
+        ) or _leanest(config, devices, modes, recompute, micro_batch)
+    # A part as large as the whole is the whole.
+    whole = micro_batch is None and found.micro_batch == share
+    return Layout(**vars(found) | {"micro_batch": None}) if whole else found
+
+
+def _leanest(
+    config: RunConfig, devices: int, modes: tuple[Mode | None, ...], recompute: bool | None, micro_batch: int | None
+) -> Layout:
+    mode = modes[-1] if config.optimizer.name in ELEMENTWISE else modes[0]
+    again = True if recompute is None else recompute
+    return layout(config, devices, mode, micro_batch or 1, recompute=again)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The memory of one run: its parts, and on which numbers of devices it fits."""
+
+    config: RunConfig
+    memory: int
+    """Bytes of a device."""
+
+    def rows(self) -> Iterator[tuple[int, Layout | None, Layout | None]]:
+        """(devices, ddp or alone, fsdp) for every count that divides the batch."""
+        for count in COUNTS:
+            if self.config.batch_size % count == 0:
+                one = fit(self.config, count, self.memory, "ddp" if count > 1 else None)
+                yield count, one, fit(self.config, count, self.memory, "fsdp") if count > 1 else None
+
+    @property
+    def fewest(self) -> int | None:
+        """Least number of devices on which it fits in one way or another; None if on none of `COUNTS`."""
+        return next((count for count, *layouts in self.rows() if any(layouts)), None)
+
+    def as_json(self) -> dict[str, Any]:
+        whole = footprint(self.config)
+        return {
+            "weights_bytes": whole.weights,
+            "gradients_bytes": whole.gradients,
+            "optimizer_bytes": whole.optimizer,
+            "activation_bytes_per_example": activation_bytes(self.config, 1) - weight_copies(self.config),
+            "recomputed_bytes_per_example": recomputed_bytes(self.config, 1) - weight_copies(self.config),
+            "checkpoint_bytes": whole.checkpoint,
+            "device_memory_bytes": self.memory,
+            "fits": [
+                {"devices": count, "ddp": _brief(whole_model), "fsdp": _brief(sharded)}
+                for count, whole_model, sharded in self.rows()
+            ],
+        }
+
+
+def _brief(found: Layout | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "micro_batch": found.micro_batch,
+        "activation_checkpointing": found.recompute,
+        "device_bytes": found.device_bytes,
+    }
+
+
+def device_memories() -> tuple[int, ...]:
+    """Memory in bytes of this machine's accelerators, the smallest of them; examples where it has none."""
+    found = [gpu.memory_bytes for gpu in machine().gpus if gpu.memory_bytes]
+    return (min(found),) if found else EXAMPLES
