@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from reproduce.data.files import digest, find_files, read_texts, user_folder
+from reproduce.data import files
+from reproduce.data.files import digest, find_files, read_lines, read_texts, user_folder
 from reproduce.errors import OfeError, SpecError
 
 
@@ -46,6 +47,24 @@ def test_the_digest_follows_names_and_contents_and_not_the_place(tree: Path) -> 
 def test_a_file_that_cannot_be_read_is_named(tree: Path) -> None:
     with pytest.raises(OfeError, match=r"cannot read .*tree: Is a directory"):
         read_texts({"tree": tree})
+
+
+def test_lines_are_those_of_the_whole_text_wherever_blocks_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "one\ntwo\r\nthree\rfour\x0bfive\u2028six é ü 数\r\n\r\n\nlast"
+    path = tmp_path / "text.txt"
+    for content in (text, text + "\r", text + "\n", "", "\r\n"):
+        path.write_bytes(content.encode())
+        for block in range(1, 12):
+            monkeypatch.setattr(files, "_BLOCK_BYTES", block)
+            assert list(read_lines(path)) == content.splitlines(keepends=True)
+
+
+def test_lines_of_what_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "cut.txt").write_bytes("é".encode()[:1])
+    with pytest.raises(UnicodeDecodeError):
+        list(read_lines(tmp_path / "cut.txt"))
+    with pytest.raises(OfeError, match=r"cannot read .*: Is a directory"):
+        list(read_lines(tmp_path))
 
 
 def test_a_missing_folder_and_a_file_in_its_place(tree: Path) -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from reproduce.config import TextData
-from reproduce.data import fingerprint, open_text
-from reproduce.data.folder import PART_CHARACTERS, parts
+from reproduce.data import files, fingerprint, open_text
+from reproduce.data.documents import SPLITS
+from reproduce.data.folder import PART_CHARACTERS, Folder, parts
 from reproduce.errors import OfeError, SpecError
 
 from .conftest import make_text
@@ -36,6 +38,50 @@ def test_one_book_is_enough(tmp_path: Path) -> None:
     (tmp_path / "shelf/book.txt").write_text("".join(make_text(seed) for seed in range(20)))
     corpus = open_text(_data(tmp_path / "shelf"))
     assert corpus.meta["documents"]["train"] > corpus.meta["documents"]["eval"] >= 1
+
+
+def test_what_is_no_text_or_blank_gives_no_document(tmp_path: Path) -> None:
+    (tmp_path / "mixed").mkdir()
+    for number in range(4):
+        (tmp_path / f"mixed/{number}.txt").write_text(make_text(number))
+    before = open_text(_data(tmp_path / "mixed")).meta["sha256"]
+    (tmp_path / "mixed/binary.txt").write_bytes(make_text(9).encode() + b"\xff\xfe")
+    (tmp_path / "mixed/blank.txt").write_text(" \n\t\n")
+    assert open_text(_data(tmp_path / "mixed")).meta["sha256"] == before
+
+
+def test_documents_can_be_read_from_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "shelf").mkdir()
+    for number in range(3):
+        text = "".join(make_text(seed) for seed in range(number, number + 12))
+        (tmp_path / f"shelf/{number}.txt").write_text(text)
+    source = Folder(_data(tmp_path / "shelf"))
+    documents = source.open(pinned=None, offline=False, progress=lambda line: None)
+    for split in SPLITS:
+        every = list(documents.read(split, 0))
+        assert len(every) == documents.count(split)
+        for start in range(len(every) + 1):
+            assert list(documents.read(split, start)) == every[start:]
+    assert documents.count("train") > 4
+
+
+def test_texts_do_not_stay_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two files of 1.2 MB are read through in less than a quarter of what they hold."""
+    (tmp_path / "long").mkdir()
+    for number in range(2):
+        (tmp_path / f"long/{number}.txt").write_text(make_text(number, words=4_000) * 35)
+    monkeypatch.setattr(files, "_BLOCK_BYTES", 2**14)
+    tracemalloc.start()
+    try:
+        source = Folder(_data(tmp_path / "long"))
+        fingerprint(_data(tmp_path / "long"))
+        documents = source.open(pinned=None, offline=False, progress=lambda line: None)
+        read = sum(len(text) for split in SPLITS for text in documents.read(split, 0))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert read == sum(path.stat().st_size for path in (tmp_path / "long").iterdir()) > 2_000_000
+    assert peak < read / 4
 
 
 def test_parts_are_cut_at_line_ends_and_lose_nothing() -> None:

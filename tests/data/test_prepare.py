@@ -2,19 +2,28 @@ from __future__ import annotations
 
 import errno
 import json
+import tracemalloc
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from reproduce.config import TextData
-from reproduce.data import open_text, prepared_folder
-from reproduce.errors import OfeError
+from reproduce.data import open_text, prepare, prepared_folder, shards, tokeniser
+from reproduce.data.documents import Order, Split
+from reproduce.errors import OfeError, SpecError
 
 from .conftest import make_text, shard_every
 
 
 class Stopped(Exception):
     """Stands for whatever ends a process."""
+
+
+def _stop(*args: object) -> None:
+    raise Stopped
 
 
 def _files(folder: Path) -> dict[str, bytes]:
@@ -69,6 +78,76 @@ def test_shards_do_not_change_the_sequences(
     monkeypatch.setenv("OFE_HOME", str(tmp_path / "another home"))
     shard_every(monkeypatch, 3)
     assert _files(open_text(folder_data).folder) == whole
+
+
+class LongTokens:
+    """40 documents a split of 25,000 tokens, 2 MB in all, each made when it is read."""
+
+    description = "tokens"
+    origin: Mapping[str, Any] = {}
+    vocab_size = 300
+    end_of_document = 0
+    order: Order = "listed"
+    vocabulary = "tokens.txt", b""
+
+    def identity(self) -> Mapping[str, Any]:
+        return {}
+
+    def open(self, **options: object) -> LongTokens:
+        return self
+
+    def count(self, split: Split) -> int:
+        return 40
+
+    def read_tokens(self, split: Split, start: int, bookmark: object = None) -> Iterator[list[np.ndarray]]:
+        for number in range(start, 40):
+            yield [np.full(25_000, 1 + number, np.uint16)]
+
+    def bookmark(self, split: Split) -> None:
+        return None
+
+
+@pytest.mark.parametrize("packing", ["chunks", "stream"])
+def test_memory_is_bounded_by_the_shard_and_not_by_the_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packing: str
+) -> None:
+    """2 MB of tokens in shards of 100 KB never take more than four shards."""
+    data = TextData.model_validate(
+        {"source": "folder", "path": "", "seq_len": 500, "vocab_size": 300, "packing": packing}
+    )
+    monkeypatch.setattr(shards, "SHARD_TOKENS", 50_000)
+    tracemalloc.start()
+    try:
+        prepare.prepare(LongTokens(), data, tmp_path / "tokens", "0", progress=lambda line: None, offline=True)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert sum(path.stat().st_size for path in (tmp_path / "tokens").iterdir()) > 3_500_000
+    assert peak < 4 * 100_000
+
+
+def test_a_preparation_that_was_stopped_at_its_very_end_only_finishes(
+    folder_data: TextData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = _files(open_text(folder_data).folder)
+    monkeypatch.setenv("OFE_HOME", str(tmp_path / "another home"))
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare, "_finish", _stop)
+        with pytest.raises(Stopped):
+            open_text(folder_data)
+    (prepared_folder(folder_data).with_name(prepared_folder(folder_data).name + ".partial") / "origin.json").unlink()
+    lines: list[str] = []
+    assert _files(open_text(folder_data, progress=lines.append).folder) == whole
+    assert lines == []
+
+
+def test_a_tokeniser_without_an_end_of_document_cannot_stream(
+    folder_data: TextData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokeniser.TokenisedText, "end_of_document", None)
+    with pytest.raises(SpecError, match=r"the tokeniser of folder has no token <\|endoftext\|>") as caught:
+        open_text(folder_data.model_copy(update={"packing": "stream"}))
+    assert caught.value.hint == "set data.packing=chunks"
 
 
 def test_meta_tells_what_was_made(folder_data: TextData) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from reproduce.config import TextData
+from reproduce.data import corpus as corpus_module
 from reproduce.data import fingerprint, open_text, prepare, prepared_folder
+from reproduce.data.corpus import verified_meta
 from reproduce.errors import OfeError, SpecError
 
 _PREPARE = """
@@ -131,3 +133,37 @@ def test_what_a_source_does_not_take(fields: dict[str, str], message: str) -> No
     with pytest.raises(SpecError, match=message) as caught:
         fingerprint(data)
     assert caught.value.hint
+
+
+FROZEN = {
+    "python-stdlib": "8a3a012c143500eb",
+    "python-prose": "455521074f0f220d",
+    "folder": "cfa44a127734a230",
+}
+"""Fingerprints in chunk packing of the small texts of `conftest`: runs that were trained carry such in their keys."""
+
+
+@pytest.mark.parametrize("source", FROZEN)
+def test_fingerprints_stay_what_they_were(source: str, library: Path, texts: Path) -> None:
+    data = TextData(source=source, path=str(texts) if source == "folder" else None, seq_len=16, vocab_size=300)
+    assert fingerprint(data) == FROZEN[source]
+
+
+def test_the_fingerprint_of_the_papers_code_stays_what_it_was() -> None:
+    assert fingerprint(TextData(source="codeparrot", seq_len=128, vocab_size=50_000)) == "d5108dd3eb994f61"
+
+
+def test_large_data_are_measured_when_they_are_opened_and_hashed_when_they_are_checked(
+    folder_data: TextData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = open_text(folder_data)
+    monkeypatch.setattr(corpus_module, "HASHED_AT_OPENING", 10)
+    path = corpus.folder / "train.npy"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    open_text(folder_data)
+    with pytest.raises(OfeError, match=r"train\.npy is not what was written"):
+        verified_meta(corpus.folder, whole=True)
+    path.write_bytes(content[:-2])
+    with pytest.raises(OfeError, match=r"train\.npy is not what was written"):
+        open_text(folder_data)
