@@ -1,16 +1,17 @@
-"""`ofe data`: the sources that runs train on, and preparing their text ahead of time."""
+"""`ofe data`: the sources that runs train on, and preparing their data ahead of time."""
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import typer
 
 from reproduce.cli.console import Ui
-from reproduce.cli.options import DEFAULT_SCALE, Ids, Json, Offline, ScaleOption
+from reproduce.cli.options import DEFAULT_SCALE, Ids, Json, Offline, Overrides, ScaleOption
 
 if TYPE_CHECKING:
-    from reproduce.config import TextData
+    from reproduce.config import DataConfig
     from reproduce.specs.schema import Scale
 
 app = typer.Typer(no_args_is_help=True, help="The data that runs train on: list the sources, prepare and check them.")
@@ -45,46 +46,58 @@ def list_sources(ctx: typer.Context, json: Json = False) -> None:
 
 
 @app.command("prepare")
-def prepare(ctx: typer.Context, ids: Ids, scale: ScaleOption = DEFAULT_SCALE, offline: Offline = False) -> None:
-    """Prepare all that the runs of these figures train on, so that they can train without a network."""
-    from reproduce.data import open_text, prepared_folder
+def prepare(
+    ctx: typer.Context,
+    ids: Ids,
+    scale: ScaleOption = DEFAULT_SCALE,
+    overrides: Overrides = None,
+    offline: Offline = False,
+) -> None:
+    """Prepare all that the runs of these figures train on, so that they can train without a network.
+
+    A preparation that was stopped continues after the last part that it said was done.
+    """
+    from reproduce.cli.preparing import preparing
+    from reproduce.data import open_data, prepared_folder
 
     ui: Ui = ctx.obj
-    for data in _texts(ids, scale, to_train=True):
-        open_text(data, progress=ui.tell, offline=offline)
+    for data in _datas(ids, scale, overrides, to_train=True):
+        with preparing(ui) as progress:
+            open_data(data, progress=progress, offline=offline)
         ui.line(str(prepared_folder(data)))
 
 
 @app.command("check")
-def check(ctx: typer.Context, ids: Ids, scale: ScaleOption = DEFAULT_SCALE) -> None:
+def check(ctx: typer.Context, ids: Ids, scale: ScaleOption = DEFAULT_SCALE, overrides: Overrides = None) -> None:
     """Whether the data of these figures are prepared and every byte is whole. Exit code 1 if not."""
-    from reproduce.data import open_text, prepared_folder
+    from reproduce.data import open_data, prepared_folder
+    from reproduce.data.corpus import verified_meta
     from reproduce.errors import OfeError
 
     ui: Ui = ctx.obj
     lacking = 0
-    for data in _texts(ids, scale, to_train=False):
+    for data in _datas(ids, scale, overrides, to_train=False):
         if not data.fingerprint or not prepared_folder(data).is_dir():
             lacking += 1
             ui.line(f"{data.source}: not prepared")
             continue
         try:
-            corpus = open_text(data, offline=True)
+            verified_meta(prepared_folder(data), whole=True)
+            opened = open_data(data, offline=True)
         except OfeError as error:
             lacking += 1
             ui.error(error)
         else:
-            ui.line(f"{data.source}: prepared, {corpus.description}, {prepared_folder(data)}")
+            ui.line(f"{data.source}: prepared, {opened.description}, {prepared_folder(data)}")
     if lacking:
-        ui.tell(f"\nhint: ofe data prepare {' '.join(ids)} --scale {scale}")
+        changes = "".join(f" --set {shlex.quote(change)}" for change in overrides or ())
+        ui.tell(f"\nhint: ofe data prepare {' '.join(ids)} --scale {scale}{changes}")
     raise typer.Exit(int(lacking > 0))
 
 
-def _texts(ids: list[str], scale: Scale, *, to_train: bool) -> list[TextData]:
-    """The different texts that the runs of these figures train on."""
+def _datas(ids: list[str], scale: Scale, overrides: list[str] | None, *, to_train: bool) -> list[DataConfig]:
+    """The different texts and images that the runs of these figures train on."""
     from reproduce.cli.corridor import resolve_all, select
-    from reproduce.config import TextData
 
-    resolveds = resolve_all(select(ids, scale), scale, to_train=to_train)
-    datas = dict.fromkeys(run.config.data for one in resolveds for run in (*one.runs, *one.extra))
-    return [data for data in datas if isinstance(data, TextData)]
+    resolveds = resolve_all(select(ids, scale), scale, overrides=overrides or (), to_train=to_train)
+    return list(dict.fromkeys(run.config.data for one in resolveds for run in (*one.runs, *one.extra)))

@@ -101,13 +101,14 @@ def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> int:
 
 def _prepare(ui: Ui, runs: Sequence[ResolvedRun], offline: bool) -> None:
     """Bring the data of all runs into place, once, before workers ask for them."""
-    from reproduce.config import TextData
-    from reproduce.data import open_text, prepared_folder
+    from reproduce.cli.preparing import preparing
+    from reproduce.data import open_data, prepared_folder
 
     for data in dict.fromkeys(run.config.data for run in runs):
-        if isinstance(data, TextData) and not prepared_folder(data).is_dir():
+        if not prepared_folder(data).is_dir():
             ui.tell(f"preparing {data.source}")
-            open_text(data, progress=ui.tell, offline=offline)
+            with preparing(ui) as progress:
+                open_data(data, progress=progress, offline=offline)
 
 
 def _draw_all(ui: Ui, resolveds: Sequence[Resolved], scale: Scale, folder: Path, wanted: tuple[str, ...]) -> int:

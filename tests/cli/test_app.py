@@ -38,8 +38,8 @@ SURFACE = {
     "cache export": {"DIR", "[KEY...]", "--help"},
     "cache import": {"DIR...", "--help"},
     "data list": {"--help", "--json"},
-    "data prepare": {"ID...", "--help", "--offline", "--scale"},
-    "data check": {"ID...", "--help", "--scale"},
+    "data prepare": {"ID...", "--help", "--offline", "--scale", "--set"},
+    "data check": {"ID...", "--help", "--scale", "--set"},
 }
 
 HEAVY = ("torch", "pandas", "matplotlib", "pyarrow", "datasets", "sklearn", "seaborn", "tokenizers")

@@ -91,6 +91,20 @@ def test_data_are_checked_prepared_and_checked_again(ofe: Ofe) -> None:
     assert ofe("data", "check", "fig1").exit_code == 0
 
 
+def test_text_of_ones_own_is_prepared_for_a_figure(ofe: Ofe, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for number in range(3):
+        (tmp_path / f"mine/{number}.txt").write_text("".join(f"line {number} {line}\n" for line in range(4_000)))
+    mine = ("--set", "data.source=folder", "--set", f"data.path={tmp_path / 'mine'}", "--set", "data.packing=stream")
+    before = ofe("data", "check", "fig1", *mine)
+    assert before.exit_code == 1
+    assert "hint: ofe data prepare fig1 --scale laptop --set data.source=folder --set data.path=" in before.stderr
+    prepared = ofe("data", "prepare", "fig1", *mine)
+    assert Path(prepared.stdout.strip()).name.startswith("folder-")
+    assert "tokenised" in prepared.stderr
+    assert ofe("data", "check", "fig1", *mine).exit_code == 0
+
+
 def test_damaged_data_are_found(ofe: Ofe) -> None:
     folder = Path(ofe("data", "prepare", "fig1").stdout.strip())
     tokens = folder / "train.npy"

@@ -1,0 +1,37 @@
+"""How the preparation of data is shown: a bar on a terminal, a line for each part that is safe anywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from reproduce.cli.console import Ui
+from reproduce.data.documents import Progress, Step
+
+
+@contextmanager
+def preparing(ui: Ui) -> Iterator[Progress]:
+    """What to pass as `progress` while data are prepared: shows it on stderr while the context is open."""
+    if not ui.err.is_terminal:
+        yield lambda line: None if isinstance(line, Step) else ui.tell(line)
+        return
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=ui.err, transient=True) as bars:
+        bar = bars.add_task("", total=None, visible=False)
+        last = Step("", 0, None)
+
+        def show(line: str) -> None:
+            nonlocal last
+            if not isinstance(line, Step):
+                bars.update(bar, visible=False)
+                ui.tell(line)
+                return
+            if line.total != last.total or line.done < last.done:
+                bars.reset(bar, total=line.total)
+            bars.update(bar, description=str(line), completed=line.done, visible=True)
+            last = line
+
+        yield show
