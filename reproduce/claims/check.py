@@ -136,6 +136,8 @@ def _quantity_problems(quantity: Quantity, path: Path) -> Iterator[Problem]:
             yield Problem(path, f"{name} has a value in every layer, expected layer: 2, mean, each, ...")
     if quantity.over is None and quantity.metric not in FACT_METRICS:
         yield Problem(path, f"{quantity.metric} has a value at every step, expected over: init, final, peak, ...")
+    if quantity.after and (quantity.over == "init" or quantity.metric in FACT_METRICS):
+        yield Problem((*path, "after"), f"has no effect on {quantity.over or quantity.metric}")
 
 
 def _side_problems(claim: Claim) -> Iterator[Problem]:

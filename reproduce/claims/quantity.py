@@ -6,7 +6,8 @@ left, its dims. `read` goes in one order, each stage a function:
     trajectories   rows of the metric -> mean over seeds at equal steps, + plus_metric, kurtosis - 1,
                    cumulative sum over the steps, absolute value
     probes         `mean` and `max` reduce at every step; a block, a list, `each`, `early`, ... select
-    steps          init, final, peak, min, mean, argpeak; `each` and `some` keep the steps
+    steps          those that come `after` a part of the run: init, final, peak, min, mean, argpeak; `each` and
+                   `some` keep them
     argmax         the probe with the largest value
     runs           reduce_runs, then minus_run
 
@@ -257,6 +258,9 @@ _OVER_STEPS: dict[str, Callable[[NDArray[np.int64], NDArray[np.float64]], float]
 
 
 def _steps(table: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
+    if quantity.after:
+        last = table.groupby("run", sort=False)["step"].transform("max")
+        table = table[table["step"] >= quantity.after * last]
     if quantity.over is None or quantity.over in ("each", "some"):
         return table
     over = _OVER_STEPS[quantity.over]

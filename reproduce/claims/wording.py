@@ -106,7 +106,8 @@ def quantity_words(quantity: Quantity, form: str = "either") -> str:
     if quantity.abs:
         metric = f"|{metric}|"
     over = str(quantity.over)
-    parts = [_OVER.get(over, ""), metric, _STEPS.get(over, ""), _layer_words(quantity), _run_words(quantity)]
+    steps = [_STEPS.get(over, ""), f"after the first {number(100 * quantity.after)} %" if quantity.after else ""]
+    parts = [_OVER.get(over, ""), metric, *steps, _layer_words(quantity), _run_words(quantity)]
     text = " ".join(part for part in parts if part)
     return f"layer of the {text}" if quantity.layer == "argmax" else text
 

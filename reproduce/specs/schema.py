@@ -171,6 +171,8 @@ class Quantity(Frozen):
     runs: list[str] | None = None
     layer: int | Literal["unembed", "each", "some", "early", "late", "mean", "max", "argmax"] | list[int] | None = None
     over: Over | None = None
+    after: float = Field(default=0.0, ge=0, lt=1)
+    """Part of a run's steps that is left out at its start, where blocks have not grown apart yet."""
     reduce_runs: Literal["max", "min", "mean"] | None = None
     minus_run: str | None = None
     """Subtract the same quantity of this run."""

@@ -29,6 +29,7 @@ def test_unknown_metric_names_the_nearest_one() -> None:
         (claim(quantity("kurtosis - m2", layer=2), "gt", 1), "left.metric"),
         (claim(quantity("rank_corr(kurtosis,scale)", layer="each"), "gt", 1), "left.metric"),
         (claim(quantity("rank_at_max(scale,kurtosis)", layer="each"), "gt", 1), "left.metric"),
+        (claim(quantity(layer=2, over="init", after=0.1), "gt", 1), "left.after"),
         (claim(quantity("train_loss", plus_metric="loss"), "gt", 1), "left.plus_metric"),
         (claim(quantity("train_loss", over=None), "gt", 1), "left"),
         (claim(quantity("train_loss", layer=2), "gt", 1), "left.layer"),

@@ -212,6 +212,13 @@ def test_rank_correlation_is_over_all_layers_and_runs() -> None:
     assert value(made, **ranks | {"runs": ["a", "b"]}) == pytest.approx(1 - 96 / 210)
 
 
+def test_the_start_of_each_run_can_be_left_out() -> None:
+    made = Traces().add("a", "kurtosis", {"2": [9.0, 3.0, 2.0]}).add("b", "kurtosis", {"2": [9.0, 8.0, 5.0, 4.0, 1.0]})
+    peaks = {"runs": ["a", "b"], "layer": 2, "over": "peak"}
+    assert values(made, **peaks) == {"a": 9.0, "b": 9.0}
+    assert values(made, **peaks, after=0.5) == {"a": 3.0, "b": 5.0}
+
+
 def test_rank_at_max_is_the_place_of_one_metric_where_the_other_is_largest() -> None:
     made = Traces().add("a", "kurtosis", {"1": [1.0], "2": [9.0], "3": [3.0], "unembed": [2.0]})
     made.add("a", "input_correlation_mean", {"1": [0.1], "2": [0.5], "3": [0.7], "unembed": [0.5]})

@@ -84,6 +84,10 @@ def test_numbers(value: float, text: str) -> None:
             claim(quantity("rank_at_max(input_correlation_mean,kurtosis)", layer="each"), "le", 2),
             "final rank of input correlation mean at the largest kurtosis in each layer of a <= 2",
         ),
+        (
+            claim(quantity(layer="mean", over="each", after=0.05), "lt", 3),
+            "kurtosis at each step after the first 5 % averaged over blocks of a < 3",
+        ),
     ],
 )
 def test_what_was_asked_for(stated: Claim, text: str) -> None:
