@@ -145,6 +145,8 @@ class VitConfig(Frozen):
     patch: int = Field(default=16, ge=1)
     """Side of a patch in pixels."""
     init_std: float = Field(default=0.02, gt=0)
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
+    """Probability that an image skips a branch of the last block, rising linearly from 0 in the first one."""
     block: BlockConfig = BlockConfig()
 
     @model_validator(mode="after")
@@ -184,6 +186,23 @@ class TextData(Frozen):
     """Hash of the text and of the tokeniser, filled in when the run is resolved."""
 
 
+class AugmentConfig(Frozen):
+    """How training images and their targets are varied; nothing of it by default."""
+
+    crop: bool = False
+    """Random resized crop: 8 to 100 % of the area, resized. For sources that read files."""
+    flip: bool = False
+    """Half the images are mirrored."""
+    erase: float = Field(default=0.0, ge=0, le=1)
+    """Part of the images that have a random rectangle replaced by noise."""
+    mixup: float = Field(default=0.0, ge=0)
+    """alpha of the Beta distribution of mixup's weight; 0 is off."""
+    cutmix: float = Field(default=0.0, ge=0)
+    """alpha of the Beta distribution of cutmix's area; 0 is off. With mixup, each batch has one of the two."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Part of every target that is spread over all classes."""
+
+
 class ImageData(Frozen):
     """Labelled images of a fixed size."""
 
@@ -198,7 +217,14 @@ class ImageData(Frozen):
     """PCA-whitening, fitted on the training images only."""
     train_images: int | None = Field(default=None, ge=1)
     """Images in an epoch of a source that draws them afresh."""
+    augment: AugmentConfig = AugmentConfig()
     fingerprint: str = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ImageData:
+        if self.whiten and self.augment != AugmentConfig():
+            raise ValueError("whitened inputs are principal components without places: set whiten or augment, not both")
+        return self
 
 
 DataConfig = Annotated[TextData | ImageData, Field(discriminator="kind")]
@@ -300,6 +326,13 @@ class RunConfig(Frozen):
             raise ValueError(f"model kind {self.model.kind} cannot be trained on {self.data.kind} data")
         if self.stop_after is not None and self.stop_after > self.steps:
             raise ValueError(f"stop_after {self.stop_after} lies beyond steps {self.steps}")
+        if isinstance(self.model, VitConfig) and isinstance(self.data, ImageData):
+            if self.data.whiten:
+                raise ValueError("whitened inputs have no patches: set data.whiten to false for a vit")
+            if self.data.side % self.model.patch:
+                raise ValueError(f"side {self.data.side} is not a multiple of patch {self.model.patch}")
+        if isinstance(self.model, MlpConfig) and self.probe.point != "residual":
+            raise ValueError("an mlp has no attention: set probe.point to residual")
         layer = self.probe.moment_updates_layer
         if layer is not None and layer > self.model.layers:
             raise ValueError(f"probe.moment_updates_layer {layer} lies beyond the model's {self.model.layers} layers")

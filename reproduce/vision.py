@@ -1,14 +1,16 @@
 """The image-classification task: how images become inputs, batches, a loss, an evaluation and a probe.
 
-    mlp    mean squared error against one-hot targets, over images and classes (v1 App B: "MSE loss")
+    mlp    mean squared error over images and classes (v1 App B: "MSE loss"; one-hot targets and this mean are inferred)
+    vit    cross entropy with the targets (DeiT)
 
-Images stay bytes until a batch is asked for. Those that fit into memory lie on the device, and a batch is gathered
-there; others are drawn or read on the host. Normalisation (`reproduce.data.whitening`) is done on the device.
+Targets are one-hot but for what `data.augment` does to those that are trained on. Images stay bytes until a batch is
+asked for. Those that fit into memory lie on the device, and a batch is gathered there; others are drawn or read on the
+host. Normalisation (`reproduce.data.whitening`) and augmentation are done on the device.
 """
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,13 +18,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reproduce.config import ImageData, MlpConfig, RunConfig
+from reproduce.augment import augment, kept_branches, soft_targets
+from reproduce.config import AugmentConfig, ImageData, MlpConfig, RunConfig, VitConfig
 from reproduce.data import Images
 from reproduce.data.image_set import CHANNELS, Labelled, StoredImages, epoch_rows
 from reproduce.errors import OfeError
 from reproduce.models.mlp import Mlp
 from reproduce.models.size import positions
 from reproduce.models.transformer import Observer
+from reproduce.models.vit import Vit, drop_rates
 
 
 @dataclass(frozen=True)
@@ -32,16 +36,31 @@ class ImageBatch:
     inputs: Tensor
     """(B, 3, S, S) standardised, or (B, 3 S^2) whitened; float32."""
     labels: Tensor
-    """(B,) int64."""
+    """(B,) int64, of the images before they were mixed."""
+    targets: Tensor
+    """(B, C) float32."""
+    keep: Tensor | None = None
+    """(B, L, 2) factors of a vision transformer's branches; None where no image skips any."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, part: slice) -> ImageBatch:
-        return ImageBatch(self.inputs[part], self.labels[part])
+        keep = None if self.keep is None else self.keep[part]
+        return ImageBatch(self.inputs[part], self.labels[part], self.targets[part], keep)
 
     def split(self, size: int) -> list[ImageBatch]:
         return [self[start : start + size] for start in range(0, len(self), size)]
+
+
+def build_model(config: RunConfig) -> Mlp | Vit:
+    """The model of a run on images, drawn from torch's current generator."""
+    data = config.data
+    assert isinstance(data, ImageData)
+    if isinstance(config.model, MlpConfig):
+        return Mlp(config.model, CHANNELS * data.side**2, data.classes)
+    assert isinstance(config.model, VitConfig)
+    return Vit(config.model, data.side, data.classes)
 
 
 class ImageTask:
@@ -55,9 +74,10 @@ class ImageTask:
 
     def __init__(self, config: RunConfig, images: Images, device: torch.device) -> None:
         assert isinstance(config.data, ImageData)
-        assert isinstance(config.model, MlpConfig)
         self.config, self.data, self.images, self.device = config, config.data, images.set, device
-        self.model = Mlp(config.model, CHANNELS * self.data.side**2, self.data.classes).to(device)
+        self.model = build_model(config).to(device)
+        self.augment = self.data.augment
+        self.rates = drop_rates(config.model) if isinstance(config.model, VitConfig) else []
         self.tokens_per_step = config.batch_size * positions(config)
         self._mean, self._scale = (torch.from_numpy(array).to(device) for array in images.normalisation)
         stored = self.images.train if isinstance(self.images, StoredImages) else None
@@ -68,8 +88,11 @@ class ImageTask:
                 f"a probe batch of {config.probe.batch_size:,} images is more than the {count:,} held out",
                 hint="lower probe.batch_size",
             )
-        self._evaluation = self._held_out(0, min(config.eval.batches * config.batch_size, count), config.batch_size)
-        (self._probe,) = self._held_out(count - config.probe.batch_size, count, config.probe.batch_size)
+        self._probe = self._held_out(count - config.probe.batch_size, count)
+        # Whitening costs more than the model's forward pass: held-out images are whitened once.
+        self._whitened = list(self._evaluation()) if self.data.whiten else None
+        self._hits = torch.zeros((), dtype=torch.int64, device=device)
+        self._seen = 0
 
     # -- batches -----------------------------------------------------------------------------------
 
@@ -84,11 +107,16 @@ class ImageTask:
             return (x.flatten(1) - self._mean) @ self._scale
         return (x - self._mean[:, None, None]) * self._scale[:, None, None]
 
-    def _held_out(self, start: int, stop: int, size: int) -> list[ImageBatch]:
-        """Held-out images in parts of at most `size`, normalised."""
-        bounds = itertools.pairwise([*range(start, stop, size), stop])
-        parts = (self._to_device(self.images.test_batch(*pair)) for pair in bounds)
-        return [ImageBatch(self._normalise(images), labels) for images, labels in parts]
+    def _held_out(self, start: int, stop: int) -> ImageBatch:
+        images, labels = self._to_device(self.images.test_batch(start, stop))
+        return ImageBatch(self._normalise(images), labels, soft_targets(labels, self.data.classes, 0.0))
+
+    def _evaluation(self) -> Iterator[ImageBatch]:
+        """The held-out images of `eval.batches` batches, or all there are, batch by batch."""
+        size = self.config.batch_size
+        stop = min(self.config.eval.batches * size, self.images.test_images)
+        for start in range(0, stop, size):
+            yield self._held_out(start, min(start + size, stop))
 
     def batch(self, step: int) -> ImageBatch:
         """The images of the update number `step`; a function of the seed and the step alone."""
@@ -98,7 +126,11 @@ class ImageTask:
         else:
             rows = torch.from_numpy(np.array(epoch_rows(self.images.train_images, seed, step, size))).to(self.device)
             images, labels = (tensor[rows] for tensor in self._stored)
-        return ImageBatch(self._normalise(images), labels)
+        inputs, targets = self._normalise(images), soft_targets(labels, self.data.classes, self.augment.label_smoothing)
+        if self.augment != AugmentConfig():
+            inputs, targets = augment(inputs, targets, self.augment, seed, step)
+        keep = kept_branches(len(labels), self.rates, seed, step).to(self.device) if any(self.rates) else None
+        return ImageBatch(inputs, labels, targets, keep)
 
     def probe_batch(self, step: int) -> ImageBatch:
         """The fixed held-out batch, or the coming training batch where the configuration asks for it."""
@@ -107,17 +139,29 @@ class ImageTask:
     # -- what is done with them --------------------------------------------------------------------
 
     def loss(self, batch: ImageBatch) -> Tensor:
-        """Mean loss of the images of a batch."""
-        return self._loss(self.model(batch.inputs), batch)
+        """Mean loss of the images of a training batch."""
+        logits = self.model(batch.inputs) if batch.keep is None else self.model(batch.inputs, batch.keep)
+        self._hits += (logits.detach().argmax(1) == batch.labels).sum()
+        self._seen += len(batch)
+        return self._loss(logits, batch)
 
     def _loss(self, logits: Tensor, batch: ImageBatch) -> Tensor:
-        return F.mse_loss(logits, F.one_hot(batch.labels, self.data.classes).float())
+        if isinstance(self.config.model, MlpConfig):
+            return F.mse_loss(logits, batch.targets)
+        return F.cross_entropy(logits, batch.targets)
+
+    def train_metrics(self) -> dict[str, float]:
+        """Top-1 accuracy over the training images since the last call, as they were shown, in training mode."""
+        accuracy = float(self._hits) / self._seen
+        self._hits.zero_()
+        self._seen = 0
+        return {"accuracy": accuracy}
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Mean loss and top-1 accuracy over the held-out images of `eval.batches` batches, or all there are."""
         losses, hits, count = 0.0, 0, 0
-        for batch in self._evaluation:
+        for batch in self._evaluation() if self._whitened is None else self._whitened:
             logits = self.model(batch.inputs)
             losses += float(self._loss(logits, batch)) * len(batch)
             hits += int((logits.argmax(1) == batch.labels).sum())

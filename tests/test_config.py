@@ -6,6 +6,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from reproduce.config import (
+    AugmentConfig,
     BlockConfig,
     EvalConfig,
     ImageData,
@@ -59,7 +60,13 @@ DEFAULTS: dict[type[BaseModel], dict[str, Any]] = {
         "block": BlockConfig(),
     },
     MlpConfig: {"kind": "mlp", "norm": "none", "activation": "relu"},
-    VitConfig: {"kind": "vit", "mlp_ratio": 4.0, "patch": 16, "init_std": 0.02, "block": BlockConfig()},
+    VitConfig: {
+        **{"kind": "vit", "mlp_ratio": 4.0, "patch": 16, "init_std": 0.02, "drop_path": 0.0},
+        "block": BlockConfig(),
+    },
+    AugmentConfig: {
+        **{"crop": False, "flip": False, "erase": 0.0, "mixup": 0.0, "cutmix": 0.0, "label_smoothing": 0.0},
+    },
     TextData: {
         **{"kind": "text", "path": None, "dataset": None, "subset": None, "packing": "chunks"},
         **{"train_tokens": None, "fingerprint": ""},
@@ -71,6 +78,7 @@ DEFAULTS: dict[type[BaseModel], dict[str, Any]] = {
         "classes": 10,
         "whiten": False,
         "train_images": None,
+        "augment": AugmentConfig(),
         "fingerprint": "",
     },
     OptimizerConfig: {
@@ -157,6 +165,21 @@ def test_blocks_that_make_no_sense(block: dict[str, Any], message: str) -> None:
 def test_a_vit_needs_whole_heads() -> None:
     with pytest.raises(ValidationError, match="width 8 is not a multiple of heads 3"):
         VitConfig(layers=1, width=8, heads=3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": IMAGES | {"whiten": True, "augment": {"flip": True}}}, "set whiten or augment, not both"),
+        ({"data": IMAGES | {"whiten": True}}, "whitened inputs have no patches"),
+        ({"data": IMAGES | {"side": 30}}, "side 30 is not a multiple of patch 16"),
+        ({"model": MlpConfig(layers=1, width=4), "probe": RUN["probe"] | {"point": "attention-input"}}, "no attention"),
+    ],
+)
+def test_images_that_do_not_fit(changes: dict[str, Any], message: str) -> None:
+    vit = VitConfig(layers=1, width=8, heads=2)
+    with pytest.raises(ValidationError, match=message):
+        run(**({"model": vit, "data": IMAGES} | changes))
 
 
 def test_derived_sizes() -> None:

@@ -41,7 +41,7 @@ class _Array:
     content: np.ndarray | None = None
 
     def fill(self, shape: object, dtype: object, fortran: object, raw: object) -> None:
-        if not isinstance(dtype, _Dtype) or not isinstance(raw, bytes | bytearray | pickle.PickleBuffer):
+        if not isinstance(dtype, _Dtype) or not isinstance(raw, bytes | bytearray):
             raise pickle.UnpicklingError("an array of objects")
         if not isinstance(shape, tuple) or not all(isinstance(length, int) and length >= 0 for length in shape):
             raise pickle.UnpicklingError("an array without a shape")
