@@ -5,7 +5,8 @@
     <split>-00000.json           documents read and tokens written when the shard was full, and the source's bookmark
 
 The last of the three to be written is the first, each aside and renamed: a shard whose tokens are there is whole.
-One shard is in memory at a time, and one batch of documents: about 0.5 GB for 16-bit tokens, however long the text is.
+One shard is in memory at a time, and one batch of documents: well below 1 GB however long the text is, as long as no
+single document is of hundreds of megabytes.
 """
 
 from __future__ import annotations

@@ -97,17 +97,18 @@ class Queues:
 def write_held_out(path: Path, shards: TokenShards, dtype: np.dtype, seq_len: int) -> int:
     """Write the held-out documents as Languini evaluates on them: 16 queues in their listed order, step by step.
 
-    Rows 0 to 15 of the (N, seq_len) array are the first step of the queues, and so on until a queue ends; fewer queues
-    where there are fewer documents. Returns N.
+    Rows 0 to 15 of the (N, seq_len) array are the first step of the queues, and so on; queues without a whole sequence
+    left are passed over. Fewer queues where there are fewer documents. Returns N.
     """
     rows = min(EVAL_ROWS, len(shards.lengths))
     queues = Queues(shards, np.arange(len(shards.lengths)), rows)
-    steps = int(queues.lengths.min()) // seq_len
-    whole = np.lib.format.open_memmap(path, "w+", dtype, (steps * rows, seq_len))
-    for number in range(steps * rows):
-        whole[number] = queues.read(number % rows, number // rows * seq_len, seq_len)
+    steps = queues.lengths // seq_len
+    whole = np.lib.format.open_memmap(path, "w+", dtype, (int(steps.sum()), seq_len))
+    turns = ((step, row) for step in range(int(steps.max())) for row in range(rows) if step < steps[row])
+    for number, (step, row) in enumerate(turns):
+        whole[number] = queues.read(row, step * seq_len, seq_len)
     whole.flush()
-    return steps * rows
+    return len(whole)
 
 
 class StreamCorpus(TextCorpus):

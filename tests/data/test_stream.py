@@ -85,18 +85,21 @@ def test_held_out_documents_come_in_sixteen_queues_step_by_step(tmp_path: Path) 
     books = _books(60)
     count = write_held_out(tmp_path / "eval.npy", _shards(books), np.dtype(np.uint16), 8)
     sequences = np.load(tmp_path / "eval.npy")
+    queues = Queues(_shards(books), np.arange(60), EVAL_ROWS)
+    shortest = int(queues.lengths.min()) // 8
     simple = _simple_queues(books, EVAL_ROWS)
-    expected = [list(itertools.islice(simple[number % EVAL_ROWS], 8)) for number in range(count)]
-    assert sequences.tolist() == expected
-    assert count % EVAL_ROWS == 0
+    expected = [list(itertools.islice(queue, 8)) for _ in range(shortest) for queue in simple]
+    assert shortest > 3
+    assert sequences[: len(expected)].tolist() == expected
+    assert count == sum(queues.lengths // 8) > len(expected), "the longer queues go on"
     assert sequences.dtype == np.uint16
     places = [token for token in sequences.flatten().tolist() if token != END]
     assert len(places) == len(set(places)), "nothing is evaluated on twice"
 
 
 def test_fewer_held_out_documents_than_queues(tmp_path: Path) -> None:
-    assert write_held_out(tmp_path / "eval.npy", _shards([[1] * 20, [2] * 30]), np.dtype(np.uint16), 8) == 4
-    assert np.load(tmp_path / "eval.npy")[:, 0].tolist() == [1, 2, 1, 2]
+    assert write_held_out(tmp_path / "eval.npy", _shards([[1] * 20, [2] * 33]), np.dtype(np.uint16), 8) == 6
+    assert np.load(tmp_path / "eval.npy")[:, 0].tolist() == [1, 2, 1, 2, 2, 2]
 
 
 # ---------------------------------------------------------------------------------------------------
