@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from reproduce.claims.check import ORDERS, PAIR, TRENDS, UNEMBED
-from reproduce.claims.compare import Outcome
 from reproduce.specs.schema import Claim, Quantity
+
+if TYPE_CHECKING:
+    from reproduce.claims.compare import Outcome
 
 _SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "eq": "="}
 _NEGATED = {"gt": "<=", "ge": "<", "lt": ">=", "le": ">", "eq": "is not"}
