@@ -27,6 +27,7 @@ from reproduce.models.mlp import Mlp
 from reproduce.models.size import positions
 from reproduce.models.transformer import Observer
 from reproduce.models.vit import Vit, drop_rates
+from reproduce.parallel import group
 
 
 @dataclass(frozen=True)
@@ -151,11 +152,11 @@ class ImageTask:
         return F.cross_entropy(logits, batch.targets)
 
     def train_metrics(self) -> dict[str, float]:
-        """Top-1 accuracy over the training images since the last call, as they were shown, in training mode."""
-        accuracy = float(self._hits) / self._seen
+        """Top-1 accuracy over the training images since the last call, of all processes, as they were shown."""
+        hits, seen = group.total(torch.tensor([int(self._hits), self._seen])).tolist()
         self._hits.zero_()
         self._seen = 0
-        return {"accuracy": accuracy}
+        return {"accuracy": hits / seen}
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:

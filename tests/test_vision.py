@@ -100,7 +100,7 @@ def test_the_mlp_s_loss_is_the_mean_square_against_one_hot_targets() -> None:
     torch.nn.init.normal_(task.model.readout.weight)
     batch = task.batch(0)
     logits = task.model(batch.inputs)
-    squares = [(logits[i, j] - (j == batch.labels[i])) ** 2 for i in range(16) for j in range(10)]
+    squares = [(logits[i, j] - float(j == batch.labels[i])) ** 2 for i in range(16) for j in range(10)]
     assert task.loss(batch).item() == pytest.approx(torch.stack(squares).mean().item(), rel=1e-5)
 
 

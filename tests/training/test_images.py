@@ -98,8 +98,7 @@ def test_the_vit_learns_from_varied_images(tmp_path: Path) -> None:
     assert loss.iloc[-1] < loss.iloc[0] - 0.05
     entropy = trace[(trace.metric == "attention_entropy") & (trace.step == 0)]
     assert entropy.layer.tolist() == ["1", "2"]
-    assert (entropy.value < 1.6095).all()  # log 5: every token sees all five
-    assert (entropy.value > 1.5).all()
+    assert entropy.value.between(1, 1.6095).all()  # at most log 5, and more than the log(5!) / 5 of causal attention
 
 
 def test_accumulated_gradients_give_the_same_losses(tmp_path: Path) -> None:
