@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -183,7 +184,9 @@ def _load_shards(path: Path, model: nn.Module, optimizer: Optimizer) -> dict[str
     rest = _read(path / REST, torch.device("cpu"))
     state = _state(model, optimizer, rest.pop("optimizer_started"))
     try:
-        dcp.load(state, checkpoint_id=path, no_dist=group.size() == 1)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # as it is for one process
+            dcp.load(state, checkpoint_id=path, no_dist=group.size() == 1)
     except CheckpointException as error:
         raise damaged(path, "cannot be read") from error
     set_model_state_dict(model, state["model"])

@@ -1,6 +1,7 @@
 """Trains runs in worker processes, several side by side, and survives whatever becomes of them.
 
-Each run is one process, `python -m reproduce.worker FOLDER`, which takes its lock, resumes, trains and seals. This
+Each run is one process, `python -m reproduce.worker FOLDER`, which takes its lock, resumes, trains and seals; on
+several devices it is one such process a device, started by torchrun. This
 module starts them, reads their progress.json, and tells an observer. It knows nothing of figures or displays and
 never imports torch.
 
@@ -18,8 +19,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import IO, TYPE_CHECKING, Any, Literal
@@ -41,9 +43,12 @@ _SLEEP_S = 0.05
 _STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
-def worker_command(folder: Path) -> list[str]:
-    """What trains the run in `folder`."""
-    return [sys.executable, "-m", "reproduce.worker", str(folder)]
+def worker_command(folder: Path, devices: int = 1) -> list[str]:
+    """What trains the run in `folder` on `devices` devices."""
+    worker = ["-m", "reproduce.worker", str(folder)]
+    if devices == 1:
+        return [sys.executable, *worker]
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}", *worker]
 
 
 @dataclass
@@ -74,6 +79,7 @@ def execute(
     jobs: int,
     threads: int = 1,
     gpus: int = 0,
+    devices: int = 1,
     command: Command | None = None,
     observe: Observer = lambda jobs: None,
 ) -> list[Job]:
@@ -83,14 +89,16 @@ def execute(
     and stop; no further run starts, and what did not finish is "interrupted". A second signal kills the workers.
 
     Args:
-        threads: of each worker. Rounding depends on it, so it takes part in "same machine, same trace".
+        threads: of each process. Rounding depends on it, so it takes part in "same machine, same trace".
         gpus: CUDA devices to spread the workers over, where there is more than one.
+        devices: of each run, a process on each.
         command: what trains the run in a folder, by default `worker_command`.
         observe: called after each change and each poll.
 
     Raises:
         OfeError: a run folder cannot be created.
     """
+    command = command or (worker_command if devices == 1 else partial(worker_command, devices=devices))
     queue = [Job(run, store.create(run)) for run in runs]
     with _stop_requests() as requests:
         while not all(job.ended for job in queue):
@@ -100,7 +108,7 @@ def execute(
             if requests.count:
                 _stop(queue, requests)
             else:
-                _start(queue, jobs, threads, gpus, command or worker_command)
+                _start(queue, jobs, _Places(threads, gpus, devices), command)
             observe(queue)
             idle = not any(job.state == "running" for job in queue)
             requests.wait(_ELSEWHERE_POLL_S if idle else _POLL_S)
@@ -108,7 +116,25 @@ def execute(
     return queue
 
 
-def _start(queue: list[Job], jobs: int, threads: int, gpus: int, command: Command) -> None:
+@dataclass(frozen=True)
+class _Places:
+    """What each of the runs side by side may use."""
+
+    threads: int
+    gpus: int
+    devices: int
+
+    def environment(self, slot: int) -> dict[str, str]:
+        """The variables of the run in the place `slot`."""
+        environment = dict(os.environ, OMP_NUM_THREADS=str(self.threads))
+        if self.gpus > 1:
+            visible = (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(self.gpus)))).split(",")
+            first = slot * self.devices % max(1, self.gpus // self.devices * self.devices)
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(visible[first : first + self.devices])
+        return environment
+
+
+def _start(queue: list[Job], jobs: int, places: _Places, command: Command) -> None:
     """Fill the free places with runs that nobody trains."""
     taken = {job.slot for job in queue if job.state == "running"}
     free = [slot for slot in range(jobs) if slot not in taken]
@@ -130,17 +156,9 @@ def _start(queue: list[Job], jobs: int, threads: int, gpus: int, command: Comman
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=job.messages,
-                env=_environment(threads, gpus, job.slot),
+                env=places.environment(job.slot),
                 start_new_session=True,  # Ctrl-C at the terminal reaches us alone, and we pass it on once
             )
-
-
-def _environment(threads: int, gpus: int, slot: int) -> dict[str, str]:
-    environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
-    if gpus > 1:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))
-        environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[slot % gpus]
-    return environment
 
 
 def _follow(job: Job, *, stopping: bool) -> None:
@@ -178,6 +196,7 @@ def _why(code: int, progress: Mapping[str, Any], said: str) -> str:
     lines = [line for line in said.splitlines() if line.strip() and not line.startswith("hint:")]
     if code == SEALED_EXIT:
         return "its process ended without sealing it"
+    lines = [line for line in lines if line.startswith("error: ")][:1] or lines  # torchrun adds pages of its own
     return lines[-1].removeprefix("error: ") if lines else f"its process ended with exit code {code}"
 
 
@@ -226,5 +245,18 @@ def _stop(queue: list[Job], requests: _Requests) -> None:
         number = signal.SIGKILL if requests.passed_on else signal.SIGINT
         for job in queue:
             if job.state == "running" and job.process is not None:
-                job.process.send_signal(number)
+                _send(job, number)
         requests.passed_on = requests.count
+
+
+def _send(job: Job, number: int) -> None:
+    """Send a signal to the worker; of several under torchrun to the one that speaks for all, once it has spoken.
+
+    torchrun itself would give them half a minute to save; and killed, it would leave them running.
+    """
+    assert job.process is not None
+    if job.progress.get("launcher") == job.process.pid:
+        with suppress(ProcessLookupError):
+            os.kill(job.progress["pid"], number)
+    else:
+        job.process.send_signal(number)

@@ -81,6 +81,12 @@ def test_the_worker_is_the_one_that_trains() -> None:
     assert worker_command(Path("there"))[1:] == ["-m", "reproduce.worker", "there"]
 
 
+def test_a_run_on_several_devices_is_trained_by_as_many_processes() -> None:
+    command = worker_command(Path("there"), 4)
+    assert command[1:4] == ["-m", "torch.distributed.run", "--standalone"]
+    assert command[4:] == ["--nproc-per-node=4", "-m", "reproduce.worker", "there"]
+
+
 def test_all_runs_are_sealed_and_never_more_than_jobs_at_once(runs: list[ResolvedRun], store: Store) -> None:
     abreast: list[int] = []
 
@@ -174,3 +180,29 @@ def test_workers_get_their_threads_and_a_device_each(
     program = "(folder / 'seen').write_text(os.environ['OMP_NUM_THREADS'] + ' ' + os.environ['CUDA_VISIBLE_DEVICES'])"
     done = execute(runs[:2], store, jobs=2, threads=3, gpus=2, command=worker(f"{program}; time.sleep(1); {SEAL}"))
     assert [(job.folder.path / "seen").read_text() for job in done] == ["3 4", "3 7"]
+
+
+def test_a_run_on_several_devices_gets_neighbouring_ones(
+    runs: list[ResolvedRun], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7,8")
+    program = "(folder / 'seen').write_text(os.environ['CUDA_VISIBLE_DEVICES'])"
+    command = worker(f"{program}; time.sleep(1); {SEAL}")
+    done = execute(runs[:2], store, jobs=2, gpus=5, devices=2, command=command)
+    assert [(job.folder.path / "seen").read_text() for job in done] == ["4,5", "6,7"]
+
+
+def test_a_signal_goes_to_the_process_that_speaks_for_the_others(runs: list[ResolvedRun], store: Store) -> None:
+    """A stand-in for torchrun: it starts the worker, lets it say who started it, and ignores signals itself."""
+    inner = HEAD + SAVE_WHEN_STOPPED.replace('"step": 3', '"launcher": %d, "pid": %d, "step": 3').replace(
+        "9}')", "9}' % (os.getppid(), os.getpid()))"
+    )
+    program = f"""
+import subprocess
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+subprocess.run([sys.executable, "-c", {inner!r}, str(folder)])
+sys.exit(1)
+"""
+    (job,) = execute(runs[:1], store, jobs=1, command=worker(program), observe=stop_when_all_run(1, [signal.SIGINT]))
+    assert job.state == "interrupted"
+    assert (job.folder.path / "saved").read_text() == "SIGINT"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
+from reproduce.errors import OfeError
 from reproduce.specs.load import list_experiments, load_experiment, load_setting
 from reproduce.specs.resolve import Resolved, ResolvedRun, fingerprint_if_any, fingerprint_of, resolve
 from reproduce.specs.schema import Experiment, Scale
@@ -73,6 +74,7 @@ def plan_for(
     overrides: Sequence[str] = (),
     seeds: int | None = None,
     jobs: int | None = None,
+    devices: int = 1,
     to_train: bool = False,
     measure: bool = False,
     report: Callable[[str], None] | None = None,
@@ -80,13 +82,23 @@ def plan_for(
     """The figures' runs and the one plan for them: what `ofe plan` prints and `ofe reproduce` trains.
 
     Args:
-        jobs: runs side by side; by default one a core.
+        jobs: runs side by side; by default one a core, or fewer if each has several devices.
+        devices: of each run.
+
+    Raises:
+        OfeError: there are not so many GPUs.
     """
     from reproduce.machine import machine
+    from reproduce.plan.calibration import device
     from reproduce.plan.planner import plan
 
+    gpus = len(machine().gpus)
+    if to_train and device() == "cuda" and devices > gpus:
+        hint = "start the worker of each run with torchrun to use several machines"
+        raise OfeError(f"--devices {devices} needs {devices} GPUs, and there are {gpus}", hint=hint, exit_code=2)
+    jobs = jobs or max(1, machine().cores // devices)
     resolveds = resolve_all(figures, scale, overrides=overrides, seeds=seeds, to_train=to_train)
-    return resolveds, plan(resolveds, store(), jobs=jobs or machine().cores, measure=measure, report=report)
+    return resolveds, plan(resolveds, store(), jobs=jobs, devices=devices, measure=measure, report=report)
 
 
 def judged(resolved: Resolved, scale: Scale, *, reference: bool) -> tuple[Loaded, list[Verdict]]:

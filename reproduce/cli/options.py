@@ -46,6 +46,10 @@ Jobs = Annotated[
         "--jobs", "-j", metavar="N", min=1, help="Runs trained side by side, by default one a core; a GPU takes one."
     ),
 ]
+Devices = Annotated[
+    int,
+    typer.Option("--devices", metavar="N", min=1, help="Devices that share each run: GPUs, or processes without one."),
+]
 Formats = Annotated[
     str, typer.Option("--format", metavar="FORMAT,...", help="Image formats: png, svg, pdf; several with commas.")
 ]

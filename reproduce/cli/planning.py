@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from reproduce.cli.console import Ui
-from reproduce.cli.options import DEFAULT_SCALE, Check, Ids, Jobs, Json, Measure, Overrides, ScaleOption, Seeds
+from reproduce.cli.options import DEFAULT_SCALE, Check, Devices, Ids, Jobs, Json, Measure, Overrides, ScaleOption, Seeds
 
 if TYPE_CHECKING:
     from reproduce.plan.planner import Plan
@@ -20,6 +20,7 @@ def plan(
     ids: Ids,
     scale: ScaleOption = DEFAULT_SCALE,
     jobs: Jobs = None,
+    devices: Devices = 1,
     seeds: Seeds = None,
     overrides: Overrides = None,
     measure: Measure = False,
@@ -31,7 +32,14 @@ def plan(
 
     ui: Ui = ctx.obj
     planned = plan_for(
-        select(ids, scale), scale, overrides=overrides or [], seeds=seeds, jobs=jobs, measure=measure, report=ui.tell
+        select(ids, scale),
+        scale,
+        overrides=overrides or [],
+        seeds=seeds,
+        jobs=jobs,
+        devices=devices,
+        measure=measure,
+        report=ui.tell,
     )[1]
     if json:
         ui.json(planned.as_json())
@@ -60,6 +68,7 @@ def _print(ui: Ui, planned: Plan) -> None:
             for entry in planned.runs
         ],
     )
+    _print_memory(ui, planned)
     total = planned.total
     ui.line()
     runs = f"{total.runs} runs at {planned.scale} scale: {total.hits} sealed, {total.misses} to train"
@@ -71,3 +80,38 @@ def _print(ui: Ui, planned: Plan) -> None:
         )
     if basis(planned) == "not calibrated":
         ui.tell("\nhint: these times are a guess; `ofe plan --measure` times this machine in some seconds")
+
+
+def _print_memory(ui: Ui, planned: Plan) -> None:
+    """What runs take on a device, and how many devices they need: for the scales that are meant for accelerators."""
+    from reproduce.cli.units import size
+    from reproduce.plan.footprint import footprint
+
+    if planned.scale not in ("workstation", "paper") or not planned.runs:
+        return
+    needs = planned.memory
+    ui.line()
+    ui.table(
+        ["memory", "weights", "gradients", "optimiser", "activations/example", "checkpointing", "checkpoint"],
+        [
+            [", ".join(entry.runs), *map(size, (whole.weights, whole.gradients, whole.optimizer)),
+             *map(size, (*entry.activations, whole.checkpoint))]
+            for entry in needs
+            for whole in [footprint(entry.config)]
+            if entry.memory == needs[0].memory
+        ],
+    )  # fmt: skip
+    ui.line()
+    ui.table(
+        ["fits", "devices", "alone or ddp", "fsdp"],
+        [
+            [
+                ", ".join(entry.runs),
+                f"{count} x {size(entry.memory)}",
+                str(whole or "no"),
+                str(sharded or "no") if count > 1 else "",
+            ]
+            for entry in needs
+            for count, whole, sharded in entry.rows()
+        ],
+    )

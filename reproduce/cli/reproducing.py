@@ -13,6 +13,7 @@ from reproduce.cli.console import Ui
 from reproduce.cli.options import (
     DEFAULT_SCALE,
     INTERRUPTED,
+    Devices,
     Formats,
     Ids,
     Jobs,
@@ -37,6 +38,7 @@ def reproduce(
     ids: Ids,
     scale: ScaleOption = DEFAULT_SCALE,
     jobs: Jobs = None,
+    devices: Devices = 1,
     seeds: Seeds = None,
     overrides: Overrides = None,
     image_formats: Formats = "png",
@@ -54,8 +56,10 @@ def reproduce(
     ui: Ui = ctx.obj
     wanted = formats(image_formats)
     changes = overrides or []
-    resolveds, planned = plan_for(select(ids, scale), scale, overrides=changes, seeds=seeds, jobs=jobs, to_train=True)
-    again = _command(ids, scale, seeds, changes)
+    resolveds, planned = plan_for(
+        select(ids, scale), scale, overrides=changes, seeds=seeds, jobs=jobs, devices=devices, to_train=True
+    )
+    again = _command(ids, scale, seeds, changes, devices)
     failures = _train(ui, planned, offline, again)
     folder = out or default_folder(scale, changes, seeds)
     undrawn = _draw_all(ui, resolveds, scale, folder, wanted)
@@ -64,10 +68,11 @@ def reproduce(
     raise typer.Exit(int(failures > 0 or undrawn > 0))
 
 
-def _command(ids: Sequence[str], scale: Scale, seeds: int | None, overrides: Sequence[str]) -> str:
+def _command(ids: Sequence[str], scale: Scale, seeds: int | None, overrides: Sequence[str], devices: int) -> str:
     """What to type to train the same runs again."""
     options = ["--scale", scale, *(["--seeds", str(seeds)] if seeds is not None else [])]
     options += [word for override in overrides for word in ("--set", override)]
+    options += ["--devices", str(devices)] if devices > 1 else []
     return f"`{shlex.join(['ofe', 'reproduce', *ids, *options])}`"
 
 
@@ -86,10 +91,18 @@ def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> int:
     time = f"about {duration(planned.total.seconds)} ({basis(planned)})"
     ui.tell(f"{count(len(todo), 'run')} to train, {len(planned.runs) - len(todo)} sealed already: {time}")
     _prepare(ui, todo, offline)
-    abreast = side_by_side(planned.jobs)
+    abreast = side_by_side(planned.jobs, planned.devices)
     gpus = len(machine().gpus) if planned.device == "cuda" else 0
     with watching(ui) as observe:
-        jobs = execute(todo, store(), jobs=abreast, threads=planned.threads, gpus=gpus, observe=observe)
+        jobs = execute(
+            todo,
+            store(),
+            jobs=abreast,
+            threads=planned.threads,
+            gpus=gpus,
+            devices=planned.devices,
+            observe=observe,
+        )
     if any(job.state == "interrupted" for job in jobs):
         ui.tell(f"stopped; what was trained is saved, and {again} continues")
         raise typer.Exit(INTERRUPTED)

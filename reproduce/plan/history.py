@@ -50,11 +50,11 @@ class History:
     """The store as it is now, read once.
 
     Args:
-        threads: that planned runs will have; only runs of as many tell how long a step takes.
+        threads, devices: that planned runs will have; only runs of as many tell how long a step takes.
     """
 
-    def __init__(self, store: Store, threads: int) -> None:
-        self.threads = threads
+    def __init__(self, store: Store, threads: int, devices: int = 1) -> None:
+        self.threads, self.devices = threads, devices
         self._folders: dict[str, RunFolder] = {}
         for folder in store.list():
             if folder.key not in self._folders or folder.sealed:
@@ -113,7 +113,7 @@ class History:
         here = machine()
         on = here.gpus[0].name if device() == "cuda" and here.gpus else here.cpu
         threads = provenance.get("threads") == self.threads or device() == "cuda"
-        return provenance.get("device") == on and threads
+        return provenance.get("device") == on and provenance.get("devices", 1) == self.devices and threads
 
     @cached_property
     def _sealed(self) -> list[_Sealed]:

@@ -21,7 +21,7 @@ SOAP and both AdaFactors need whole matrices and train under ddp only. Never imp
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,6 +34,7 @@ from reproduce.plan.footprint import (
     PROCESS_BYTES,
     activation_bytes,
     footprint,
+    position_bytes,
     product_bytes,
     recomputed_bytes,
     weight_copies,
@@ -173,9 +174,12 @@ def _leanest(
 
 @dataclass(frozen=True)
 class Needs:
-    """The memory of one run: its parts, and on which numbers of devices it fits."""
+    """The memory of runs that take the same: its parts, and on which numbers of devices it fits."""
 
+    runs: tuple[str, ...]
+    """Their names."""
     config: RunConfig
+    """Of one of them."""
     memory: int
     """Bytes of a device."""
 
@@ -183,22 +187,24 @@ class Needs:
         """(devices, ddp or alone, fsdp) for every count that divides the batch."""
         for count in COUNTS:
             if self.config.batch_size % count == 0:
-                one = fit(self.config, count, self.memory, "ddp" if count > 1 else None)
-                yield count, one, fit(self.config, count, self.memory, "fsdp") if count > 1 else None
+                whole = fit(self.config, count, self.memory, "ddp" if count > 1 else None)
+                yield count, whole, fit(self.config, count, self.memory, "fsdp") if count > 1 else None
 
     @property
-    def fewest(self) -> int | None:
-        """Least number of devices on which it fits in one way or another; None if on none of `COUNTS`."""
-        return next((count for count, *layouts in self.rows() if any(layouts)), None)
+    def activations(self) -> tuple[int, int]:
+        """Bytes of the activations of one example, without and with checkpointing."""
+        copies = weight_copies(self.config)
+        return activation_bytes(self.config, 1) - copies, recomputed_bytes(self.config, 1) - copies
 
     def as_json(self) -> dict[str, Any]:
-        whole = footprint(self.config)
+        whole, (kept, recomputed) = footprint(self.config), self.activations
         return {
+            "runs": list(self.runs),
             "weights_bytes": whole.weights,
             "gradients_bytes": whole.gradients,
             "optimizer_bytes": whole.optimizer,
-            "activation_bytes_per_example": activation_bytes(self.config, 1) - weight_copies(self.config),
-            "recomputed_bytes_per_example": recomputed_bytes(self.config, 1) - weight_copies(self.config),
+            "activation_bytes_per_example": kept,
+            "activation_bytes_per_example_checkpointing": recomputed,
             "checkpoint_bytes": whole.checkpoint,
             "device_memory_bytes": self.memory,
             "fits": [
@@ -206,6 +212,15 @@ class Needs:
                 for count, whole_model, sharded in self.rows()
             ],
         }
+
+
+def needs(runs: Iterable[tuple[str, RunConfig]]) -> list[Needs]:
+    """What (name, configuration) pairs need, on devices of each memory there is to reckon with."""
+    alike: dict[str, tuple[RunConfig, dict[str, None]]] = {}
+    for name, config in runs:
+        facts = (footprint(config), position_bytes(config), positions(config), config.batch_size, config.optimizer.name)
+        alike.setdefault(repr((facts, config.probe.batch_size)), (config, {}))[1][name] = None
+    return [Needs(tuple(names), config, memory) for config, names in alike.values() for memory in device_memories()]
 
 
 def _brief(found: Layout | None) -> dict[str, Any] | None:

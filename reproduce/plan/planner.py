@@ -16,6 +16,7 @@ from reproduce.models.size import flops, parameters, tokens
 from reproduce.plan.calibration import Basis, Calibration, calibrate, device, load, threads_per_run
 from reproduce.plan.footprint import Footprint, footprint
 from reproduce.plan.history import TO_TRAIN, History, RunState, State
+from reproduce.plan.memory import Needs, needs
 from reproduce.specs.load import load_setting
 from reproduce.specs.resolve import Resolved, ResolvedRun, fingerprint_if_any, resolve
 from reproduce.specs.schema import SCALES, Experiment
@@ -116,14 +117,16 @@ class Plan:
     figures: tuple[str, ...]
     jobs: int
     threads: int
-    """Threads of each run."""
+    """Threads of each process."""
     device: str
     runs: tuple[PlannedRun, ...]
+    devices: int = 1
+    """Devices of each run."""
 
     @property
     def total(self) -> Total:
         todo = [run for run in self.runs if run.to_train]
-        abreast = side_by_side(self.jobs)
+        abreast = side_by_side(self.jobs, self.devices)
         memory = sorted((run.footprint.memory for run in todo), reverse=True)
         working = sorted((run.footprint.working_disk - run.footprint.trace for run in todo), reverse=True)
         return Total(
@@ -136,7 +139,7 @@ class Plan:
             tokens=round(sum(run.remaining * run.tokens for run in todo)),
             flops=sum(run.remaining_flops for run in todo),
             seconds=makespan([run.remaining_seconds for run in todo], abreast),
-            memory_bytes=sum(memory[:abreast]),
+            memory_bytes=self.devices * sum(memory[:abreast]),
             disk_bytes=sum(run.footprint.trace for run in todo) + sum(working[:abreast]),
         )
 
@@ -155,7 +158,14 @@ class Plan:
             "device": self.device,
             "runs": [run.as_json() for run in self.runs],
             "total": self.total.as_json(),
+            "devices": self.devices,
+            "memory": [entry.as_json() for entry in self.memory],
         }
+
+    @property
+    def memory(self) -> list[Needs]:
+        """What the runs take on a device, and on how many of them they fit."""
+        return needs((run.run.name, run.run.config) for run in self.runs)
 
 
 def plan(
@@ -163,6 +173,7 @@ def plan(
     store: Store,
     *,
     jobs: int = 1,
+    devices: int = 1,
     calibration: Calibration | None = None,
     measure: bool = False,
     report: Callable[[str], None] | None = None,
@@ -171,6 +182,7 @@ def plan(
 
     Args:
         jobs: runs to be trained side by side.
+        devices: of each run. N of them are reckoned to be N times as fast as one.
         calibration: speed of this machine; by default what is kept in the home.
         measure: first time this machine where it was not yet, about ten seconds a precision. Nothing is measured
             when no run is left to train, or all have their like among the finished runs.
@@ -185,8 +197,8 @@ def plan(
             runs.setdefault(run.key, run)
             figures.setdefault(run.key, {})[resolved.experiment.id] = None
 
-    threads = threads_per_run(side_by_side(jobs))
-    history = History(store, threads)
+    threads = threads_per_run(devices * side_by_side(jobs, devices))
+    history = History(store, threads, devices)
     states = {key: history.state(run) for key, run in runs.items()}
     if calibration is None and measure:
         unknown = {
@@ -196,9 +208,11 @@ def plan(
         }
         calibration = calibrate(unknown, threads, report=report)
     calibration = calibration or load()
-    planned = tuple(_planned(run, states[key], tuple(figures[key]), history, calibration) for key, run in runs.items())
+    planned = tuple(
+        _planned(run, states[key], tuple(figures[key]), history, calibration, devices) for key, run in runs.items()
+    )
     names = tuple(dict.fromkeys(resolved.experiment.id for resolved in resolveds))
-    return Plan(next(iter(scales), ""), names, jobs, threads, device(), planned)
+    return Plan(next(iter(scales), ""), names, jobs, threads, device(), planned, devices)
 
 
 def misses(plan: Plan) -> list[ResolvedRun]:
@@ -250,9 +264,10 @@ def micro_batch() -> int | None:
     return int(given) if given.isdecimal() and int(given) > 0 else None
 
 
-def side_by_side(jobs: int) -> int:
-    """How many of `jobs` runs really train at once: an accelerator takes one run."""
-    return max(1, min(jobs, len(machine().gpus)) if device() == "cuda" and machine().gpus else jobs)
+def side_by_side(jobs: int, devices: int = 1) -> int:
+    """How many of `jobs` runs really train at once: an accelerator takes one run, or its part of one."""
+    places = len(machine().gpus) // devices if device() == "cuda" and machine().gpus else jobs
+    return max(1, min(jobs, places))
 
 
 def makespan(seconds: Sequence[float], jobs: int) -> float:
@@ -264,12 +279,17 @@ def makespan(seconds: Sequence[float], jobs: int) -> float:
 
 
 def _planned(
-    run: ResolvedRun, state: RunState, figures: tuple[str, ...], history: History, calibration: Calibration
+    run: ResolvedRun,
+    state: RunState,
+    figures: tuple[str, ...],
+    history: History,
+    calibration: Calibration,
+    devices: int,
 ) -> PlannedRun:
     config = run.config
     rate, source = calibration.rate(config.precision, history.threads)
     known = history.step_seconds(config)
-    training = known * config.last_step if known is not None else rate.run_seconds(config)
+    training = known * config.last_step if known is not None else rate.run_seconds(config) / devices
     return PlannedRun(
         run=run,
         state=state.state,
@@ -281,5 +301,5 @@ def _planned(
         seconds=rate.startup_s + training,
         basis="measured on this machine" if known is not None else source,
         remaining=state.remaining,
-        footprint=footprint(config, micro_batch()),
+        footprint=footprint(config, micro_batch() or max(1, config.batch_size // devices)),
     )

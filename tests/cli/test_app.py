@@ -22,9 +22,9 @@ SURFACE = {
     "": {"--help", "--version"},
     "list": {"--help", "--json", "--scale"},
     "show": {"ID", "--help", "--json", "--scale"},
-    "plan": {"ID...", "--check", "--help", "--jobs", "--json", "--measure", "--scale", "--seeds", "--set"},
+    "plan": {"ID...", "--check", "--devices", "--help", "--jobs", "--json", "--measure", "--scale", "--seeds", "--set"},
     "reproduce": {
-        *("ID...", "--format", "--help", "--jobs", "--offline", "--out", "--scale", "--seeds", "--set"),
+        *("ID...", "--devices", "--format", "--help", "--jobs", "--offline", "--out", "--scale", "--seeds", "--set"),
     },
     "plot": {"[ID...]", "--format", "--from-cache", "--help", "--out", "--scale", "--seeds", "--set"},
     "verify": {"ID...", "--from-cache", "--help", "--json", "--scale", "--seeds", "--set"},
@@ -171,15 +171,15 @@ def test_help_does_not_even_load_the_types_of_specs(python: Process, tmp_path: P
     assert "pydantic" not in _imported(python, tmp_path, "--help")
 
 
-@pytest.mark.parametrize("arguments", [["list"], ["plan", "fig1"], ["status"], ["reproduce", "fig1"]])
+@pytest.mark.parametrize("arguments", [["list"], ["show", "fig1"], ["plan", "fig1"], ["status"], ["reproduce", "fig1"]])
 def test_looking_and_a_second_call_load_no_torch_and_draw_nothing(
     python: Process, reproduced: tuple[Path, object], arguments: list[str]
 ) -> None:
     assert _imported(python, reproduced[0], *arguments).isdisjoint({"torch", "matplotlib", "pandas"})
 
 
-@pytest.mark.parametrize("arguments", [["show", "fig1"], ["plot", "fig1"], ["verify", "fig1"]])
-def test_show_plot_and_verify_never_load_torch(
+@pytest.mark.parametrize("arguments", [["plot", "fig1"], ["verify", "fig1"]])
+def test_plot_and_verify_never_load_torch(
     python: Process, reproduced: tuple[Path, object], arguments: list[str]
 ) -> None:
     assert "torch" not in _imported(python, reproduced[0], *arguments)

@@ -126,7 +126,7 @@ def test_a_figure_without_runs_has_a_plan(figure: Figure, store: Store) -> None:
 
 def test_the_json_shape_is_frozen(make_run: MakeRun, figure: Figure, store: Store) -> None:
     content = plan([figure("fig2", make_run())], store, jobs=2).as_json()
-    assert list(content) == ["scale", "figures", "jobs", "threads", "device", "runs", "total"]
+    assert list(content) == ["scale", "figures", "jobs", "threads", "device", "runs", "total", "devices", "memory"]
     assert (content["scale"], content["figures"], content["jobs"], content["device"]) == ("smoke", ["fig2"], 2, "cpu")
     assert {name: type(value) for name, value in content["runs"][0].items()} == RUN_FIELDS
     assert {name: type(value) for name, value in content["total"].items()} == TOTAL_FIELDS
