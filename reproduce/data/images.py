@@ -72,6 +72,8 @@ def image_source(data: ImageData) -> ImageSource:
         raise SpecError(f"the source {info.name} needs data.path", hint="set data.path to your copy of the images")
     if data.path is not None and not info.takes_path:
         raise SpecError(f"the source {info.name} reads no path", hint="drop data.path, or name another data.source")
+    if data.augment.crop and not info.reads_files:
+        raise SpecError(f"{info.name} has no files to crop", hint="set data.augment.crop=false")
     module, _, name = info.factory.partition(":")
     source: ImageSource = getattr(importlib.import_module(module), name)(data)
     return source

@@ -31,6 +31,8 @@ class SourceInfo:
     """Whether `data.path` must be given."""
     takes_path: bool = False
     """Whether `data.path` may be given."""
+    reads_files: bool = False
+    """Whether each image is a file of its own size, which `data.augment.crop` may cut a part of."""
     path_means: str = "a folder of text"
     """What `data.path` must be, after the words `set data.path to`."""
     hub_fields: tuple[str, ...] = ()
@@ -121,6 +123,15 @@ SOURCES: dict[str, SourceInfo] = _registry(
         factory="reproduce.data.cifar10:Cifar10",
         needs_network=True,
         takes_path=True,
+    ),
+    SourceInfo(
+        name="imagenet-1k",
+        kind="images",
+        description="ImageNet-1K: ILSVRC/imagenet-1k, or a folder with train/<class> and val/<class> in data.path",
+        factory="reproduce.data.imagenet:ImageNet",
+        needs_network=True,
+        takes_path=True,
+        reads_files=True,
     ),
 )
 

@@ -30,14 +30,18 @@ class Normalisation(NamedTuple):
 
 
 def standardisation(images: np.ndarray) -> Normalisation:
-    """Mean and inverse standard deviation of each channel of uint8 images (N, 3, S, S), from exact integer counts."""
+    """Mean and inverse standard deviation of each channel of uint8 images (N, 3, S, S), from exact integer counts.
+
+    A channel of one colour has no deviation: its variance counts as eps.
+    """
     values = np.arange(256) / 255
     means, scales = [], []
     for channel in range(images.shape[1]):
         share = np.bincount(images[:, channel].ravel(), minlength=256) / images[:, channel].size
         mean = float(share @ values)
         means.append(mean)
-        scales.append(1 / np.sqrt(share @ (values - mean) ** 2))
+        variance = float(share @ (values - mean) ** 2)
+        scales.append(1 / np.sqrt(max(variance, EPS)))
     return Normalisation(np.array(means, np.float32), np.array(scales, np.float32))
 
 

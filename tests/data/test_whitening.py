@@ -41,6 +41,14 @@ def test_standardised_channels_have_mean_zero_and_deviation_one(images: np.ndarr
     np.testing.assert_allclose(mean, (images / 255).mean((0, 2, 3)), rtol=1e-6)
 
 
+def test_a_channel_of_one_colour_becomes_zero(images: np.ndarray) -> None:
+    flat = images.copy()
+    flat[:, 1] = 3
+    mean, scale = standardisation(flat)
+    assert np.isfinite(scale).all()
+    np.testing.assert_allclose(flat[:, 1] / 255, mean[1], atol=1e-7)
+
+
 def test_axes_of_full_rank_need_enough_images(images: np.ndarray) -> None:
     with pytest.raises(AssertionError, match="more images than an image has values"):
         whitening(images[:48])
