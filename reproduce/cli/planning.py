@@ -10,6 +10,7 @@ from reproduce.cli.console import Ui
 from reproduce.cli.options import DEFAULT_SCALE, Check, Devices, Ids, Jobs, Json, Measure, Overrides, ScaleOption, Seeds
 
 if TYPE_CHECKING:
+    from reproduce.plan.memory import Layout
     from reproduce.plan.planner import Plan
 
 WORK_REMAINS = 3
@@ -86,13 +87,14 @@ def _print_memory(ui: Ui, planned: Plan) -> None:
     """What runs take on a device, and how many devices they need: for the scales that are meant for accelerators."""
     from reproduce.cli.units import size
     from reproduce.plan.footprint import footprint
+    from reproduce.plan.memory import COUNTS
 
     if planned.scale not in ("workstation", "paper") or not planned.runs:
         return
     needs = planned.memory
     ui.line()
     ui.table(
-        ["memory", "weights", "gradients", "optimiser", "activations/example", "checkpointing", "checkpoint"],
+        ["memory", "weights", "gradients", "optimiser", "activations/example", "recomputed", "checkpoint"],
         [
             [", ".join(entry.runs), *map(size, (whole.weights, whole.gradients, whole.optimizer)),
              *map(size, (*entry.activations, whole.checkpoint))]
@@ -103,15 +105,20 @@ def _print_memory(ui: Ui, planned: Plan) -> None:
     )  # fmt: skip
     ui.line()
     ui.table(
-        ["fits", "devices", "alone or ddp", "fsdp"],
+        ["fits", "memory", *(f"{count} device{'s' * (count > 1)}" for count in COUNTS)],
         [
-            [
-                ", ".join(entry.runs),
-                f"{count} x {size(entry.memory)}",
-                str(whole or "no"),
-                str(sharded or "no") if count > 1 else "",
-            ]
+            [", ".join(entry.runs), size(entry.memory), *(cells.get(count, "-") for count in COUNTS)]
             for entry in needs
-            for count, whole, sharded in entry.rows()
+            for cells in [{count: _fit(whole, sharded) for count, whole, sharded in entry.rows()}]
         ],
     )
+    ui.line(
+        "examples at once on each device, alone or under ddp, else under fsdp; - where the batch cannot be shared equally"
+    )
+
+
+def _fit(whole: Layout | None, sharded: Layout | None) -> str:
+    """How a run fits on one number of devices: `16`, `fsdp 4`, or `no`."""
+    if whole is not None:
+        return str(whole.micro_batch)
+    return "no" if sharded is None else f"fsdp {sharded.micro_batch}"
