@@ -113,7 +113,7 @@ def _print_memory(ui: Ui, planned: Plan) -> None:
         ],
     )
     ui.line(
-        "examples at once on each device, alone or under ddp, else under fsdp; - where the batch cannot be shared equally"
+        "examples at once on each device, alone or under ddp, else fsdp; - where the batch cannot be shared equally"
     )
 
 
