@@ -96,6 +96,13 @@ def forward_flops(config: RunConfig) -> float:
     return float(blocks + 2 * (n - 1) * CHANNELS * model.patch**2 * d + 2 * d * data.classes)
 
 
+def input_flops(config: RunConfig) -> float:
+    """FLOPs that turn the images of one step into inputs: where they are whitened, a product with all their axes."""
+    data = config.data
+    whitened = isinstance(data, ImageData) and data.whiten
+    return 2.0 * config.batch_size * _pixels(data) ** 2 if whitened else 0.0
+
+
 def preconditioner_flops(config: RunConfig) -> float:
     """FLOPs a step that SOAP and rotated AdaFactor add: statistics, rotations, and the new bases every so often.
 
@@ -192,5 +199,6 @@ def _mlp(model: MlpConfig, data: ImageData) -> Iterator[Shape]:
     yield from _linear(d, data.classes, False)
 
 
-def _pixels(data: ImageData) -> int:
+def _pixels(data: DataConfig) -> int:
+    assert isinstance(data, ImageData)
     return CHANNELS * data.side**2

@@ -24,7 +24,7 @@ from typing import Any, Literal
 from reproduce.config import RunConfig
 from reproduce.errors import OfeError
 from reproduce.machine import machine
-from reproduce.models.size import forward_flops, preconditioner_flops, step_flops
+from reproduce.models.size import forward_flops, input_flops, preconditioner_flops, step_flops
 from reproduce.plan.footprint import evaluations, probe_steps
 from reproduce.store.atomic import write_json
 from reproduce.store.home import ensure_home, ofe_home
@@ -71,6 +71,7 @@ class Rate:
             depth = (config.probe.moment_updates_layer - 1) / config.model.layers
             examples += config.last_step * config.probe.batch_size * depth
         measuring = examples * forward_flops(config) * step / training
+        step += self.step_seconds(training) * input_flops(config) / training
         return config.last_step * (step + preconditioner_flops(config) / self.preconditioner_flop_per_s) + measuring
 
 

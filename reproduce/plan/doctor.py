@@ -209,18 +209,18 @@ def _references() -> Iterator[Check]:
 
 
 def _data() -> Iterator[Check]:
-    """Whether the text of the laptop scale is prepared."""
+    """Whether the text and the images of the laptop scale are prepared."""
     from reproduce.data import prepared_folder
 
-    wanted: dict[str, DataConfig] = {}
+    wanted: dict[str, list[DataConfig]] = {}
     for experiment in list_experiments():
         for run in resolve(experiment, "laptop", fingerprint=fingerprint_if_any).runs:
-            wanted.setdefault(run.config.data.fingerprint, run.config.data)
-    for data in wanted.values():
-        name = f"data {data.source}"
-        if not data.fingerprint:
-            yield Check(name, "warn", "cannot be had here", f"see `ofe data check {data.source}`")
-        elif data.kind == "text" and prepared_folder(data).is_dir():
+            wanted.setdefault(run.config.data.source, []).append(run.config.data)
+    for source, datas in wanted.items():
+        name = f"data {source}"
+        if not all(data.fingerprint for data in datas):
+            yield Check(name, "warn", "cannot be had here", f"see `ofe data check {source}`")
+        elif all(prepared_folder(data).is_dir() for data in datas):
             yield Check(name, "ok", "prepared")
         else:
             yield Check(name, "ok", "at hand, prepared when a run first needs it")

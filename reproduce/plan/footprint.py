@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from reproduce.config import MlpConfig, Norm, RunConfig, TextData, TransformerConfig
-from reproduce.models.size import Shape, parameter_shapes, positions, rotated_axes
+from reproduce.config import ImageData, MlpConfig, Norm, RunConfig, TextData, TransformerConfig
+from reproduce.models.size import CHANNELS, Shape, parameter_shapes, positions, rotated_axes
 
 FLOAT = 4
 """Bytes of a float32."""
@@ -21,6 +21,8 @@ STREAM_METRICS = 11
 """Metrics of one residual stream in a probe."""
 _NORM_STREAMS: dict[Norm, int] = {"none": 0, "ln": 1, "srms": 1, "rms": 2}
 """Streams that a norm keeps for its backward pass, beside what enters the next matrix."""
+_STORED_IMAGES = {"cifar10": 60_000}
+"""Images of the sources that are held in memory whole, as bytes."""
 _TRAIN_RECORDS = 4_000
 """Records of loss, gradient norm and learning rate in a trace, at most."""
 _MOMENT_RATIO = 1.35
@@ -40,6 +42,8 @@ class Footprint:
     optimizer: int
     activations: int
     """Of one micro-batch."""
+    data: int
+    """Images that stay in memory, and what whitens them."""
     checkpoint: int
     trace: int
     """Sealed trace and moments: what remains on the disk."""
@@ -49,7 +53,7 @@ class Footprint:
     @property
     def memory(self) -> int:
         """What training holds at once."""
-        return PROCESS_BYTES + self.weights + self.gradients + self.optimizer + self.activations
+        return PROCESS_BYTES + self.weights + self.gradients + self.optimizer + self.activations + self.data
 
     @property
     def working_disk(self) -> int:
@@ -72,10 +76,21 @@ def footprint(config: RunConfig, micro_batch: int | None = None) -> Footprint:
         gradients=weights,
         optimizer=optimizer,
         activations=activation_bytes(config, min(micro_batch or config.batch_size, config.batch_size)),
+        data=data_bytes(config),
         checkpoint=weights + optimizer,
         trace=_ROW_BYTES * values + FLOAT * moments,
         live_trace=_LIVE_ROW_BYTES * values + 5 * FLOAT * moments,
     )
+
+
+def data_bytes(config: RunConfig) -> int:
+    """Bytes of the images that lie on the device, of the whitening matrix, and of what is whitened once."""
+    data = config.data
+    if not isinstance(data, ImageData):
+        return 0
+    values = CHANNELS * data.side**2
+    whitening = FLOAT * (values**2 + config.eval.batches * config.batch_size * values) if data.whiten else 0
+    return _STORED_IMAGES.get(data.source, 0) * values + FLOAT * config.probe.batch_size * values + whitening
 
 
 def _state(shape: Shape, config: RunConfig) -> int:
@@ -125,13 +140,15 @@ def position_bytes(config: RunConfig) -> tuple[int, int]:
     In a block: the inputs of the matrices and q, k, v in the products' type; the MLP's hidden layer, twice where the
     activation needs its input back; per head a row of attention in float32 and in the products' type; and per norm
     one stream in float32, two where it has a gain (RMS). At the end the logits in their type, in float32 and as
-    log-probabilities. Fused attention needs less.
+    log-probabilities; on images, what enters the model, and the last matrix of an MLP. Fused attention needs less.
     """
     model, n = config.model, positions(config)
     half, product = config.precision != "fp32", product_bytes(config)
     d = model.width
     if isinstance(model, MlpConfig):
-        return d * (2 * product + _NORM_STREAMS[model.norm] * FLOAT), 0
+        assert isinstance(config.data, ImageData)
+        inputs = CHANNELS * config.data.side**2
+        return d * (2 * product + _NORM_STREAMS[model.norm] * FLOAT), inputs * product + d * product
     block = model.block
     mlp_width = model.mlp_width if isinstance(model, TransformerConfig) else round(d * model.mlp_ratio)
     hidden = 1 if isinstance(model, TransformerConfig) and model.activation == "relu" else 2
@@ -139,8 +156,9 @@ def position_bytes(config: RunConfig) -> tuple[int, int]:
     streams = sum(_NORM_STREAMS[norm] for norm in places) + (2 if block.gains != "fixed" else 0)
     attention = model.heads * n * (FLOAT * (2 if block.tanh_cap else 1) + (product if half else 0))
     per_block = (8 if half else 6) * d * product + hidden * mlp_width * product + attention + streams * d * FLOAT
-    logits = config.data.vocab_size * (2 * FLOAT + product) if isinstance(config.data, TextData) else 0
-    return per_block, logits
+    if isinstance(config.data, TextData):
+        return per_block, config.data.vocab_size * (2 * FLOAT + product)
+    return per_block, CHANNELS * config.data.side**2 * product // n
 
 
 def probe_steps(config: RunConfig) -> list[int]:
@@ -159,11 +177,13 @@ def evaluations(config: RunConfig) -> int:
 def _trace_values(config: RunConfig) -> tuple[int, int]:
     """Values of the trace, and numbers among the second moments."""
     layers, probes = config.model.layers, probe_steps(config)
-    train = 3 * min(config.last_step, _TRAIN_RECORDS)
+    accuracy = int(isinstance(config.data, ImageData))
+    train = (3 + accuracy) * min(config.last_step, _TRAIN_RECORDS)
     updates = 6 * config.last_step if config.probe.moment_updates_layer is not None else 0
-    streams = len(probes) * (STREAM_METRICS * (layers + 1) + layers)
+    entropies = 0 if isinstance(config.model, MlpConfig) else layers
+    streams = len(probes) * (STREAM_METRICS * (layers + 1) + entropies)
     kept = 2 + len(_thinned(probes[1:-1]))
-    return train + updates + streams + evaluations(config), kept * (layers + 1) * config.model.width
+    return train + updates + streams + (1 + accuracy) * evaluations(config), kept * (layers + 1) * config.model.width
 
 
 def _thinned(steps: list[int]) -> list[int]:
