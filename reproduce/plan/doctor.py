@@ -219,7 +219,7 @@ def _data() -> Iterator[Check]:
     for source, datas in wanted.items():
         name = f"data {source}"
         if not all(data.fingerprint for data in datas):
-            yield Check(name, "warn", "cannot be had here", f"see `ofe data check {source}`")
+            yield Check(name, "warn", "cannot be had here", "`ofe data check` on a figure that reads it says why")
         elif all(prepared_folder(data).is_dir() for data in datas):
             yield Check(name, "ok", "prepared")
         else:
