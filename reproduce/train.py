@@ -132,7 +132,7 @@ class Training:
             "step": self.step,
             "scaler": self.scaler.state_dict(),
             "generator": torch.get_rng_state(),
-            "divergence": (self.divergence.minimum, self.divergence.streak),
+            "divergence": vars(self.divergence),
             "window": self.window,
             "trace": self.writer.position(),
         }
@@ -143,7 +143,7 @@ class Training:
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["generator"].cpu())
-        self.divergence.minimum, self.divergence.streak = state["divergence"]
+        self.divergence = Divergence(**state["divergence"])
         self.window = state["window"]
         if self.updates is not None:
             self.updates.step()

@@ -1,8 +1,9 @@
 """When a training counts as failed.
 
 Rule (a choice of this project; the paper speaks of runs that "only train" under some conditions and gives none):
-a loss that is not finite, or losses above twice their running minimum for 1,000 steps on end out of the paper's
-80,000. Shorter runs are given the same share of their steps, and never fewer than 10.
+a loss that is not finite, or high losses for 1,000 steps on end out of the paper's 80,000. A loss is high that lies
+above twice the running minimum and has lost a tenth of what training had gained: near zero, where a squared error ends,
+noise alone doubles a loss. Shorter runs are given the same share of their steps, and never fewer than 10.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 FACTOR = 2.0
+LOST = 0.1
 
 
 @dataclass
@@ -23,7 +25,9 @@ class Divergence:
     minimum: float = math.inf
     """Smallest loss so far."""
     streak: int = 0
-    """Losses in a row above `FACTOR * minimum`."""
+    """High losses in a row."""
+    first: float | None = None
+    """The first loss; what training gains is counted from it."""
 
     @property
     def patience(self) -> int:
@@ -34,8 +38,10 @@ class Divergence:
         """Take in the next step's loss and say whether the run has failed with it."""
         if not math.isfinite(loss):
             return True
+        self.first = loss if self.first is None else self.first
         self.minimum = min(self.minimum, loss)
-        self.streak = self.streak + 1 if loss > FACTOR * self.minimum else 0
+        bound = max(FACTOR * self.minimum, self.minimum + LOST * (self.first - self.minimum))
+        self.streak = self.streak + 1 if loss > bound else 0
         return self.streak >= self.patience
 
 

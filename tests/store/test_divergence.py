@@ -30,6 +30,12 @@ def test_a_high_loss_must_last() -> None:
     assert diverged([1.0] + [2.01] * 12, steps=20) == 10, "the tenth in a row"
 
 
+def test_noise_near_zero_is_not_high() -> None:
+    noisy = [0.1] + [0.001] + [0.01] * 30
+    assert diverged(noisy, steps=20) is None, "ten times the minimum, and a ninth of what was gained: 0.1 - 0.001"
+    assert diverged([0.1] + [0.001] + [0.012] * 30, steps=20) == 11
+
+
 def test_high_means_above_the_smallest_loss_so_far_not_of_all_time() -> None:
     assert diverged([5.0] * 50 + [1.0], steps=20) is None
 
