@@ -69,7 +69,7 @@ def test_what_is_wrong_with_an_item(item: str, message: str, hint: str | None) -
 def test_every_leaf_is_a_path_that_can_be_set() -> None:
     assert {"block", "optimizer.lr", "model.block.post_qk", "model.norm", "model.patch", "data.side"} <= leaves().keys()
     assert "seed" not in leaves()
-    assert sections() == {"model", "model.block", "data", "optimizer", "schedule", "probe", "eval"}
+    assert sections() == {"model", "model.block", "data", "data.augment", "optimizer", "schedule", "probe", "eval"}
     assert children("eval") == ("every", "batches")
     assert {"block", "steps", "model", "eval"} <= set(children(""))
 
