@@ -3,7 +3,8 @@
 Rule (a choice of this project; the paper speaks of runs that "only train" under some conditions and gives none):
 a loss that is not finite, or high losses for 1,000 steps on end out of the paper's 80,000. A loss is high that lies
 above twice the running minimum and has lost a quarter of what training had gained: near zero, where a squared error
-ends, and in small batches noise alone doubles a loss. Shorter runs are given the same share of their steps, and never fewer than 10.
+ends, and in small batches noise alone doubles a loss. Shorter runs are given the same share of their steps, and never
+fewer than 10.
 """
 
 from __future__ import annotations
