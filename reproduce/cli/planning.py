@@ -74,6 +74,11 @@ def _print(ui: Ui, planned: Plan) -> None:
     ui.line()
     runs = f"{total.runs} runs at {planned.scale} scale: {total.hits} sealed, {total.misses} to train"
     ui.line(runs + (f", {total.running} trained by another process" if total.running else ""))
+    if len(planned.figures) > 1:
+        ui.line(
+            f"{total.shared} of them are shared: {total.uses} uses in {len(planned.figures)} figures and tables, "
+            "each run trained once"
+        )
     if total.misses:
         ui.line(
             f"about {duration(total.seconds)} on {planned.device} with {planned.jobs} at a time ({basis(planned)}), "

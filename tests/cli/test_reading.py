@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,6 +66,15 @@ def test_plan_json_has_the_promised_shape_and_check_asks_for_work(ofe: Ofe) -> N
     plan = json.loads(result.stdout)
     assert {"key", "slug", "state", "reason", "params", "tokens", "flops", "seconds"} <= set(plan["runs"][0])
     assert plan["total"]["misses"] == 1
+
+
+def test_a_plan_of_several_figures_tells_what_they_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFE_HOME", str(tmp_path))
+    total = subprocess.run(
+        [sys.executable, "-m", "reproduce", "plan", "fig2", "fig13", "--scale", "smoke", "--seeds", "1"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert "5 of them are shared: 10 uses in 2 figures and tables, each run trained once" in total
 
 
 def test_plan_check_is_content_when_all_is_sealed(ofe: Ofe, reproduced: Reproduced) -> None:
