@@ -68,8 +68,7 @@ def test_plan_json_has_the_promised_shape_and_check_asks_for_work(ofe: Ofe) -> N
     assert plan["total"]["misses"] == 1
 
 
-def test_a_plan_of_several_figures_tells_what_they_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OFE_HOME", str(tmp_path))
+def test_a_plan_of_several_figures_tells_what_they_share() -> None:
     total = subprocess.run(
         [sys.executable, "-m", "reproduce", "plan", "fig2", "fig13", "--scale", "smoke", "--seeds", "1"],
         capture_output=True, text=True, check=True,
