@@ -10,9 +10,6 @@ Nothing is written when the folder is already there, so a prepared home may be r
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,10 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from reproduce.config import ImageData
 from reproduce.data.documents import Progress
 from reproduce.data.locking import prepare_once
+from reproduce.data.prepared import hash_identity, make_source, prepared_folder, refuse_other_data
 from reproduce.data.sources import find_source
 from reproduce.errors import OfeError, SpecError
 from reproduce.store.atomic import write_json
-from reproduce.store.home import explain_os_errors, ofe_home
+from reproduce.store.home import explain_os_errors
 
 if TYPE_CHECKING:
     from reproduce.data.image_set import ImageSet
@@ -68,14 +66,9 @@ def image_source(data: ImageData) -> ImageSource:
         OfeError: what it reads is not there.
     """
     info = find_source(data.source, "images")
-    if info.needs_path and data.path is None:
-        raise SpecError(f"the source {info.name} needs data.path", hint="set data.path to your copy of the images")
-    if data.path is not None and not info.takes_path:
-        raise SpecError(f"the source {info.name} reads no path", hint="drop data.path, or name another data.source")
     if data.augment.crop and not info.reads_files:
         raise SpecError(f"{info.name} has no files to crop", hint="set data.augment.crop=false")
-    module, _, name = info.factory.partition(":")
-    source: ImageSource = getattr(importlib.import_module(module), name)(data)
+    source: ImageSource = make_source(info, data)
     return source
 
 
@@ -96,16 +89,12 @@ def _fingerprint(source: ImageSource, data: ImageData) -> str:
         "classes": data.classes,
         "whiten": data.whiten,
     }
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    return hash_identity(identity)
 
 
 def image_folder(data: ImageData) -> Path:
     """Where the prepared images of `data` lie; it exists if and only if they have been prepared."""
-    return _folder(data, data.fingerprint or image_fingerprint(data))
-
-
-def _folder(data: ImageData, identity: str) -> Path:
-    return ofe_home() / "data" / f"{data.source}-{identity}"
+    return prepared_folder(data, data.fingerprint or image_fingerprint(data))
 
 
 def open_images(data: ImageData, *, progress: Progress | None = None, offline: bool = False) -> Images:
@@ -123,15 +112,10 @@ def open_images(data: ImageData, *, progress: Progress | None = None, offline: b
     """
     source = image_source(data)
     identity = data.fingerprint
-    if not (identity and _folder(data, identity).is_dir()):
+    if not (identity and prepared_folder(data, identity).is_dir()):
         identity = _fingerprint(source, data)
-        if data.fingerprint not in ("", identity):
-            raise OfeError(
-                f"the images of {data.source} here are not those this run was made for"
-                f" ({identity}, not {data.fingerprint})",
-                hint=f"copy {image_folder(data).name} to {ofe_home() / 'data'} from where the run was made",
-            )
-    folder = _folder(data, identity)
+        refuse_other_data(data, identity)
+    folder = prepared_folder(data, identity)
     report = progress or (lambda line: None)
     prepare_once(folder, lambda: _prepare(source, data, folder, identity, report, offline), report)
     return _open(source, folder)

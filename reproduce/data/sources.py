@@ -34,7 +34,7 @@ class SourceInfo:
     reads_files: bool = False
     """Whether each image is a file of its own size, which `data.augment.crop` may cut a part of."""
     path_means: str = "a folder of text"
-    """What `data.path` must be, after the words `set data.path to`."""
+    """What `data.path` must be, after the words `set data.path to`; read only where it is needed."""
     hub_fields: tuple[str, ...] = ()
     """Which of `data.dataset` and `data.subset` it reads."""
     substitute: str = ""

@@ -8,17 +8,14 @@ Nothing is written when the folder is already there, so a prepared home may be r
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import json
 from typing import TYPE_CHECKING
 
 from reproduce.config import TextData
 from reproduce.data.documents import Progress, TextSource
 from reproduce.data.locking import prepare_once
+from reproduce.data.prepared import hash_identity, make_source, prepared_folder, refuse_other_data
 from reproduce.data.sources import find_source
-from reproduce.errors import OfeError, SpecError
-from reproduce.store.home import ofe_home
+from reproduce.errors import SpecError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,19 +34,11 @@ def text_source(data: TextData) -> TextSource:
         OfeError: what it reads is not there.
     """
     info = find_source(data.source, "text")
-    if info.needs_path and data.path is None:
-        hint = f"set data.path to {info.path_means}"
-        if info.substitute:
-            hint += f", or train on a substitute with data.source={info.substitute}"
-        raise SpecError(f"the source {info.name} needs data.path", hint=hint)
-    if data.path is not None and not info.takes_path:
-        raise SpecError(f"the source {info.name} reads no path", hint="drop data.path, or set data.source=folder")
     for name in ("dataset", "subset"):
         if getattr(data, name) is not None and name not in info.hub_fields:
             hint = f"drop data.{name}, or set data.source=hub"
             raise SpecError(f"the source {info.name} takes no data.{name}", hint=hint)
-    module, _, name = info.factory.partition(":")
-    source: TextSource = getattr(importlib.import_module(module), name)(data)
+    source: TextSource = make_source(info, data)
     return source
 
 
@@ -75,16 +64,12 @@ def _fingerprint(source: TextSource, data: TextData) -> str:
     }
     if data.train_tokens is not None:
         identity["train_tokens"] = data.train_tokens
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    return hash_identity(identity)
 
 
 def text_folder(data: TextData) -> Path:
     """Where the corpus of `data` lies; it exists if and only if the corpus has been prepared."""
-    return _folder(data, data.fingerprint or text_fingerprint(data))
-
-
-def _folder(data: TextData, identity: str) -> Path:
-    return ofe_home() / "data" / f"{data.source}-{identity}"
+    return prepared_folder(data, data.fingerprint or text_fingerprint(data))
 
 
 def open_text(data: TextData, *, progress: Progress | None = None, offline: bool = False) -> TextCorpus:
@@ -107,12 +92,8 @@ def open_text(data: TextData, *, progress: Progress | None = None, offline: bool
         return open_corpus(text_folder(data))
     source = text_source(data)
     identity = _fingerprint(source, data)
-    if data.fingerprint not in ("", identity):
-        raise OfeError(
-            f"the text of {data.source} here is not the one this run was made for ({identity}, not {data.fingerprint})",
-            hint=f"copy {text_folder(data).name} to {ofe_home() / 'data'} from where the run was made",
-        )
-    folder = _folder(data, identity)
+    refuse_other_data(data, identity)
+    folder = prepared_folder(data, identity)
 
     def prepare_folder() -> None:
         from reproduce.data.prepare import prepare

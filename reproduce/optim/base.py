@@ -7,6 +7,7 @@ run, bit for bit.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, overload
 
@@ -14,9 +15,10 @@ import torch
 from torch import Tensor
 
 
-class PerParameter(torch.optim.Optimizer):
+class PerParameter(torch.optim.Optimizer, ABC):
     """An optimiser that treats each parameter alone."""
 
+    @abstractmethod
     def update(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         """Update `weight` in place.
 
@@ -25,7 +27,6 @@ class PerParameter(torch.optim.Optimizer):
             state: this parameter's own, empty at the first call.
             group: its options, `lr` as set for this step.
         """
-        raise NotImplementedError
 
     @overload
     def step(self, closure: None = None) -> None: ...

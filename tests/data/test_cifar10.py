@@ -20,6 +20,8 @@ from PIL import Image
 from reproduce.config import ImageData
 from reproduce.data import cifar10, fingerprint, open_images
 from reproduce.data.cifar10 import DATASET, REVISION
+from reproduce.data.image_set import Labelled, StoredImages
+from reproduce.data.images import Images
 from reproduce.errors import OfeError, SpecError
 
 DRAW = np.random.default_rng(0)
@@ -60,10 +62,15 @@ def archive(tmp_path: Path) -> ImageData:
     return write_archive(tmp_path / "cifar-10-python.tar.gz", contents())
 
 
+def train_set(images: Images) -> Labelled:
+    assert isinstance(images.set, StoredImages)
+    return images.set.train
+
+
 def check(data: ImageData) -> None:
     """What `data` opens is TRAIN and TEST."""
     images = open_images(data)
-    train = images.set.train  # type: ignore[attr-defined]
+    train = train_set(images)
     np.testing.assert_array_equal(train.images.reshape(40, 3072), np.concatenate([rows for rows, _ in TRAIN]))
     assert train.labels.tolist() == [label for _, labels in TRAIN for label in labels]
     test = images.set.test_batch(0, 6)
@@ -85,7 +92,7 @@ def test_pixels_are_planes_of_red_green_and_blue(tmp_path: Path) -> None:
     files = contents()
     row = np.concatenate([np.full(1024, 10), np.full(1024, 20), np.arange(1024) % 32]).astype(np.uint8)
     files["data_batch_1"] = pickle.dumps({b"data": np.stack([row]), b"labels": [3]}, 2)
-    image = open_images(write_folder(tmp_path / "x", files)).set.train.images[0]  # type: ignore[attr-defined]
+    image = train_set(open_images(write_folder(tmp_path / "x", files))).images[0]
     assert (image[0] == 10).all()
     assert (image[1] == 20).all()
     assert (image[2] == np.arange(32)).all()

@@ -93,7 +93,7 @@ def test_a_process_that_dies_leaves_no_lock_and_no_half_corpus(folder_data: Text
 def test_a_run_is_never_given_another_text(folder_data: TextData, texts: Path) -> None:
     pinned = folder_data.model_copy(update={"fingerprint": fingerprint(folder_data)})
     (texts / "00.txt").write_text("changed since the run was resolved")
-    with pytest.raises(OfeError, match="is not the one this run was made for") as caught:
+    with pytest.raises(OfeError, match="are not those this run was made for") as caught:
         open_text(pinned)
     assert f"copy folder-{pinned.fingerprint} to" in str(caught.value.hint)
 
