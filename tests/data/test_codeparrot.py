@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import datasets
-import huggingface_hub
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,16 +29,7 @@ TRAIN = [f"# document {number}\n{make_text(number, words=80)}" for number in ran
 VALID = [f"# held out {number}\n{make_text(1000 + number, words=80)}" for number in range(12)]
 COMMIT = {"train": "a" * 40, "eval": "b" * 40, "tokeniser": "c" * 40}
 
-
-@pytest.fixture(autouse=True)
-def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The hub in offline mode with an empty cache; gives the cache's folder."""
-    cache = tmp_path / "hub"
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
-    return cache
+pytestmark = pytest.mark.usefixtures("no_network")
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import datasets
-import huggingface_hub
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,16 +28,7 @@ HELD_OUT = TEXTS[19::20]
 TRAIN = [text for number, text in enumerate(TEXTS, start=1) if number % 20]
 COMMIT = "a" * 40
 
-
-@pytest.fixture(autouse=True)
-def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The hub in offline mode with an empty cache; gives the cache's folder."""
-    cache = tmp_path / "hub"
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
-    return cache
+pytestmark = pytest.mark.usefixtures("no_network")
 
 
 def write_parquet(folder: Path, split: str, texts: list[str], column: str = "text") -> None:

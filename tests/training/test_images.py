@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +13,13 @@ from reproduce.config import RunConfig
 from reproduce.data import fingerprint
 from reproduce.specs.resolve import ResolvedRun
 from reproduce.store.frame import metric_rows
-from reproduce.store.layout import CHECKPOINT
 from reproduce.store.runs import RunFolder
 from reproduce.store.trace import read_live
 from reproduce.tasks import build_task
 from reproduce.train import Execution, Training
 from reproduce.worker import main
-from tests.runs import create, worker
-from tests.training.test_resume import checked_bytes, finish, lines, wait_for
+from tests.runs import create
+from tests.training.kills import check_kills
 
 MLP = {"kind": "mlp", "layers": 2, "width": 16, "norm": "srms"}
 VIT = {
@@ -120,20 +117,4 @@ def test_accumulated_gradients_give_the_same_losses(tmp_path: Path) -> None:
     ids=["mlp", "vit"],
 )
 def test_a_killed_run_ends_in_the_same_bytes(tmp_path: Path, model: dict[str, Any], data: dict[str, Any]) -> None:
-    run = image_run(model, data)
-    straight = create(tmp_path / "straight", run)
-    finish(straight, tmp_path / "straight")
-
-    home = tmp_path / "killed"
-    folder, chance = create(home, run), random.Random(0)
-    resumed_from_a_checkpoint = 0
-    for _ in range(4):
-        resumed_from_a_checkpoint += (folder.path / CHECKPOINT).exists()
-        process, goal = worker(folder, home, OFE_CHECKPOINT_S="0"), lines(folder) + chance.randrange(3, 18)
-        wait_for(lambda goal=goal: lines(folder) >= goal, process)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    assert not folder.sealed
-    assert resumed_from_a_checkpoint >= 2
-    finish(folder, home)
-    assert checked_bytes(folder) == checked_bytes(straight)
+    check_kills(image_run(model, data), tmp_path)

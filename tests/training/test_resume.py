@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import random
 import signal
-import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from reproduce.store.layout import CHECKED_FILES, CHECKPOINT, LIVE_TRACE
-from reproduce.store.runs import RunFolder
+from reproduce.store.layout import CHECKPOINT
 from tests.runs import create, tiny_run, worker, write_text_folder
+from tests.training.kills import check_kills, checked_bytes, finish, lines, wait_for
 
 STEPS = 60
 LONGER = (f"steps={STEPS}", "probe.every=7", "eval.every=20")
@@ -22,30 +18,6 @@ LONGER = (f"steps={STEPS}", "probe.every=7", "eval.every=20")
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_text_folder(tmp_path_factory.mktemp("text"))
-
-
-def finish(folder: RunFolder, home: Path, **environment: str) -> None:
-    process = worker(folder, home, **environment)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    assert folder.sealed
-
-
-def checked_bytes(folder: RunFolder) -> dict[str, bytes]:
-    folder.verify()
-    return {name: (folder.path / name).read_bytes() for name in CHECKED_FILES}
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], limit_s: float = 120) -> None:
-    end = time.monotonic() + limit_s
-    while not condition() and process.poll() is None:
-        assert time.monotonic() < end, "the worker never got there"
-        time.sleep(0.002)
-
-
-def lines(folder: RunFolder) -> int:
-    path = folder.path / LIVE_TRACE
-    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 @pytest.mark.slow
@@ -57,23 +29,7 @@ def lines(folder: RunFolder) -> int:
     ],
 )
 def test_a_killed_run_ends_in_the_same_bytes(text: Path, tmp_path: Path, name: str, changes: tuple[str, ...]) -> None:
-    run = tiny_run(text, *LONGER, *changes, name=name)
-    straight = create(tmp_path / "straight", run)
-    finish(straight, tmp_path / "straight")
-
-    home = tmp_path / "killed"
-    folder, chance = create(home, run), random.Random(name)
-    resumed_from_a_checkpoint = 0
-    for _ in range(4):
-        resumed_from_a_checkpoint += (folder.path / CHECKPOINT).exists()
-        process, goal = worker(folder, home, OFE_CHECKPOINT_S="0"), lines(folder) + chance.randrange(3, 18)
-        wait_for(lambda goal=goal: lines(folder) >= goal, process)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    assert not folder.sealed
-    assert resumed_from_a_checkpoint >= 2
-    finish(folder, home)
-    assert checked_bytes(folder) == checked_bytes(straight)
+    check_kills(tiny_run(text, *LONGER, *changes, name=name), tmp_path)
 
 
 @pytest.mark.slow
