@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.autograd.graph import saved_tensors_hooks
 
 from reproduce.models.transformer import Transformer
 from reproduce.optim import build_optimizer
@@ -18,6 +17,7 @@ from reproduce.plan.footprint import activation_bytes, evaluations, footprint, p
 from reproduce.probes import moment_steps
 from reproduce.probes import probe_steps as real_probe_steps
 from reproduce.specs.resolve import ResolvedRun
+from tests.plan.saved import saved_bytes
 
 MakeRun = Callable[..., ResolvedRun]
 
@@ -57,21 +57,12 @@ def test_activations_come_within_a_third(precision: str, model: dict[str, Any], 
         precision=precision,
     ).config
     module = Transformer(config.model, 512, 64)
-    weights = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
-    kept: dict[int, int] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
     tokens = torch.zeros(8, 64, dtype=torch.long)
-    autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
-    with saved_tensors_hooks(pack, lambda tensor: tensor), autocast:
-        loss = F.cross_entropy(module(tokens)[:, :-1].float().flatten(0, 1), tokens[:, 1:].flatten())
-    measured = sum(kept.values())
-    assert loss.requires_grad
+
+    def loss() -> torch.Tensor:
+        return F.cross_entropy(module(tokens)[:, :-1].float().flatten(0, 1), tokens[:, 1:].flatten())
+
+    measured = saved_bytes(module, loss, precision)
     assert activation_bytes(config, 8) == pytest.approx(measured, rel=1 / 3)
 
 

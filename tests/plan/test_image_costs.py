@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from reproduce.config import RunConfig
@@ -17,6 +16,7 @@ from reproduce.plan.doctor import examine
 from reproduce.plan.footprint import _trace_values as trace_values
 from reproduce.plan.footprint import activation_bytes, footprint
 from reproduce.vision import build_model
+from tests.plan.saved import saved_bytes
 
 PRE_LN = {"pre_qk": "ln", "pre_v": "ln", "pre_mlp": "ln", "final_norm": "ln"}
 MLP = {"kind": "mlp", "layers": 6, "width": 256, "norm": "srms"}
@@ -46,22 +46,9 @@ def run(model: dict[str, Any], precision: str = "fp32", **data: Any) -> RunConfi
 def test_activations_come_within_a_third(precision: str, model: dict[str, Any]) -> None:
     config = run(model, precision)
     module = build_model(config)
-    weights = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
-    kept: dict[int, int] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
-    with saved_tensors_hooks(pack, lambda tensor: tensor), autocast:
-        loss = module(torch.zeros(8, 3, 32, 32)).sum()
-    measured = sum(kept.values())
+    measured = saved_bytes(module, lambda: module(torch.zeros(8, 3, 32, 32)).sum(), precision)
     if precision == "bf16" and isinstance(module, Mlp):
         measured += 2 * module.embedding.weight.numel()  # no gradient needs this copy, but autocast's cache holds it
-    assert loss.requires_grad
     assert activation_bytes(config, 8) == pytest.approx(measured, rel=1 / 3)
 
 

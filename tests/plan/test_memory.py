@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.autograd.graph import saved_tensors_hooks
 
 from reproduce.config import MlpConfig, TransformerConfig
 from reproduce.machine import Gpu, Machine
@@ -20,6 +19,7 @@ from reproduce.plan import memory
 from reproduce.plan.footprint import PROCESS_BYTES, footprint, position_bytes, recomputed_bytes
 from reproduce.plan.memory import EXAMPLES, arrange, device_memories, fit, layout, needs
 from reproduce.specs.resolve import ResolvedRun
+from tests.plan.saved import saved_bytes
 
 MakeRun = Callable[..., ResolvedRun]
 OP = {"post_qk": "rms", "gains": "vector"}
@@ -71,25 +71,17 @@ def test_recomputed_activations_come_within_a_third(precision: str, make_run: Ma
     assert isinstance(config.model, TransformerConfig)
     module = Transformer(config.model, 512, 64)
     recompute_blocks(module)
-    own = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
-    kept: dict[int, int] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
     tokens = torch.zeros(8, 64, dtype=torch.long)
-    autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)
-    with saved_tensors_hooks(pack, lambda tensor: tensor), autocast:
-        loss = F.cross_entropy(module(tokens)[:, :-1].float().flatten(0, 1), tokens[:, 1:].flatten())
-    assert loss.requires_grad
+
+    def loss() -> torch.Tensor:
+        return F.cross_entropy(module(tokens)[:, :-1].float().flatten(0, 1), tokens[:, 1:].flatten())
+
+    seen = saved_bytes(module, loss, precision, cache=False)
     # What the hooks see is kept until the backward pass; one block at a time comes on top of it then.
     one_block = 8 * 64 * position_bytes(config)[0]
     inputs = 6 * 8 * 64 * 128 * 4  # of the blocks, held by the checkpoints, out of the hooks' sight
     copies = 0 if precision == "fp32" else memory.weight_copies(config)
-    assert recomputed_bytes(config, 8) - copies == pytest.approx(sum(kept.values()) + inputs + one_block, rel=1 / 3)
+    assert recomputed_bytes(config, 8) - copies == pytest.approx(seen + inputs + one_block, rel=1 / 3)
 
 
 def test_a_large_model_needs_sharding_on_small_devices_alone(make_run: MakeRun) -> None:
