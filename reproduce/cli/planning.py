@@ -51,6 +51,7 @@ def plan(
 
 def _print(ui: Ui, planned: Plan) -> None:
     from reproduce.cli.units import duration, size
+    from reproduce.machine import machine
     from reproduce.plan.planner import basis
 
     ui.table(
@@ -86,6 +87,8 @@ def _print(ui: Ui, planned: Plan) -> None:
         )
     if basis(planned) == "not calibrated":
         ui.tell("\nhint: these times are a guess; `ofe plan --measure` times this machine in some seconds")
+    if planned.device == "cpu" and total.memory_bytes > machine().memory_bytes:
+        ui.tell("\nhint: batches do not fit into this machine's memory whole; OFE_MICRO_BATCH=1 takes them in parts")
 
 
 def _print_memory(ui: Ui, planned: Plan) -> None:

@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reproduce.config import RunConfig
 from reproduce.machine import machine
 from reproduce.models.size import flops, parameters, tokens
 from reproduce.plan.calibration import Basis, Calibration, calibrate, device, load, threads_per_run
 from reproduce.plan.footprint import Footprint, footprint
 from reproduce.plan.history import TO_TRAIN, History, RunState, State
-from reproduce.plan.memory import Needs, needs
+from reproduce.plan.memory import Needs, arrange, needs
 from reproduce.specs.load import load_setting
 from reproduce.specs.resolve import Resolved, ResolvedRun, fingerprint_if_any, resolve
 from reproduce.specs.schema import SCALES, Experiment
@@ -258,10 +259,17 @@ def basis(plan: Plan) -> Basis | None:
     return next((one for one in doubtful if one in used), None)
 
 
-def micro_batch() -> int | None:
-    """Examples that a worker takes forward and backward together: OFE_MICRO_BATCH, else the whole batch."""
+def micro_batch(config: RunConfig, devices: int = 1) -> int:
+    """Examples that a worker takes forward and backward together on each of `devices`.
+
+    OFE_MICRO_BATCH says; else an accelerator takes what fits into its memory, and a CPU its share whole.
+    """
     given = os.environ.get("OFE_MICRO_BATCH", "")
-    return int(given) if given.isdecimal() and int(given) > 0 else None
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
+    memories = [gpu.memory_bytes for gpu in machine().gpus if gpu.memory_bytes]
+    fitting = arrange(config, devices, min(memories)).micro_batch if device() == "cuda" and memories else None
+    return fitting or max(1, config.batch_size // devices)
 
 
 def side_by_side(jobs: int, devices: int = 1) -> int:
@@ -301,5 +309,5 @@ def _planned(
         seconds=rate.startup_s + training,
         basis="measured on this machine" if known is not None else source,
         remaining=state.remaining,
-        footprint=footprint(config, micro_batch() or max(1, config.batch_size // devices)),
+        footprint=footprint(config, micro_batch(config, devices)),
     )

@@ -68,6 +68,11 @@ def test_plan_json_has_the_promised_shape_and_check_asks_for_work(ofe: Ofe) -> N
     assert plan["total"]["misses"] == 1
 
 
+def test_a_plan_says_how_batches_fit_that_do_not(ofe: Ofe, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "OFE_MICRO_BATCH" not in ofe("plan", "fig1").stderr
+    assert "OFE_MICRO_BATCH=1" in ofe("plan", "fig1", "--set", "batch_size=100000000").stderr
+
+
 def test_a_plan_of_several_figures_tells_what_they_share() -> None:
     total = subprocess.run(
         [sys.executable, "-m", "reproduce", "plan", "fig2", "fig13", "--scale", "smoke", "--seeds", "1"],

@@ -190,6 +190,20 @@ def test_a_micro_batch_bounds_the_memory(
     assert plan([figure("fig2", run)], store).runs[0].footprint.activations == whole / 4
 
 
+def test_an_accelerator_takes_what_fits(
+    make_run: MakeRun, figure: Figure, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reproduce.plan import calibration, memory, planner
+
+    run = make_run(batch_size=64, model={"width": 512}, data={"seq_len": 512})
+    whole = plan([figure("fig2", run)], store).runs[0].footprint
+    here = Machine("cpu", 8, 10**10, True, (Gpu("small", round(0.7 * whole.memory)),), "3.11", "Linux")
+    for module in (calibration, planner, memory):
+        monkeypatch.setattr(module, "machine", lambda: here)
+    monkeypatch.setenv("OFE_DEVICE", "cuda")
+    assert plan([figure("fig2", run)], store).runs[0].footprint.activations == whole.activations / 2
+
+
 def test_a_machine_is_measured_only_when_asked_and_needed(
     make_run: MakeRun,
     figure: Figure,
