@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,6 +91,8 @@ def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> int:
         return 0
     time = f"about {duration(planned.total.seconds)} ({basis(planned)})"
     ui.tell(f"{count(len(todo), 'run')} to train, {len(planned.runs) - len(todo)} sealed already: {time}")
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # for the workers, which open the data themselves
     _prepare(ui, todo, offline)
     abreast = side_by_side(planned.jobs, planned.devices)
     gpus = len(machine().gpus) if planned.device == "cuda" else 0

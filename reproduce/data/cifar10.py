@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
+import zlib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -24,7 +25,7 @@ import numpy as np
 from reproduce.config import ImageData
 from reproduce.data.documents import Progress
 from reproduce.data.files import read_bytes
-from reproduce.data.hub import explained, unreachable
+from reproduce.data.hub import explained, find_snapshot, may_not_download
 from reproduce.data.image_set import CHANNELS, Labelled, StoredImages
 from reproduce.data.plain_pickle import load_plain
 from reproduce.errors import OfeError, SpecError
@@ -125,7 +126,7 @@ def _read_archive(path: Path) -> dict[str, bytes]:
                 content = archive.extractfile(member)
                 assert content is not None
                 files[name] = content.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise OfeError(f"{path} cannot be read as an archive: {error}", hint="take a fresh copy") from error
     return files
 
@@ -172,25 +173,16 @@ def _batch(content: Any, what: str) -> Labelled:
 
 def _from_hub(progress: Progress, offline: bool) -> dict[str, Labelled]:
     import datasets
-    from huggingface_hub import snapshot_download
 
-    offline = offline or datasets.config.HF_HUB_OFFLINE
+    offline = may_not_download(offline)
     progress(f"looking up {DATASET}")
-    try:
-        snapshot = snapshot_download(
-            DATASET,
-            repo_type="dataset",
-            revision=REVISION,
-            allow_patterns=["README.md", f"{CONFIG}/*"],
-            local_files_only=offline,
-        )
-    except OSError as error:
-        raise unreachable("cifar10", "cifar-10-python.tar.gz", offline) from error
+    wanted = ["README.md", f"{CONFIG}/*"]
+    snapshot = find_snapshot(DATASET, REVISION, copy="cifar-10-python.tar.gz", offline=offline, wanted=wanted)
     splits = {}
     for split in ("train", "test"):
         progress(f"decoding the images of {split}")
         with explained(f"cannot read the split {split} of {DATASET}"):
-            rows = datasets.load_dataset(snapshot, CONFIG, split=split, streaming=True)
+            rows = datasets.load_dataset(str(snapshot), CONFIG, split=split, streaming=True)
             rows = rows.cast_column("img", datasets.Image(decode=False))
             decoded = [(_pixels(row["img"]["bytes"]), row["label"]) for row in rows]
         images, labels = zip(*decoded, strict=True)

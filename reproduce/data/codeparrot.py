@@ -24,8 +24,8 @@ import numpy as np
 from reproduce.config import TextData
 from reproduce.data.documents import SPLITS, Bookmark, Progress, Split
 from reproduce.data.files import digest, find_files, user_folder
-from reproduce.data.hub import explained, unreachable
-from reproduce.data.hub_text import AGAIN, DATA_EXTENSIONS
+from reproduce.data.hub import explained, find_snapshot, may_not_download, reaching
+from reproduce.data.hub_text import AGAIN
 from reproduce.errors import OfeError, SpecError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class CodeParrot:
     def identity(self) -> Mapping[str, Any]:
         drawn = {"source": "codeparrot", "documents": DOCUMENTS, "draw": "permutation, seed 0", "column": TEXT_COLUMN}
         if self.path is not None:
-            return drawn | {"files": digest(find_files(self.path, DATA_EXTENSIONS, ()))}
+            return drawn | {"files": digest(find_files(self.path, None, ()))}
         return drawn | {
             "datasets": [DATASETS, DATASET_REVISIONS],
             "tokeniser": [TOKENISER, TOKENISER_REVISION],
@@ -85,32 +85,21 @@ def _open_copy(path: Path, pinned: Mapping[str, Any] | None, progress: Progress)
 
 
 def _open_hub(pinned: Mapping[str, Any] | None, offline: bool, progress: Progress) -> HubDocuments:
-    import datasets
-    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub import hf_hub_download
 
-    offline = offline or datasets.config.HF_HUB_OFFLINE
+    offline = may_not_download(offline)
     revisions = DATASET_REVISIONS if pinned is None else pinned["datasets"]
     tokeniser_revision = TOKENISER_REVISION if pinned is None else pinned["tokeniser"]
     progress(f"looking up {', '.join(DATASETS.values())} and {TOKENISER}")
-    wanted = None if offline else ["README.md"]
-    try:
-        snapshots = {
-            split: Path(
-                snapshot_download(
-                    DATASETS[split],
-                    repo_type="dataset",
-                    revision=revisions[split],
-                    allow_patterns=wanted,
-                    local_files_only=offline,
-                )
-            )
-            for split in SPLITS
-        }
+    wanted, copy = None if offline else ["README.md"], "a copy of the datasets"
+    snapshots = {
+        split: find_snapshot(DATASETS[split], revisions[split], copy=copy, offline=offline, wanted=wanted)
+        for split in SPLITS
+    }
+    with reaching(TOKENISER, copy, offline):
         tokeniser = Path(
             hf_hub_download(TOKENISER, "tokenizer.json", revision=tokeniser_revision, local_files_only=offline)
         )
-    except OSError as error:
-        raise unreachable("codeparrot", "a copy of the datasets", offline) from error
     commits = {split: snapshot.name for split, snapshot in snapshots.items()}
     origin = {"datasets": commits, "tokeniser": tokeniser.parent.name, "rows": ROWS}
     places = {split: str(snapshots[split]) if offline else DATASETS[split] for split in SPLITS}

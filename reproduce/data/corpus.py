@@ -72,11 +72,8 @@ class TextCorpus(ABC):
         """Steps in which the training text is seen once; not whole, as batches run on across epochs."""
 
     @abstractmethod
-    def batch(self, seed: int, step: int, batch_size: int, rows: slice = slice(None)) -> np.ndarray:
+    def batch(self, seed: int, step: int, batch_size: int) -> np.ndarray:
         """The training batch of a step: (batch_size, seq_len) int64, a function of its arguments only.
-
-        Args:
-            rows: which rows of the batch are wanted, where a process trains on a part of it.
 
         Raises:
             OfeError: the batch has more rows than the packing can serve.
@@ -127,14 +124,14 @@ class ChunkCorpus(TextCorpus):
     def batches_per_epoch(self, batch_size: int) -> float:
         return self.train_sequences / batch_size
 
-    def batch(self, seed: int, step: int, batch_size: int, rows: slice = slice(None)) -> np.ndarray:
+    def batch(self, seed: int, step: int, batch_size: int) -> np.ndarray:
         count = self.train_sequences
         if batch_size > count:
             raise OfeError(
                 f"a batch of {batch_size:,} sequences is more than the {count:,} training sequences there are",
                 hint="lower batch_size or data.seq_len, or use a larger source",
             )
-        epochs, places = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size)[rows], count)
+        epochs, places = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), count)
         chosen = [permutation(count, seed, int(epoch))[places[epochs == epoch]] for epoch in np.unique(epochs)]
         return self._train[np.concatenate(chosen)].astype(np.int64)
 

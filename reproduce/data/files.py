@@ -16,8 +16,8 @@ from reproduce.errors import OfeError, SpecError
 _BLOCK_BYTES = 2**20
 
 
-def find_files(root: Path, extensions: Collection[str], skip_folders: Collection[str]) -> dict[str, Path]:
-    """Files with one of `extensions` below `root`, by relative path with forward slashes, sorted by it.
+def find_files(root: Path, extensions: Collection[str] | None, skip_folders: Collection[str]) -> dict[str, Path]:
+    """Files with one of `extensions`, or with any, below `root`, by relative path with forward slashes, sorted by it.
 
     Hidden folders, hidden files, and links to folders or to nothing are left out, as are folders called as in
     `skip_folders`.
@@ -27,7 +27,8 @@ def find_files(root: Path, extensions: Collection[str], skip_folders: Collection
         folders[:] = [name for name in folders if name not in skip_folders and not name.startswith(".")]
         for name in names:
             path = Path(folder, name)
-            if path.suffix.lower() in extensions and not name.startswith(".") and path.is_file():
+            wanted = extensions is None or path.suffix.lower() in extensions
+            if wanted and not name.startswith(".") and path.is_file():
                 found[path.relative_to(root).as_posix()] = path
     return dict(sorted(found.items()))
 

@@ -17,21 +17,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reproduce.config import TextData
 from reproduce.data.documents import Bookmark, Progress, Split, Step
 from reproduce.data.files import digest, find_files, user_folder
-from reproduce.data.hub import explained, unreachable
+from reproduce.data.hub import explained, find_snapshot, may_not_download
 from reproduce.errors import OfeError, SpecError
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
     from tokenizers import Tokenizer
 
-DATA_EXTENSIONS = frozenset({".json", ".jsonl", ".gz", ".zst", ".parquet", ".arrow", ".csv"})
-"""Files of a copy that hold data, or may."""
 TEXT_COLUMNS = ("text", "content")
 """Names of the column that is read, in any case; or the only column of strings."""
 HELD_OUT_SPLITS = ("validation", "valid", "dev", "test")
@@ -83,7 +80,7 @@ class HubSource:
     def identity(self) -> Mapping[str, Any]:
         same = {"source": self.name, "recipe": recipe()}
         if self.path is not None:
-            files = find_files(self.path, DATA_EXTENSIONS | {".md"}, ())  # a README may say which files are what
+            files = find_files(self.path, None, ())  # a README may say which files are what
             return same | {"files": digest(files), "subset": self.copy_subset}
         return same | {"dataset": [self.dataset.name, self.dataset.revision, self.dataset.subset]}
 
@@ -94,7 +91,9 @@ class HubSource:
         name, subset = self.dataset.name, self.dataset.subset
         progress(f"looking up {name}")
         revision = self.dataset.revision if pinned is None else pinned["commit"]
-        snapshot, offline = _find(self.name, name, revision, offline)
+        offline = may_not_download(offline)
+        wanted = None if offline else ["README.md"]
+        snapshot = find_snapshot(name, revision, copy="a copy of the dataset", offline=offline, wanted=wanted)
         place = Place(str(snapshot), subset, None) if offline else Place(name, subset, snapshot.name)
         return StreamedDocuments(self.dataset.description, place, pinned or {"dataset": name, "commit": snapshot.name})
 
@@ -126,22 +125,6 @@ class Place(NamedTuple):
     """A name on the hub, or a folder."""
     subset: str | None
     revision: str | None
-
-
-def _find(source: str, name: str, revision: str, offline: bool) -> tuple[Path, bool]:
-    """The folder of a dataset in the hub's cache, named by its commit, and whether nothing else may be read."""
-    import datasets
-    from huggingface_hub import snapshot_download
-
-    offline = offline or datasets.config.HF_HUB_OFFLINE
-    wanted = None if offline else ["README.md"]
-    try:
-        snapshot = snapshot_download(
-            name, repo_type="dataset", revision=revision, allow_patterns=wanted, local_files_only=offline
-        )
-    except OSError as error:
-        raise unreachable(source, "a copy of the dataset", offline) from error
-    return Path(snapshot), offline
 
 
 class StreamedDocuments:

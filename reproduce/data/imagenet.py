@@ -23,7 +23,7 @@ import numpy as np
 from reproduce.config import ImageData
 from reproduce.data.documents import Progress
 from reproduce.data.files import read_bytes
-from reproduce.data.hub import explained
+from reproduce.data.hub import explained, may_not_download
 from reproduce.data.image_files import Files, ImageFiles
 from reproduce.errors import OfeError, SpecError
 from reproduce.store.atomic import write_text
@@ -150,9 +150,11 @@ class HubFiles:
 def _hub_split(split: str) -> Any:
     import datasets
 
-    way_out = (
-        "accept its terms on the hub and log in with `hf auth login`, or set data.path to a folder with train and val"
-    )
+    copy = "set data.path to a folder with train and val"
+    if may_not_download(offline=False):
+        way_out = f"bring it into the cache of the Hugging Face hub where the network may be used, or {copy}"
+    else:
+        way_out = f"accept its terms on the hub and log in with `hf auth login`, or {copy}"
     with explained(f"cannot read {DATASET}", hint=way_out):
         rows = datasets.load_dataset(DATASET, split=split, revision=REVISION)
         return rows.cast_column("image", datasets.Image(decode=False))

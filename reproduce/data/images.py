@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from reproduce.config import ImageData
 from reproduce.data.documents import Progress
+from reproduce.data.hub import only_the_cache
 from reproduce.data.locking import prepare_once
 from reproduce.data.prepared import hash_identity, make_source, prepared_folder, refuse_other_data
 from reproduce.data.sources import find_source
@@ -117,8 +119,9 @@ def open_images(data: ImageData, *, progress: Progress | None = None, offline: b
         refuse_other_data(data, identity)
     folder = prepared_folder(data, identity)
     report = progress or (lambda line: None)
-    prepare_once(folder, lambda: _prepare(source, data, folder, identity, report, offline), report)
-    return _open(source, folder)
+    with only_the_cache() if offline else nullcontext():
+        prepare_once(folder, lambda: _prepare(source, data, folder, identity, report, offline), report)
+        return _open(source, folder)
 
 
 def _prepare(

@@ -112,7 +112,7 @@ class Books:
             tokens = np.load(path)
         except FileNotFoundError as error:
             raise OfeError(f"the book {path} is missing", hint=hint) from error
-        except (OSError, ValueError) as error:
+        except (OSError, EOFError, ValueError) as error:
             raise OfeError(f"the book {path} cannot be read: {error}", hint=hint) from error
         dtype = token_dtype(self.vocab_size)
         if tokens.shape != (length,) or tokens.dtype != dtype or (length and int(tokens.max()) >= self.vocab_size):
@@ -130,6 +130,6 @@ def _read_list(path: Path) -> list[tuple[str, int]]:
     try:
         rows = np.load(path)
         return [(str(name), int(length)) for name, length in rows]
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, EOFError, ValueError, TypeError) as error:
         hint = "take the file lists of the Languini kitchen, zenodo.org/record/8326484"
         raise OfeError(f"{path} is not a list of books and their lengths: {error}", hint=hint) from error

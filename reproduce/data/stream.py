@@ -131,10 +131,9 @@ class StreamCorpus(TextCorpus):
     def batches_per_epoch(self, batch_size: int) -> float:
         return self.train_tokens / (batch_size * self.seq_len)
 
-    def batch(self, seed: int, step: int, batch_size: int, rows: slice = slice(None)) -> np.ndarray:
+    def batch(self, seed: int, step: int, batch_size: int) -> np.ndarray:
         queues = self.queues(seed, batch_size)
-        wanted = range(batch_size)[rows]
-        return np.stack([queues.read(row, step * self.seq_len, self.seq_len) for row in wanted])
+        return np.stack([queues.read(row, step * self.seq_len, self.seq_len) for row in range(batch_size)])
 
     def queues(self, seed: int, batch_size: int) -> Queues:
         """The queues of a run; those asked for last are kept. 24 bytes a document.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import random
 import tarfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +150,20 @@ def test_other_contents_are_told(name: str, content: bytes, message: str, tmp_pa
     assert "in its layout for Python" in str(caught.value.hint)
 
 
+def damage_the_coding(archive: bytes) -> bytes:
+    """The archive damaged in a place that zlib itself finds wrong."""
+    for place in range(40_000, 60_000, 100):
+        damaged = archive[:place] + b"\xff" * 300 + archive[place + 300 :]
+        with tarfile.open(fileobj=io.BytesIO(damaged)) as opened:
+            try:
+                opened.getmembers()
+            except tarfile.TarError:
+                continue
+            except zlib.error:
+                return damaged
+    raise AssertionError("zlib took everything")
+
+
 def test_a_copy_that_is_not_whole_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = contents()
     del files["data_batch_4"]
@@ -158,6 +174,11 @@ def test_a_copy_that_is_not_whole_is_told(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "b.tar.gz").write_bytes(b"no archive")
     with pytest.raises(OfeError, match="cannot be read as an archive"):
         fingerprint(ImageData(source="cifar10", path=str(tmp_path / "b.tar.gz")))
+    write_archive(tmp_path / "d.tar.gz", {f"data_batch_{one}": random.Random(one).randbytes(40_000) for one in (1, 2)})
+    damaged = damage_the_coding((tmp_path / "d.tar.gz").read_bytes())
+    (tmp_path / "d.tar.gz").write_bytes(damaged)
+    with pytest.raises(OfeError, match="cannot be read as an archive"):
+        fingerprint(ImageData(source="cifar10", path=str(tmp_path / "d.tar.gz")))
     monkeypatch.setattr(cifar10, "_LARGEST_FILE", 1000)
     with pytest.raises(OfeError, match="is too large for a file of CIFAR-10"):
         open_images(write_archive(tmp_path / "c.tar.gz", contents()))

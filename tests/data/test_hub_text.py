@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from tokenizers import Tokenizer
 
 from reproduce.config import TextData
@@ -244,6 +244,15 @@ def test_a_fingerprint_of_a_copy_follows_its_files(data: TextData) -> None:
     assert fingerprint(data) != first
 
 
+def test_a_copy_of_plain_texts_is_told_from_another(tmp_path: Path) -> None:
+    copies = []
+    for name, word in (("a", "alpha "), ("b", "other ")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train.txt").write_text("\n".join([word * 30] * 90))
+        copies.append(TextData(source="hub", path=str(tmp_path / name), seq_len=8, vocab_size=270, packing="stream"))
+    assert [open_text(copy).description for copy in copies] == ["documents of a", "documents of b"]
+
+
 def fill_cache(cache: Path, name: str, commit: str, card: str = "") -> None:
     """What the hub's client leaves behind when it has downloaded a dataset."""
     repository = cache / f"datasets--{name.replace('/', '--')}"
@@ -297,7 +306,9 @@ def test_any_dataset_by_its_name(no_network: Path) -> None:
 
 def test_offline_without_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
-    with pytest.raises(OfeError, match="fineweb-edu is not in the cache of the Hugging Face hub") as caught:
+    with pytest.raises(
+        OfeError, match="HuggingFaceFW/fineweb-edu is not in the cache of the Hugging Face hub"
+    ) as caught:
         open_text(_hub(source="fineweb-edu", dataset=None), offline=True)
     assert "set data.path to a copy of the dataset" in str(caught.value.hint)
 
@@ -308,8 +319,34 @@ def test_a_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
-    with pytest.raises(OfeError, match="hub cannot be reached on the Hugging Face hub"):
+    with pytest.raises(OfeError, match="a/b cannot be reached on the Hugging Face hub"):
         open_text(_hub())
+
+
+@pytest.mark.parametrize("name", ["foo bar/baz", "a/b--c"])
+def test_a_name_that_no_dataset_can_have(name: str) -> None:
+    with pytest.raises(OfeError, match=f"'{name}' is no name on the Hugging Face hub"):
+        open_text(_hub(dataset=name))
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "hint"),
+    [
+        (RepositoryNotFoundError, "a/b is not to be found on the Hugging Face hub", "check the name"),
+        (GatedRepoError, "a/b is on the Hugging Face hub for those who accept its terms", "hf auth login"),
+    ],
+)
+def test_a_dataset_that_the_hub_does_not_give(
+    kind: type[HfHubHTTPError], message: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **options: object) -> str:
+        raise kind.__new__(kind)  # without the response that the hub's client keeps in it
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(OfeError, match=message) as caught:
+        open_text(_hub())
+    assert hint in str(caught.value.hint)
 
 
 def test_what_main_stood_for_holds_for_a_whole_preparation(

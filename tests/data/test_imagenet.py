@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import huggingface_hub
 import numpy as np
 import pytest
 from PIL import Image
@@ -184,7 +185,23 @@ def test_a_hub_that_does_not_let_in_tells_the_way_out(monkeypatch: pytest.Monkey
     def load(*arguments: object, **options: object) -> None:
         raise datasets.exceptions.DatasetNotFoundError("Dataset is a gated dataset.")
 
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(datasets, "load_dataset", load)
     with pytest.raises(OfeError, match="cannot read ILSVRC/imagenet-1k: Dataset is a gated dataset") as caught:
         open_images(ImageData(source="imagenet-1k", side=8, classes=1000))
     assert "hf auth login" in str(caught.value.hint)
+
+
+def test_offline_the_hub_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*arguments: object, **options: object) -> None:
+        assert datasets.config.HF_HUB_OFFLINE
+        assert huggingface_hub.constants.HF_HUB_OFFLINE
+        raise ConnectionError("the network may not be used")
+
+    for place in (datasets.config, huggingface_hub.constants):
+        monkeypatch.setattr(place, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(OfeError, match="cannot read ILSVRC/imagenet-1k: the network may not be used") as caught:
+        open_images(ImageData(source="imagenet-1k", side=8, classes=1000), offline=True)
+    assert "into the cache" in str(caught.value.hint)
+    assert not datasets.config.HF_HUB_OFFLINE

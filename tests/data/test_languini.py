@@ -147,9 +147,10 @@ def test_books_that_are_not_what_the_list_says(data: TextData, root: Path) -> No
         np.save(book, wrong)
         with pytest.raises(OfeError, match=f"train 007.npy does not hold {len(tokens)} tokens of uint16 below 320"):
             open_text(data)
-    book.write_bytes(b"\x93NUMPY")
-    with pytest.raises(OfeError, match=r"the book .*train 007\.npy cannot be read"):
-        open_text(data)
+    for broken in (b"\x93NUMPY", b""):
+        book.write_bytes(broken)
+        with pytest.raises(OfeError, match=r"the book .*train 007\.npy cannot be read"):
+            open_text(data)
     book.unlink()
     with pytest.raises(OfeError, match=r"the book .*train 007\.npy is missing") as caught:
         open_text(data)

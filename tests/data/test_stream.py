@@ -154,18 +154,6 @@ def test_seeds_give_other_orders_and_the_whole_text_each_time(stream: StreamCorp
     assert first == second
 
 
-@pytest.mark.parametrize("packing", ["chunks", "stream"])
-def test_ranks_read_slices_of_the_batch(folder_data: TextData, packing: str) -> None:
-    corpus = open_text(folder_data.model_copy(update={"packing": packing}))
-    for step in (0, 1, 77):
-        whole = corpus.batch(5, step, 8)
-        for ranks in (1, 2, 4):
-            share = 8 // ranks
-            parts = [corpus.batch(5, step, 8, slice(rank * share, (rank + 1) * share)) for rank in range(ranks)]
-            np.testing.assert_array_equal(np.concatenate(parts), whole)
-        np.testing.assert_array_equal(corpus.batch(5, step, 8, slice(1, None, 2)), whole[1::2])
-
-
 def test_documents_of_a_stream_are_those_of_the_chunks(folder_data: TextData, stream: StreamCorpus) -> None:
     """The same documents, whole and with an end; the chunks are their exact parts."""
     seq_len = stream.seq_len
