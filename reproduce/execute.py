@@ -175,7 +175,7 @@ def _follow(job: Job, *, stopping: bool) -> None:
     found = job.folder.state
     if found == "sealed":
         job.state = "sealed"
-    elif code == STOPPED_EXIT or (stopping and job.progress.get("state") != "failed"):
+    elif _stopped(code, job.progress) or (stopping and job.progress.get("state") != "failed"):
         job.state = "interrupted"  # also when the signal met a worker that was still starting
     elif found == "running":  # another process took the run before our worker could
         job.state = "elsewhere"
@@ -183,6 +183,11 @@ def _follow(job: Job, *, stopping: bool) -> None:
         job.state, job.error = "failed", _why(code, job.progress, said)
         if code > 0:  # a killed worker left a checkpoint that goes on; an error is the run's own
             job.folder.write_progress({**job.progress, "state": "failed", "error": job.error})
+
+
+def _stopped(code: int, progress: Mapping[str, Any]) -> bool:
+    """Whether the worker saved and stopped because it was asked to; torchrun does not pass its exit code on."""
+    return code == STOPPED_EXIT or (code > 0 and progress.get("state") == "interrupted")
 
 
 def _why(code: int, progress: Mapping[str, Any], said: str) -> str:

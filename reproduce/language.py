@@ -11,7 +11,7 @@ from reproduce.config import RunConfig, TextData, TransformerConfig
 from reproduce.data import TextCorpus
 from reproduce.models.transformer import Observer, Transformer
 from reproduce.parallel import group
-from reproduce.parallel.shares import micro_batches, share
+from reproduce.parallel.shares import shared_parts
 
 
 class LanguageTask:
@@ -29,7 +29,6 @@ class LanguageTask:
         self.config, self.corpus, self.device = config, corpus, device
         self.micro_batch = micro_batch
         self.model = Transformer(config.model, config.data.vocab_size, config.data.seq_len)
-        self.examples_per_batch = config.batch_size
         self.tokens_per_step = config.batch_size * config.data.seq_len
         self._held_out = self._tensor(corpus.probe_batch(config.probe.batch_size))
 
@@ -53,14 +52,12 @@ class LanguageTask:
     def evaluate(self) -> dict[str, float]:
         """Mean cross entropy over the held-out batches, each shared among the processes."""
         losses = [self._mean_loss(index) for index in range(self.config.eval.batches)]
-        return {"loss": group.added(float(torch.stack(losses).double().mean())) / group.size()}
+        return {"loss": group.added(float(torch.stack(losses).mean()))}
 
     def _mean_loss(self, index: int) -> Tensor:
-        """Mean cross entropy () of this process's share of one held-out batch."""
-        batch = share(self._tensor(self.corpus.eval_batch(index, self.config.batch_size)))
-        parts = micro_batches(batch, self.micro_batch)
-        if len(parts) == 1:
-            return self.loss(parts[0])
+        """What this process's share of one held-out batch adds to the batch's mean cross entropy ()."""
+        batch = self._tensor(self.corpus.eval_batch(index, self.config.batch_size))
+        parts = shared_parts(batch, self.micro_batch)
         return torch.stack([self.loss(part).double() * len(part) for part in parts]).sum() / len(batch)
 
     def probe_batch(self, step: int) -> Tensor:

@@ -31,7 +31,7 @@ from reproduce.config import RunConfig
 from reproduce.optim import build_optimizer, learning_rate
 from reproduce.parallel import group
 from reproduce.parallel.arrangement import PRODUCT_TYPE, Arrangement, Mode
-from reproduce.parallel.shares import micro_batches, probe_parts, share
+from reproduce.parallel.shares import shared_parts
 from reproduce.probes import MomentUpdates, Probe, moment_steps, probe_steps, read
 from reproduce.store.divergence import Divergence
 from reproduce.store.runs import RunFolder
@@ -120,6 +120,7 @@ class Training:
         layer = config.probe.moment_updates_layer
         self.updates = None if layer is None else MomentUpdates(layer, self._encode_for_updates)
         state = checkpoint.load(folder.path, task.model, self.optimizer, execution.device, execution.mode)
+        self.resumed = state is not None
         if state is not None:
             self._restore(state)
         self.writer = _open_trace(folder.path, None if state is None else state["trace"])
@@ -152,7 +153,7 @@ class Training:
 
     def _encode_for_updates(self) -> Tensor:
         assert self.updates is not None
-        (mine,) = probe_parts(self.task.probe_batch(0), None)
+        (mine,) = shared_parts(self.task.probe_batch(0), None)
         blocks = self.updates.layer - 1
         return self.model.look(lambda: self.task.encode(mine, blocks=blocks))
 
@@ -163,7 +164,7 @@ class Training:
         for options in self.optimizer.param_groups:
             options["lr"] = rate
         batch = self.task.batch(step)
-        parts = micro_batches(share(batch), self.execution.micro_batch)
+        parts = shared_parts(batch, self.execution.micro_batch)
         total = 0.0
         for number, part in enumerate(parts, start=1):
             with self.model.accumulating(more=number < len(parts)):
@@ -183,7 +184,7 @@ class Training:
 
     def _probe(self, keep_moments: bool) -> float:
         """Measure every layer and record it; the largest kurtosis among them."""
-        parts = probe_parts(self.task.probe_batch(self.step), self.execution.micro_batch)
+        parts = shared_parts(self.task.probe_batch(self.step), self.execution.micro_batch)
 
         def encode(probe: Probe) -> None:
             for part in parts:
@@ -226,11 +227,11 @@ class Training:
         every, display = log_every(last), _Display(self)
         begin, started, saved_at = self.step, time.perf_counter(), time.perf_counter()
         failed: int | None = None
-        if self.updates is not None and self.step == 0:
+        if self.updates is not None and not self.resumed:
             self.updates.step()
         while True:
-            # What belongs to this step was recorded before its checkpoint was written, if it is one's first step.
-            if not (self.step == begin and begin > 0):
+            # What belongs to the step of a checkpoint was recorded before it was written.
+            if not (self.resumed and self.step == begin):
                 if self.step in probes or failed is not None:
                     display.peak(self._probe(self.step in moments))
                 if self.step % config.eval.every == 0 or self.step == last:

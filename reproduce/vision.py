@@ -5,7 +5,8 @@
 
 Targets are one-hot but for what `data.augment` does to those that are trained on. Images stay bytes until a batch is
 asked for. Those that fit into memory lie on the device, and a batch is gathered there; others are drawn or read on the
-host. Normalisation (`reproduce.data.whitening`) and augmentation are done on the device.
+host, the whole batch by each of several processes. Normalisation (`reproduce.data.whitening`) and augmentation are done
+on the device.
 """
 
 from __future__ import annotations
@@ -49,9 +50,6 @@ class ImageBatch:
     def __getitem__(self, part: slice) -> ImageBatch:
         keep = None if self.keep is None else self.keep[part]
         return ImageBatch(self.inputs[part], self.labels[part], self.targets[part], keep)
-
-    def split(self, size: int) -> list[ImageBatch]:
-        return [self[start : start + size] for start in range(0, len(self), size)]
 
 
 def build_model(config: RunConfig) -> Mlp | Vit:
@@ -140,8 +138,10 @@ class ImageTask:
     # -- what is done with them --------------------------------------------------------------------
 
     def loss(self, batch: ImageBatch) -> Tensor:
-        """Mean loss of the images of a training batch."""
+        """Mean loss of the images of a training batch; zero without any, for a process that the batch has none for."""
         logits = self.model(batch.inputs) if batch.keep is None else self.model(batch.inputs, batch.keep)
+        if not len(batch):
+            return logits.sum()
         self._hits += (logits.detach().argmax(1) == batch.labels).sum()
         self._seen += len(batch)
         return self._loss(logits, batch)

@@ -22,8 +22,9 @@ import platform
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -94,8 +95,16 @@ def plan_execution(config: RunConfig, device: torch.device) -> Execution:
         recompute=None if recompute is None else recompute == "1",
         micro_batch=None if micro_batch is None else int(micro_batch),
     )
-    seconds = float(os.environ.get("OFE_CHECKPOINT_S", "60"))
-    return Execution(device, chosen.micro_batch, chosen.mode, chosen.recompute, checkpoint_s=seconds)
+    return Execution(device, chosen.micro_batch, chosen.mode, chosen.recompute, checkpoint_s=_checkpoint_s())
+
+
+def _checkpoint_s() -> float:
+    """OFE_CHECKPOINT_S, else a minute."""
+    given = os.environ.get("OFE_CHECKPOINT_S") or "60"
+    with suppress(ValueError):
+        if (seconds := float(given)) >= 0:
+            return seconds
+    raise OfeError(f"OFE_CHECKPOINT_S is {given!r}", hint="set it to a number of seconds", exit_code=2)
 
 
 def _one_of(variable: str, values: tuple[str, ...]) -> str | None:
@@ -166,6 +175,9 @@ def train(folder: RunFolder, stop: StopFlag) -> int:
         if group.from_chief(folder.sealed):
             return SEALED
         started = datetime.now(UTC).isoformat(timespec="seconds")
+        if group.chief():  # how an earlier attempt ended is over
+            now = {"state": "running", "error": None, "host": socket.gethostname(), "pid": os.getpid()}
+            folder.write_progress((folder.progress() or {}) | now | {"launcher": os.getppid(), "started": started})
         try:
             execution = plan_execution(config, pick_device())
             on_meta = execution.mode == "fsdp" and not group.chief()
@@ -206,9 +218,10 @@ def _in_group(folder: RunFolder, stop: StopFlag) -> int:
         return train(folder, stop)
     except OfeError as error:
         return _told(error) if group.first_to_fail() else FAILED
-    except Exception:
+    except Exception as error:
         if group.first_to_fail():
-            raise
+            traceback.print_exc()
+            print(f"error: {''.join(traceback.format_exception_only(error)).strip()}", file=sys.stderr)
         return FAILED
 
 

@@ -112,6 +112,14 @@ def test_the_worker_s_own_words_go_before_its_output(runs: list[ResolvedRun], st
     assert execute(runs[:1], store, jobs=1, command=worker(says))[0].error == "no text"
 
 
+def test_a_worker_that_was_asked_to_stop_is_not_failed_whatever_its_launcher_says(
+    runs: list[ResolvedRun], store: Store
+) -> None:
+    says = "(folder / 'progress.json').write_text('{\"state\": \"interrupted\"}'); sys.exit(1)"
+    (job,) = execute(runs[:1], store, jobs=1, command=worker(says))
+    assert (job.state, job.error) == ("interrupted", None)
+
+
 def test_a_hint_is_not_taken_for_the_error(runs: list[ResolvedRun], store: Store) -> None:
     says = "print('error: no text\\n\\nhint: find some', file=sys.stderr); sys.exit(1)"
     assert execute(runs[:1], store, jobs=1, command=worker(says))[0].error == "no text"

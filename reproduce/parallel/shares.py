@@ -7,40 +7,27 @@ are its own, in their order: a run on N devices and one with N accumulation step
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Protocol, TypeVar
 
 from reproduce.parallel import group
 
 
 class Batch(Protocol):
-    """Examples along the first axis: a tensor, or whatever else can be counted, split and sliced."""
+    """Examples along the first axis: a tensor, or whatever else can be counted and sliced."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, part: slice, /) -> Any: ...
-    def split(self, size: int, /) -> Sequence[Any]: ...
 
 
 B = TypeVar("B", bound=Batch)
 
 
-def share(batch: B) -> B:
-    """The examples of `batch` that this process trains on or evaluates; all have equally many."""
-    count = group.size()
-    assert len(batch) % count == 0, f"{len(batch)} examples for {count} processes"
-    return batch if count == 1 else batch.split(len(batch) // count)[group.rank()]
-
-
-def micro_batches(batch: B, size: int | None) -> Sequence[B]:
-    """The batch in parts of at most `size` examples."""
-    return (batch,) if size is None else batch.split(size)
-
-
-def probe_parts(batch: B, size: int | None) -> list[B]:
+def shared_parts(batch: B, size: int | None) -> list[B]:
     """This process's examples of `batch`, in parts of at most `size`; equally many parts everywhere.
 
-    Unlike the training batch, a probe batch need not be a multiple of the number of processes: parts differ by one
-    example at most, and may be empty.
+    A batch need not be a multiple of the number of processes (a probe batch, the last images of an epoch): parts differ
+    by one example at most, and may be empty.
     """
     begin, end = _cut(len(batch), group.size(), group.rank())
     largest = math.ceil(len(batch) / group.size())

@@ -147,7 +147,10 @@ def _size(config: Mapping[str, Any]) -> str:
     """What the time of a step depends on: everything but rates, seeds, schedule and the number of steps."""
     free = {"seed", "schedule", "steps", "stop_after", "grad_clip"}
     kept = {name: value for name, value in config.items() if name not in free}
-    data = {name: config["data"].get(name) for name in ("kind", "seq_len", "vocab_size", "side", "classes")}
+    shape = ("kind", "seq_len", "vocab_size", "side", "classes", "whiten", "augment")
+    data = {name: config["data"].get(name) for name in shape}
+    if config["data"]["kind"] == "images":  # some are read and decoded for each batch
+        data["source"] = config["data"]["source"]
     optimizer = {name: config["optimizer"].get(name) for name in ("name", "precond_freq", "max_precond_dim")}
     return repr(sorted((kept | {"data": data, "optimizer": optimizer}).items()))
 

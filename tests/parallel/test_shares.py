@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reproduce.metrics import measure_stream, second_moments
 from reproduce.parallel import group
-from reproduce.parallel.shares import micro_batches, probe_parts, share
+from reproduce.parallel.shares import shared_parts
 from reproduce.parallel.tallies import MeanTally, StreamTally
 
 
@@ -20,36 +20,23 @@ def as_if(monkeypatch: pytest.MonkeyPatch, rank: int, size: int) -> None:
     monkeypatch.setattr(group, "size", lambda: size)
 
 
-def test_alone_everything_is_ours_and_whole() -> None:
+def test_alone_everything_is_ours() -> None:
     batch = torch.arange(5)
-    assert share(batch) is batch
-    assert micro_batches(batch, None) == (batch,)
-    assert [part.tolist() for part in micro_batches(batch, 2)] == [[0, 1], [2, 3], [4]]
-    (probe,) = probe_parts(batch, None)
-    assert probe.tolist() == batch.tolist()
-
-
-@pytest.mark.parametrize("size", [1, 2, 4])
-def test_shares_are_equal_and_in_order(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[Tensor] = []
-    for rank in range(size):
-        as_if(monkeypatch, rank, size)
-        taken.append(share(torch.arange(8)))
-    assert {len(part) for part in taken} == {8 // size}
-    assert torch.cat(taken).tolist() == list(range(8))
+    assert [part.tolist() for part in shared_parts(batch, None)] == [batch.tolist()]
+    assert [part.tolist() for part in shared_parts(batch, 2)] == [[0], [1, 2], [3, 4]]
 
 
 @pytest.mark.parametrize(
-    ("examples", "size", "micro_batch"), [(5, 2, 2), (5, 4, None), (3, 4, 1), (64, 4, 7), (1, 1, 3)]
+    ("examples", "size", "micro_batch"), [(5, 2, 2), (5, 4, None), (3, 4, 1), (64, 4, 7), (1, 1, 3), (8, 4, None)]
 )
-def test_probe_parts_cover_the_batch_once_in_equally_many_passes(
+def test_parts_cover_the_batch_once_in_equally_many_passes(
     examples: int, size: int, micro_batch: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[Tensor] = []
     passes = set()
     for rank in range(size):
         as_if(monkeypatch, rank, size)
-        parts = probe_parts(torch.arange(examples), micro_batch)
+        parts = shared_parts(torch.arange(examples), micro_batch)
         passes.add(len(parts))
         taken += parts
         assert max(map(len, parts)) <= (micro_batch or examples)

@@ -1,4 +1,4 @@
-"""A language model that trains in a second, on tokens drawn from a seed."""
+"""A language model on tokens drawn from a seed and a classifier of images drawn from one: each trains in a second."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from reproduce.config import RunConfig
+from reproduce.config import ImageData, RunConfig
 from reproduce.data import TextCorpus
+from reproduce.data.image_set import Labelled, StoredImages
+from reproduce.data.images import Images
+from reproduce.data.whitening import Normalisation
 from reproduce.language import LanguageTask
 from reproduce.parallel import group
 from reproduce.store.runs import RunFolder
-from reproduce.train import Execution, Interrupted, Training
+from reproduce.train import Execution, Interrupted, Task, Training
+from reproduce.vision import ImageTask
 
 CPU = torch.device("cpu")
 STEPS = 6
@@ -57,20 +61,52 @@ class RandomCorpus:
         return self._draw((2,), size)
 
 
-def toy_task(config: RunConfig, execution: Execution) -> LanguageTask:
+def image_config() -> RunConfig:
+    """A vision transformer whose every third step has the last 5 of 21 images, or the last one of 17."""
+    return RunConfig.model_validate(
+        {
+            "model": {"kind": "vit", "layers": 2, "width": 16, "heads": 2, "patch": 4, "drop_path": 0.2},
+            "data": {"kind": "images", "source": "photo-patches", "side": 8, "augment": {"mixup": 0.8, "flip": True}},
+            "optimizer": {"lr": 1e-2},
+            "steps": STEPS,
+            "batch_size": 8,
+            "probe": {"every": 3, "batch_size": 5},
+            "eval": {"every": 3, "batches": 2},
+        }
+    )
+
+
+def random_images(count: int) -> Images:
+    draw = np.random.default_rng(0)
+    train, test = (
+        Labelled(draw.integers(0, 256, (size, 3, 8, 8), np.uint8), draw.integers(0, 10, size)) for size in (count, 12)
+    )
+    normalisation = Normalisation(np.full(3, 0.5, np.float32), np.full(3, 4.0, np.float32))
+    return Images(Path(), "", StoredImages("random images", train, test), normalisation)
+
+
+def toy_task(config: RunConfig, execution: Execution, images: int = 21) -> Task:
     torch.manual_seed(config.seed)
+    if isinstance(config.data, ImageData):
+        return ImageTask(config, random_images(images), CPU)
     on_meta = execution.mode == "fsdp" and not group.chief()
     with torch.device("meta") if on_meta else nullcontext():
         return LanguageTask(config, cast(TextCorpus, RandomCorpus()), CPU, execution.micro_batch)
 
 
 def train(
-    folder: Path, config: RunConfig, *, stop_at: int | None = None, stop_on: int = 0, **execution: Any
+    folder: Path,
+    config: RunConfig,
+    *,
+    stop_at: int | None = None,
+    stop_on: int = 0,
+    images: int = 21,
+    **execution: Any,
 ) -> Training:
     """Train in `folder`, from the checkpoint there if there is one; process `stop_on` asks for the end at `stop_at`."""
     folder.mkdir(parents=True, exist_ok=True)
     how = Execution(CPU, **execution)
-    training = Training(config, toy_task(config, how), RunFolder(folder), how)
+    training = Training(config, toy_task(config, how, images), RunFolder(folder), how)
 
     def asked() -> bool:
         return training.step == stop_at and group.rank() == stop_on

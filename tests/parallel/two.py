@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor
 from reproduce.errors import OfeError
 from reproduce.parallel import group
 from reproduce.parallel.arrangement import Mode
-from tests.parallel.toys import SOAP, toy_config, train
+from tests.parallel.toys import SOAP, image_config, toy_config, train
 
 MODES: tuple[Mode, ...] = ("ddp", "fsdp")
 
@@ -74,6 +74,9 @@ def main(out: Path) -> None:
         train(out / "ddp-to-fsdp", toy_config(), mode="ddp", stop_at=3)
         train(out / "ddp-to-fsdp", toy_config(), mode="fsdp", stop_at=5)
         train(out / "ddp-to-fsdp", toy_config(), mode="fsdp")
+        for images in (21, 17):
+            train(out / f"images-{images}", image_config(), images=images, mode="ddp", micro_batch=2)
+        train(out / "images-fsdp", image_config(), images=17, mode="fsdp")
         (out / f"found-{group.rank()}.json").write_text(json.dumps(found))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pandas as pd
 import pytest
@@ -10,11 +12,14 @@ import torch
 import torch.nn.functional as F
 
 from reproduce.data import open_text
+from reproduce.errors import OfeError
 from reproduce.language import LanguageTask
 from reproduce.models.transformer import Transformer
+from reproduce.store.layout import LIVE_MOMENTS, LIVE_TRACE
 from reproduce.store.runs import RunFolder
-from reproduce.train import Execution, Training, log_every
-from reproduce.worker import main
+from reproduce.tasks import build_task
+from reproduce.train import Execution, Interrupted, Training, log_every
+from reproduce.worker import main, plan_execution
 from tests.runs import create, tiny_run, write_text_folder
 
 CPU = torch.device("cpu")
@@ -129,3 +134,48 @@ def test_a_seed_changes_weights_and_order(text: Path) -> None:
     assert first.key != second.key
     corpus = open_text(first.config.data)
     assert (corpus.batch(0, 0, 4) != corpus.batch(1, 0, 4)).any()
+
+
+@pytest.mark.parametrize("step", [0, 1, 3])
+def test_a_run_that_is_stopped_goes_on_as_if_it_had_not_been(text: Path, tmp_path: Path, step: int) -> None:
+    run = tiny_run(text, "probe.moment_updates_layer=2", name="cp-op")
+    traces = []
+    for name, stops in (("whole", ()), ("parts", (step,))):
+        folder = create(tmp_path / name, run)
+        for at in (*stops, None):
+            task, _ = build_task(run.config, CPU)
+            training = Training(run.config, task, folder, Execution(CPU))
+            with suppress(Interrupted):
+                training.run(lambda training=training, at=at: training.step == at)
+            training.writer.close()
+        traces.append((folder.path / LIVE_TRACE).read_bytes() + (folder.path / LIVE_MOMENTS).read_bytes())
+    assert traces[0] == traces[1]
+
+
+@pytest.mark.parametrize("value", ["soon", "-1"])
+def test_a_senseless_time_between_checkpoints_is_refused(
+    text: Path, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OFE_CHECKPOINT_S", value)
+    config = tiny_run(text).config
+    with pytest.raises(OfeError, match="OFE_CHECKPOINT_S is"):
+        plan_execution(config, CPU)
+
+
+def test_an_unforeseen_error_is_told_in_one_line_and_a_former_one_forgotten(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = create(tmp_path / "home", tiny_run(text))
+    folder.write_progress({"state": "failed", "error": "no space is left", "step": 7, "steps": 20})
+    seen: list[Any] = []
+
+    def fail(*_: Any, **__: Any) -> NoReturn:
+        seen.append(folder.progress())
+        raise RuntimeError("the device is gone")
+
+    monkeypatch.setattr("reproduce.worker.build_task", fail)
+    assert main([str(folder.path)]) == 1
+    assert (seen[0]["state"], seen[0]["error"], seen[0]["step"]) == ("running", None, 7)
+    errors = capfd.readouterr().err
+    assert "Traceback" in errors
+    assert "error: RuntimeError: the device is gone" in errors.splitlines()
