@@ -12,8 +12,8 @@ left, its dims. `read` goes in one order, each stage a function:
     runs           reduce_runs, then minus_run
 
 Which probes a word means: `each`, `some`, `max` and `argmax` are over every probe, the input of the unembedding
-(`unembed`) included. `mean`, `early` and `late` are over the blocks alone: the paper averages over blocks, its
-"final few blocks" are blocks, and the plots' mean is the same one.
+(`unembed`) included unless `blocks` leaves it out. `mean`, `early` and `late` are over the blocks alone: the paper
+averages over blocks, its "final few blocks" are blocks, and the plots' mean is the same one.
 """
 
 from __future__ import annotations
@@ -211,6 +211,8 @@ def _probes(table: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
     layer = quantity.layer
     if layer is None:
         return table.drop(columns="layer")
+    if quantity.blocks:
+        table = table[table["layer"] != UNEMBED]
     if layer in ("each", "some", "argmax"):
         return table
     if layer == "max":

@@ -64,8 +64,9 @@ class Verdict:
 
 
 def exit_code(verdicts: Iterable[Verdict]) -> int:
-    """1 when a claim was not reproduced, else 0."""
-    return int(any(verdict.verdict == "not reproduced" for verdict in verdicts))
+    """1 when a claim was not reproduced; 3 when there are claims and none could be measured; else 0."""
+    rulings = {verdict.verdict for verdict in verdicts}
+    return 1 if "not reproduced" in rulings else 3 if rulings == {"not measured"} else 0
 
 
 def judge(experiment: Experiment, loaded: Loaded, scale: Scale) -> list[Verdict]:

@@ -112,7 +112,7 @@ def quantity_words(quantity: Quantity, form: str = "either") -> str:
     steps = [_STEPS.get(over, ""), f"after the first {number(100 * quantity.after)} %" if quantity.after else ""]
     parts = [_OVER.get(over, ""), metric, *steps, _layer_words(quantity), _run_words(quantity)]
     text = " ".join(part for part in parts if part)
-    return f"layer of the {text}" if quantity.layer == "argmax" else text
+    return f"{'block' if quantity.blocks else 'layer'} of the {text}" if quantity.layer == "argmax" else text
 
 
 def _metric_words(metric: str, form: str) -> str:
@@ -124,7 +124,8 @@ def _layer_words(quantity: Quantity) -> str:
     layer = quantity.layer
     if isinstance(layer, list):
         return f"in each of layers {', '.join(str(label) for label in layer)}"
-    return f"in layer {layer}" if isinstance(layer, int) else _LAYERS.get(str(layer), "")
+    words = f"in layer {layer}" if isinstance(layer, int) else _LAYERS.get(str(layer), "")
+    return words.replace("layer", "block") if quantity.blocks else words
 
 
 def _run_words(quantity: Quantity) -> str:

@@ -22,7 +22,7 @@ def show_verdicts(ui: Ui, figure: str, verdicts: Sequence[Mapping[str, Any]]) ->
     first = next((verdict["data"] for verdict in verdicts if verdict["data"]), "no trace")
     ui.line(f"{figure} at {verdicts[0]['scale']} scale, {first}: {tally(verdicts)}")
     ui.table(
-        ["claim", "verdict", "the paper says", "measured", "published"],
+        ["claim", "verdict", "c: the paper says, p: this project asks", "measured", "published"],
         [[one["claim"], one["verdict"], one["says"], measured(one), published(one)] for one in verdicts],
     )
 

@@ -170,6 +170,8 @@ class Quantity(Frozen):
     run: str | None = None
     runs: list[str] | None = None
     layer: int | Literal["unembed", "each", "some", "early", "late", "mean", "max", "argmax"] | list[int] | None = None
+    blocks: bool = False
+    """Leave out the input of the unembedding, which `each`, `some`, `max` and `argmax` take in otherwise."""
     over: Over | None = None
     after: float = Field(default=0.0, ge=0, lt=1)
     """Part of a run's steps that is left out at its start, where blocks have not grown apart yet."""
@@ -190,6 +192,12 @@ class Quantity(Frozen):
     def _one_run(self) -> Quantity:
         if (self.run is None) == (self.runs is None):
             raise ValueError("give run or runs")
+        return self
+
+    @model_validator(mode="after")
+    def _blocks_of_all(self) -> Quantity:
+        if self.blocks and self.layer not in ("each", "some", "max", "argmax"):
+            raise ValueError("blocks goes with layer each, some, max or argmax")
         return self
 
     @property

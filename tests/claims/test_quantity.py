@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from reproduce.claims.check import NotMeasured
 from reproduce.claims.quantity import read
@@ -33,6 +34,16 @@ def layered() -> Traces:
     """Kurtosis of one run with three blocks at steps 0, 10 and 20."""
     curves = {"1": [1.0, 2.0, 1.5], "2": [1.0, 9.0, 4.0], "3": [2.0, 3.0, 5.0], "unembed": [1.0, 1.0, 6.0]}
     return Traces().add("a", "kurtosis", curves)
+
+
+def test_blocks_leave_out_the_unembedding(layered: Traces) -> None:
+    assert values(layered, layer="each", over="final").keys() == {"1", "2", "3", "unembed"}
+    assert values(layered, layer="each", blocks=True, over="final") == {"1": 1.5, "2": 4.0, "3": 5.0}
+    assert (value(layered, layer="max", over="final"), value(layered, layer="argmax", over="final")) == (6.0, 4.0)
+    assert value(layered, layer="max", blocks=True, over="final") == 5.0
+    assert value(layered, layer="argmax", blocks=True, over="final") == 3.0
+    with pytest.raises(ValidationError, match="blocks goes with layer each, some, max or argmax"):
+        quantity(metric="kurtosis", run="a", layer="mean", blocks=True)
 
 
 # ---------------------------------------------------------------------------------------------------

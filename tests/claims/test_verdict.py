@@ -194,6 +194,7 @@ def test_only_what_was_not_reproduced_fails(made: Traces) -> None:
     assert exit_code(outcomes.values()) == 0
     assert exit_code([*outcomes.values(), replace(found, verdict="not reproduced")]) == 1
     assert exit_code([]) == 0
+    assert exit_code([outcomes["not measured"]]) == 3
 
 
 def test_json_has_the_promised_keys_and_no_value_that_json_lacks() -> None:
