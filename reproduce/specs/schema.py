@@ -189,13 +189,9 @@ class Quantity(Frozen):
     """A condition of the run that the paper names and no trace records."""
 
     @model_validator(mode="after")
-    def _one_run(self) -> Quantity:
+    def _consistent(self) -> Quantity:
         if (self.run is None) == (self.runs is None):
             raise ValueError("give run or runs")
-        return self
-
-    @model_validator(mode="after")
-    def _blocks_of_all(self) -> Quantity:
         if self.blocks and self.layer not in ("each", "some", "max", "argmax"):
             raise ValueError("blocks goes with layer each, some, max or argmax")
         return self
