@@ -41,8 +41,8 @@ is written by hand, and a test compares it with what those files say.
 - **cost** is the time that the reference traces took to train, added up over all runs and seeds of the figure and its
   claims. Figures share runs, and each is trained once. `ofe plan` estimates the cost on your machine.
 - **claims** counts the verdicts. *reproduced*: the bound of that scale holds. *direction only*: the comparison holds
-  without its factor or margin. *not reproduced*: neither does. *not measured*: there is no trace, or the claim cannot
-  be judged at that scale.
+  without its factor or margin, a trend between its ends, a rank correlation in its sign. *not reproduced*: neither
+  does. *not measured*: there is no trace, or the claim cannot be judged at that scale.
 - **substitutions** names what stands in for the paper's data.
 """
 
