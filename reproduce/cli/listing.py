@@ -56,7 +56,10 @@ def list_figures(ctx: typer.Context, scale: ScaleOption = DEFAULT_SCALE, json: J
             for experiment, row in zip(experiments, rows, strict=True)
         ],
     )
-    ui.tell("\n`ofe show ID` tells what a figure claims, `ofe plan ID` what it costs, `ofe reproduce ID` makes it")
+    ui.tell(
+        "\nsealed: trained here to its end; shipped: a reference trace that came with the code; claims: as last drawn"
+    )
+    ui.tell("`ofe show ID` tells what a figure claims, `ofe plan ID` what it costs, `ofe reproduce ID` makes it")
 
 
 def _state(resolved: Resolved, shelf: Shelf) -> str:

@@ -121,8 +121,10 @@ def _print_memory(ui: Ui, planned: Plan) -> None:
         ],
     )
     ui.line(
-        "examples at once on each device, alone or under ddp, else fsdp; - where the batch cannot be shared equally"
+        "fits: how many examples each device can take at once, with whole weights or, after `fsdp`, a shard of them; "
+        "no: none; -: the batch is not a multiple of the devices"
     )
+    ui.line("recomputed: activations of an example where each block's are computed again in the backward pass")
 
 
 def _fit(whole: Layout | None, sharded: Layout | None) -> str:

@@ -131,7 +131,7 @@ def _print(ui: Ui, about: dict[str, Any]) -> None:
     if about["hyperparameters"]:
         ui.line("\nHyperparameters")
         ui.table(
-            ["run", "value", "paper", "source", *([scale] if scale != "paper" else []), "note"],
+            ["run or setting", "hyperparameter", "paper", "source", *([scale] if scale != "paper" else []), "note"],
             [
                 [
                     row["run"] or row["setting"],
