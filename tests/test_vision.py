@@ -13,6 +13,7 @@ from reproduce.config import RunConfig
 from reproduce.data import open_images
 from reproduce.data.image_set import Labelled, StoredImages
 from reproduce.errors import OfeError
+from reproduce.parallel.shares import shared_parts
 from reproduce.vision import ImageBatch, ImageTask
 
 CPU = torch.device("cpu")
@@ -84,11 +85,11 @@ def test_stored_images_come_once_an_epoch() -> None:
     assert not torch.equal(values[0], values[1])
 
 
-def test_a_batch_is_split_in_order() -> None:
+def test_a_batch_is_cut_in_order() -> None:
     vit = make(run(VIT | {"drop_path": 0.5}, augment={"label_smoothing": 0.1}))
     for batch in (make(run()).batch(0), vit.batch(0)):
-        parts = batch.split(6)
-        assert [len(part) for part in parts] == [6, 6, 4]
+        parts = shared_parts(batch, 6)
+        assert [len(part) for part in parts] == [5, 5, 6]
         for name in ("inputs", "labels", "targets", "keep"):
             whole, pieces = getattr(batch, name), [getattr(part, name) for part in parts]
             assert (whole is None) == (pieces[0] is None)
@@ -150,7 +151,7 @@ def test_train_accuracy_is_that_of_the_batches_since_it_was_asked() -> None:
     torch.nn.init.normal_(task.model.readout.weight)
     batch = task.batch(0)
     hits = (task.model(batch.inputs).argmax(1) == batch.labels).float().mean().item()
-    for part in batch.split(5):
+    for part in (batch[:5], batch[5:]):
         task.loss(part)
     assert task.train_metrics() == {"accuracy": pytest.approx(hits)}
     task.evaluate()

@@ -113,15 +113,14 @@ def _cells(column: Column, run: ResolvedRun, resolved: Resolved, loaded: Loaded)
         printed = resolved.experiment.published.get(run.name)
         known = isinstance(printed, Mapping) and column.published in printed
         value = printed[column.published] if isinstance(printed, Mapping) and known else None
-        texts.append("–" if not known else _NOT_READABLE if value is None else _printed(value, column))
+        texts.append("–" if not known else _NOT_READABLE if value is None else _printed(value))
         values[f"{column.title} (paper)"] = value
     return texts, values
 
 
-def _printed(value: Any, column: Column) -> str:
-    """A value of the paper with the digits of ours beside it."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"{value:,.{column.digits}f}" if number and column.metric is not None else value_label(value)
+def _printed(value: Any) -> str:
+    """A value of the paper with the digits it is printed with: 16.0 is not 16."""
+    return str(value) if isinstance(value, float) else value_label(value)
 
 
 def _configured(path: str, run: ResolvedRun) -> Any:
