@@ -26,21 +26,28 @@ def test_patience_is_the_papers_share_of_the_steps_and_at_least_ten() -> None:
 
 
 def test_a_high_loss_must_last() -> None:
-    assert diverged([1.0] + [2.01] * 9 + [2.0] + [2.01] * 9, steps=20) is None, "2.0 is not above twice the minimum"
-    assert diverged([1.0] + [2.01] * 12, steps=20) == 10, "the tenth in a row"
+    low = [1.0] * 10
+    assert diverged([*low, *[2.01] * 9, 2.0, *[2.01] * 9], steps=20) is None, (
+        "2.0 is not above twice the smallest median"
+    )
+    assert diverged([*low, *[2.01] * 12], steps=20) == 19, "the tenth in a row"
+
+
+def test_one_batch_of_easy_text_is_not_what_others_are_held_to() -> None:
+    assert diverged([*[4.5] * 20, 1.5, *[4.5] * 30], steps=20) is None
 
 
 def test_noise_near_zero_is_not_high() -> None:
-    noisy = [0.1] + [0.001] + [0.025] * 30
-    assert diverged(noisy, steps=20) is None, "25 times the minimum, and less than a quarter of what was gained"
-    assert diverged([0.1] + [0.001] + [0.026] * 30, steps=20) == 11
+    gained = [0.1] + [0.001] * 10
+    assert diverged([*gained, *[0.025] * 30], steps=20) is None, "25 times the minimum, less than a quarter lost"
+    assert diverged([*gained, *[0.026] * 30], steps=20) == 20
 
 
-def test_high_means_above_the_smallest_loss_so_far_not_of_all_time() -> None:
-    assert diverged([5.0] * 50 + [1.0], steps=20) is None
+def test_high_means_above_the_smallest_median_so_far_not_of_all_time() -> None:
+    assert diverged([5.0] * 50 + [1.0] * 10, steps=20) is None
 
 
 def test_the_rule_resumes_from_its_fields() -> None:
     rule = Divergence(20)
-    assert not any(rule.update(loss) for loss in [1.0] + [3.0] * 9)
+    assert not any(rule.update(loss) for loss in [1.0] * 10 + [3.0] * 9)
     assert pickle.loads(pickle.dumps(rule)).update(3.0)
