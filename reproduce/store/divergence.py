@@ -2,9 +2,9 @@
 
 Rule (a choice of this project; the paper speaks of runs that "only train" under some conditions and gives none):
 a loss that is not finite, or high losses for 1,000 steps on end out of the paper's 80,000. Shorter runs are given the
-same share of their steps, and never fewer than 10. A loss is high that lies above twice the smallest median over as many
-steps, and has lost a quarter of what training had gained: near zero, where a squared error ends, noise alone doubles a
-loss. The smallest median, since one batch of easy text has a loss far below all others.
+same share of their steps, and never fewer than 10. A loss is high that lies above twice the smallest median over as
+many steps, and has lost a quarter of what training had gained: near zero, where a squared error ends, noise alone
+doubles a loss. The smallest median, since one batch of easy text has a loss far below all others.
 """
 
 from __future__ import annotations
