@@ -88,7 +88,7 @@ def _print(ui: Ui, planned: Plan) -> None:
     if basis(planned) == "not calibrated":
         ui.tell("\nhint: these times are a guess; `ofe plan --measure` times this machine in some seconds")
     if planned.device == "cpu" and total.memory_bytes > machine().memory_bytes:
-        ui.tell("\nhint: batches do not fit into this machine's memory whole; OFE_MICRO_BATCH=1 takes them in parts")
+        ui.tell("\nhint: that is more than this machine has; OFE_MICRO_BATCH=1 takes batches in parts, which may do")
 
 
 def _print_memory(ui: Ui, planned: Plan) -> None:

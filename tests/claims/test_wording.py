@@ -40,6 +40,10 @@ def test_numbers(value: float, text: str) -> None:
             "final kurtosis in the largest layer of each of a, b < 10",
         ),
         (
+            claim(quantity(layer="argmax", blocks=True, over="peak"), "lt", quantity(layer="max", blocks=True)),
+            "block of the peak kurtosis of a < final kurtosis in the largest block of a",
+        ),
+        (
             claim(quantity("eval_ppl", minus_run="b"), "approx", 0.2, tol=0.15),
             "final eval ppl of a, less that of b = 0.2 +- 0.15",
         ),
