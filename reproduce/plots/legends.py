@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from reproduce.plots.captions import run_suffix
 from reproduce.plots.panels import Arrangement
 from reproduce.plots.sheet import pitch
-from reproduce.plots.theme import depth_colours, text_width
+from reproduce.plots.theme import ramp, text_width
 from reproduce.specs.schema import LinePlot
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def colour_bar(body: SubFigure, grid: Arrangement, axes: Sequence[Axes]) -> None
     """Layers by depth, first block at the bottom."""
     blocks = max(int(series.key) for series in grid.series if series.key.isdigit())
     norm = BoundaryNorm(np.arange(0.5, blocks + 1), blocks)
-    bar = body.colorbar(ScalarMappable(norm, depth_colours(blocks)), ax=list(axes), aspect=35, pad=0.01, fraction=0.04)
+    bar = body.colorbar(ScalarMappable(norm, ramp(blocks)), ax=list(axes), aspect=35, pad=0.01, fraction=0.04)
     step = max(3, round(blocks / 6))
     bar.set_ticks([1, *range(step, blocks + 1, step)])
     bar.minorticks_off()

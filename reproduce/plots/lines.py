@@ -14,7 +14,7 @@ from reproduce.plots.badges import badges, chips
 from reproduce.plots.captions import caption, missing_notes, run_suffix, subtitle, title
 from reproduce.plots.curves import Curve, build
 from reproduce.plots.legends import Layout, colour_bar, draw_legend, lay_out, legend_of
-from reproduce.plots.names import axis_label, common_label
+from reproduce.plots.names import axis_label, common_label, layer_label
 from reproduce.plots.panels import Arrangement, Panel, Series, arrange
 from reproduce.plots.sheet import Words, sheet
 from reproduce.plots.theme import wrap
@@ -224,6 +224,9 @@ def _how_drawn(plot: LinePlot, panels: Sequence[Panel]) -> str:
     """How lines, bands and axes came about, where that is not plain."""
     said = []
     curves = [curve for panel in panels for _, curve in panel.curves]
+    layers = {curve.layer for curve in curves} - {""}
+    if len(layers) == 1 and "layer" not in (*plot.panels, plot.series):
+        said.append(f"{layer_label(layers.pop()).capitalize()}.")
     if any(curve.seeds > 1 for curve in curves):
         said.append("Line: mean over seeds; band: min to max.")
     windows = sorted({curve.window for curve in curves} - {1})

@@ -13,12 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from matplotlib.colors import to_hex
-
 from reproduce.errors import SpecError
 from reproduce.plots.curves import Curve, depth
 from reproduce.plots.names import axis_label, common_label, layer_label
-from reproduce.plots.theme import UNEMBED_COLOUR, LineStyle, depth_colours, series_styles
+from reproduce.plots.theme import UNEMBED_COLOUR, LineStyle, series_styles, sweep_styles
 from reproduce.specs.schema import Facet, LinePlot
 
 if TYPE_CHECKING:
@@ -193,13 +191,9 @@ class _Facets:
         drawn = sorted({self.value(curve, facet) for curve in curves}, key=lambda value: self.rank(facet, value))
         if facet == "layer":
             blocks = max((int(layer) for layer in drawn if layer.isdigit()), default=1)
-            ramp = depth_colours(blocks)
-            styles = {
-                layer: LineStyle(to_hex(ramp(int(layer) - 1)))
-                if layer.isdigit()
-                else LineStyle(UNEMBED_COLOUR, (0, (4, 1.6)))
-                for layer in drawn
-            }
+            of_block = sweep_styles(blocks)
+            unembedding = LineStyle(UNEMBED_COLOUR, (0, (4, 1.6)))
+            styles = {layer: of_block[int(layer) - 1] if layer.isdigit() else unembedding for layer in drawn}
             return [Series(layer, layer_label(layer), styles[layer]) for layer in drawn]
         if facet == "run":
             every = self._run_values()
@@ -210,5 +204,6 @@ class _Facets:
             every = drawn
             models = list(drawn)
             members = dict.fromkeys(drawn, ())
-        styled = dict(zip(every, series_styles(models), strict=True))
+        order = sweep_styles(len(every)) if self.plot.sweep else series_styles(models)
+        styled = dict(zip(every, order, strict=True))
         return [Series(value, self.label(facet, value), styled[value], members[value]) for value in drawn]

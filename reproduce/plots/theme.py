@@ -109,10 +109,16 @@ def series_styles(groups: Sequence[Hashable]) -> list[LineStyle]:
     return [LineStyle(palette[i % n], _DASHES[(i + i // n) % len(_DASHES)]) for i in range(len(groups))]
 
 
-def depth_colours(layers: int) -> ListedColormap:
-    """A ramp from the first block (dark) to the last (light); viridis without the yellow that paper swallows."""
-    ramp = sns.color_palette("viridis", as_cmap=True)
-    return ListedColormap([ramp(t) for t in np.linspace(0.0, 0.88, max(layers, 1))], name="depth")
+def ramp(steps: int) -> ListedColormap:
+    """Colours from dark to light for what has an order (blocks, values of a sweep); no yellow, which paper swallows."""
+    viridis = sns.color_palette("viridis", as_cmap=True)
+    return ListedColormap([viridis(t) for t in np.linspace(0.0, 0.88, max(steps, 1))], name="ramp")
+
+
+def sweep_styles(values: int) -> list[LineStyle]:
+    """One style for each value of a sweep, in order."""
+    colours = ramp(values)
+    return [LineStyle(to_hex(colours(i))) for i in range(values)]
 
 
 # ---------------------------------------------------------------------------------------------------

@@ -119,7 +119,15 @@ class LinePlot(Frozen):
     panels: list[Facet] = []
     """Facets of the grid: none is one panel, one wraps, two are rows and columns."""
     series: Facet = "run"
+    sweep: bool = False
+    """The runs sweep one number, in order: colours go from dark to light instead of being as distinct as can be."""
     x_max: dict[Scale, int] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> LinePlot:
+        if self.sweep and self.series != "run":
+            raise ValueError(f"sweep goes with series run, not {self.series}")
+        return self
 
 
 class Column(Frozen):

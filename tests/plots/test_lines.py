@@ -58,6 +58,7 @@ def test_one_panel_names_its_axes_and_runs() -> None:
     assert (lines(ax)["op"][:, 1] < lines(ax)["pre"][:, 1]).sum() > 80
     said = words(figure)
     assert "fig2 · Kurtosis in block 2" in said
+    assert "Layer 2." in said
     assert "2405.19279, v1 Figure 2" in said
 
 

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from matplotlib.colors import to_rgb
+from pydantic import ValidationError
 
 from reproduce.errors import SpecError
 from reproduce.plots.curves import build
@@ -100,6 +103,21 @@ def test_an_absent_run_moves_no_other_s_colour() -> None:
     )
     assert [series.key for series in absent.series] == ["op", "x"]
     assert absent.series == both.series[1:]
+
+
+def test_a_sweep_goes_from_dark_to_light() -> None:
+    runs = [Run(f"eps{i}", f"eps 1e-{i}") for i in (8, 7, 6, 5)]
+    styles = [series.style for series in arranged(runs, [KURTOSIS], layers=[2], sweep=True).series]
+    light = [sum(to_rgb(style.colour)) for style in styles]
+    assert light == sorted(light)
+    assert len(set(light)) == 4
+    absent = [replace(runs[0], trained=False), *runs[1:]]
+    assert [s.style for s in arranged(absent, [KURTOSIS], layers=[2], sweep=True).series] == styles[1:]
+
+
+def test_a_sweep_of_anything_but_runs_is_refused() -> None:
+    with pytest.raises(ValidationError, match="sweep goes with series run, not layer"):
+        LinePlot.model_validate({"kind": "lines", "y": [KURTOSIS], "series": "layer", "sweep": True})
 
 
 def test_five_blocks_at_two_rates_share_a_colour_by_block() -> None:

@@ -6,7 +6,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from reproduce.plots.theme import LineStyle, depth_colours, series_styles, text_width, theme, wrap
+from reproduce.plots.theme import LineStyle, ramp, series_styles, text_width, theme, wrap
 
 
 def test_the_theme_is_undone_on_leaving() -> None:
@@ -53,11 +53,10 @@ def test_a_style_does_not_depend_on_later_series() -> None:
     assert series_styles(["a"]) == [LineStyle(series_styles(["b"])[0].colour)]
 
 
-def test_layers_get_lighter_with_depth() -> None:
-    ramp = depth_colours(24)
-    light = [sum(to_rgb(ramp(i))) for i in range(24)]
-    assert ramp.N == 24
-    assert light[0] < light[12] < light[23] < 2.4, "the last layer must stand out from white paper"
+def test_a_ramp_gets_lighter() -> None:
+    light = [sum(to_rgb(ramp(24)(i))) for i in range(24)]
+    assert ramp(24).N == 24
+    assert light[0] < light[12] < light[23] < 2.4, "the last must stand out from white paper"
 
 
 @pytest.mark.parametrize(("text", "bold"), [("SUBSTITUTE DATA: Python 3.11", True), ("kurtosis − 1, layer 12", False)])
