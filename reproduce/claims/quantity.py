@@ -1,13 +1,13 @@
 """Quantities: one number, or one per run, layer or step, read off the traces.
 
-A *table* is a DataFrame with the column `value` beside those of `run`, `layer` and `step` over which values are
-left, its dims. `read` goes in one order, each stage a function:
+A *table* is a DataFrame with the column `value` beside those of `run`, `seed`, `layer` and `step` over which values
+are left, its dims. `read` goes in one order, each stage a function:
 
-    trajectories   rows of the metric -> mean over seeds at equal steps, + plus_metric, kurtosis - 1,
-                   cumulative sum over the steps, absolute value
+    trajectories   rows of the metric, + plus_metric, kurtosis - 1, cumulative sum over the steps, absolute value
     probes         `mean` and `max` reduce at every step; a block, a list, `each`, `early`, ... select
     steps          those that come `after` a part of the run: init, final, peak, min, mean, argpeak; `each` and
                    `some` keep them
+    seeds          the mean: a peak over three seeds is the mean of three peaks, as in the tables
     argmax         the probe with the largest value
     runs           reduce_runs, then minus_run
 
@@ -43,6 +43,8 @@ TAIL = 1 / 80
 FEWEST_RANKS = 3
 """Two pairs are always perfectly correlated."""
 
+
+_DIMS = ("run", "seed", *DIMS[1:])
 
 FactsOf = Mapping[tuple[str, int], "RunFacts"]
 """Facts by (run, seed)."""
@@ -87,6 +89,7 @@ def read(quantity: Quantity, frame: pd.DataFrame, facts: FactsOf, *, variance: b
         table = trajectories(quantity, frame, facts, variance=variance)
         table = _probes(table, quantity)
         table = _steps(table, quantity)
+        table = _seed_means(table)
         table = _argmax(table, quantity, facts)
     if len(quantity.run_names) == 1:
         return table.drop(columns="run")
@@ -94,8 +97,8 @@ def read(quantity: Quantity, frame: pd.DataFrame, facts: FactsOf, *, variance: b
 
 
 def dims(table: pd.DataFrame) -> list[str]:
-    """The dims that `table` has left, in the order run, layer, step."""
-    return [dim for dim in DIMS if dim in table.columns]
+    """The dims that `table` has left, in the order run, seed, layer, step."""
+    return [dim for dim in _DIMS if dim in table.columns]
 
 
 def constant(value: float) -> pd.DataFrame:
@@ -150,39 +153,39 @@ def seeds_read(run: str, quantity: Quantity, facts: FactsOf) -> list[int]:
 
 
 def trajectories(quantity: Quantity, frame: pd.DataFrame, facts: FactsOf, *, variance: bool) -> pd.DataFrame:
-    """Values by run, layer and step, averaged over seeds; runs as listed, layers by depth, steps ascending."""
-    table = _seed_means(quantity.metric, quantity, frame, facts)
+    """Values by run, seed, layer and step; runs as listed, seeds ascending, layers by depth, steps ascending."""
+    table = _rows(quantity.metric, quantity, frame, facts)
     if variance and quantity.metric in VARIANCE_METRICS:
         table["value"] -= 1.0
     if quantity.plus_metric is not None:
-        pairs = join(table, _seed_means(quantity.plus_metric, quantity, frame, facts))
+        pairs = join(table, _rows(quantity.plus_metric, quantity, frame, facts))
         table = pairs.assign(value=pairs["left"] + pairs["right"]).drop(columns=["left", "right"])
     if quantity.cumulative:
-        table["value"] = table.groupby(["run", "layer"], sort=False)["value"].cumsum()
+        table["value"] = table.groupby(["run", "seed", "layer"], sort=False)["value"].cumsum()
     if quantity.abs:
         table["value"] = table["value"].abs()
     return table
 
 
-def _seed_means(metric: str, quantity: Quantity, frame: pd.DataFrame, facts: FactsOf) -> pd.DataFrame:
-    """Mean over the seeds of each run, at the steps where every seed has a value."""
+def _rows(metric: str, quantity: Quantity, frame: pd.DataFrame, facts: FactsOf) -> pd.DataFrame:
+    """The rows of `metric` that have a value, of the runs and seeds that `quantity` reads."""
     names = quantity.run_names
     seeds = {run: seeds_read(run, quantity, facts) for run in names}
     used = pd.DataFrame([(run, seed) for run in names for seed in seeds[run]], columns=["run", "seed"])
     rows = metric_rows(frame[frame["run"].isin(names)], metric).merge(used, on=["run", "seed"])
     if quantity.nan == "counts_as_inf":
         rows = _failures_as_inf(rows, facts)
-    means = rows.dropna(subset="value").groupby([*DIMS])["value"].agg(["mean", "size"]).reset_index()
-    shared = means["size"] == means["run"].map({run: len(seeds[run]) for run in names})
-    means = means[shared].assign(
-        place=means["run"].map({run: place for place, run in enumerate(names)}),
-        depth=means["layer"].map({label: _depth(label) for label in means["layer"].unique()}),
-    )
+    rows = rows.dropna(subset="value")
     for run in names:
-        if run not in set(means["run"]):
-            raise NotMeasured(f"{run} has no {metric}")
-    means = means.sort_values(["place", "depth", "step"], ignore_index=True)
-    return means.rename(columns={"mean": "value"})[[*DIMS, "value"]]
+        without = sorted(set(seeds[run]) - set(rows.loc[rows["run"] == run, "seed"]))
+        if without:
+            which = "" if without == seeds[run] else f" seed {', '.join(map(str, without))}"
+            raise NotMeasured(f"{run}{which} has no {metric}")
+    rows = rows.assign(
+        place=rows["run"].map({run: place for place, run in enumerate(names)}),
+        depth=rows["layer"].map({label: _depth(label) for label in rows["layer"].unique()}),
+    )
+    return rows.sort_values(["place", "seed", "depth", "step"], ignore_index=True)[[*_DIMS, "value"]]
 
 
 def _failures_as_inf(rows: pd.DataFrame, facts: FactsOf) -> pd.DataFrame:
@@ -261,7 +264,7 @@ _OVER_STEPS: dict[str, Callable[[NDArray[np.int64], NDArray[np.float64]], float]
 
 def _steps(table: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
     if quantity.after:
-        last = table.groupby("run", sort=False)["step"].transform("max")
+        last = table.groupby(["run", "seed"], sort=False)["step"].transform("max")
         table = table[table["step"] >= quantity.after * last]
     if quantity.over is None or quantity.over in ("each", "some"):
         return table
@@ -274,6 +277,15 @@ def _steps(table: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
         for labels, group in table.groupby(left, sort=False)
     ]
     return pd.DataFrame(reduced, columns=[*left, "value"])
+
+
+def _seed_means(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean over the seeds of each run; a step that only some of them have is left out."""
+    left = [dim for dim in dims(table) if dim != "seed"]
+    means = table.groupby(left, sort=False)["value"].agg(["mean", "size"]).reset_index()
+    seeds = table.groupby("run", sort=False)["seed"].nunique()
+    shared = means[means["size"] == means["run"].map(seeds)]
+    return shared.rename(columns={"mean": "value"})[[*left, "value"]].reset_index(drop=True)
 
 
 def _argmax(table: pd.DataFrame, quantity: Quantity, facts: FactsOf) -> pd.DataFrame:

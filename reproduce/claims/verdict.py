@@ -14,9 +14,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from itertools import permutations
 from typing import TYPE_CHECKING, Any, Literal
 
-from reproduce.claims.check import NotMeasured, at_scale, check, metrics_of, quantities, runs_of, runs_read
+from reproduce.claims.check import (
+    ORDERS,
+    TRENDS,
+    NotMeasured,
+    at_scale,
+    check,
+    metrics_of,
+    open_dims,
+    quantities,
+    runs_of,
+    runs_read,
+)
 from reproduce.specs.schema import Claim, Experiment, Scale
 
 if TYPE_CHECKING:
@@ -24,6 +36,8 @@ if TYPE_CHECKING:
 
     from reproduce.claims.quantity import FactsOf
     from reproduce.store.frame import Loaded
+
+_RANKED = (*ORDERS, *TRENDS)
 
 Ruling = Literal["reproduced", "direction only", "not reproduced", "not measured"]
 
@@ -49,18 +63,26 @@ class Verdict:
     n_seeds: int
     """Seeds averaged, of the run with the fewest."""
     test: str
-    """How the claim fares seed by seed, and which seeds were left out."""
+    """How many seeds hold the claim by themselves, with a test where chance has a say, and which were left out."""
     reason: str
     """Why it is not measured."""
 
     @property
     def shown(self) -> str:
-        """The values that decided, or why there are none, on one line."""
-        return self.measured["text"] if self.measured else self.reason
+        """`evidence` of this verdict."""
+        return evidence(self.measured, self.n_seeds, self.test, self.reason)
 
     def to_json(self) -> dict[str, Any]:
         """All fields in plain JSON; what is not finite is a string."""
         return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+
+
+def evidence(measured: Mapping[str, Any] | None, n_seeds: int, test: str, reason: str) -> str:
+    """The values that decided and how far seeds agree, or why there are none, on one line."""
+    if measured is None:
+        return reason
+    text = f"{measured['text']}; mean of {n_seeds} seeds, {test}" if n_seeds > 1 else str(measured["text"])
+    return f"{text} ({reason})" if reason else text
 
 
 def exit_code(verdicts: Iterable[Verdict]) -> int:
@@ -201,22 +223,26 @@ def _fewest_seeds(claim: Claim, facts: FactsOf) -> int:
 
 
 def _seed_by_seed(claim: Claim, frame: pd.DataFrame, facts: FactsOf) -> str:
-    """How many seeds satisfy the claim on their own, as a one-sided sign test against a coin toss each."""
+    """How many seeds, paired over the runs, hold the claim by themselves, and how likely as many would by chance."""
     from reproduce.claims.compare import compare, sides
 
     names = runs_of(claim)
     shared = set.intersection(*({seed for name, seed in facts if name == run} for run in names))
-    held = []
+    held, left_out = [], []
     for seed in sorted(shared) if len(shared) > 1 else []:
         of_seed = {(run, number): fact for (run, number), fact in facts.items() if number == seed}
         try:
             held.append(compare(claim, sides(claim, frame, of_seed)).holds)
-        except NotMeasured:
-            continue
+        except NotMeasured as gap:
+            if not any(of_seed[run, seed].failed for run in names):
+                left_out.append(f"seed {seed} alone cannot say: {gap}")
     n, k = len(held), sum(held)
     if n > 1:
-        chance = sum(math.comb(n, more) for more in range(k, n + 1)) / 2**n
-        text = f"paired over {n} seeds: {k} of {n} satisfy it (sign test, p = {chance:.2g})"
+        text = f"holds for {k} of {n} alone"
+        chance = _chance(claim)
+        if chance is not None:
+            tail = sum(math.comb(n, more) * chance**more * (1 - chance) ** (n - more) for more in range(k, n + 1))
+            text += f" (p = {tail:.2g} where each holds by chance in 1 of {1 / chance:g})"
     else:
         text = "one paired seed, no test"
     failed = [
@@ -224,7 +250,25 @@ def _seed_by_seed(claim: Claim, frame: pd.DataFrame, facts: FactsOf) -> str:
         for (run, seed), fact in facts.items()
         if run in names and fact.failed
     ]
-    return "; ".join([text, *failed])
+    return "; ".join([text, *left_out, *failed])
+
+
+def _chance(claim: Claim) -> float | None:
+    """How likely the claim holds where its runs differ by nothing but chance; None where that is not known.
+
+    Known for one run above another (a sign test), and for a trend (any order of the runs is as likely as another).
+    """
+    from reproduce.claims.compare import inversions
+
+    sides = list(quantities(claim).values())
+    if any(open_dims(side) not in ([], ["run"]) or side.minus_run for side in sides) or claim.cmp not in _RANKED:
+        return None
+    runs = [run for side in sides for run in side.run_names]
+    if claim.cmp in TRENDS:
+        orders = [inversions(claim, list(order)) for order in permutations(range(len(runs)))]
+        return sum(count <= claim.inversions_allowed for count in orders) / len(orders)
+    plain = (claim.factor, claim.plus, claim.tol, claim.rel_tol) == (1.0, 0.0, 0.0, 0.0)
+    return 0.5 if plain and len(sides) == 2 and len(runs) == 2 and runs[0] != runs[1] else None
 
 
 # ---------------------------------------------------------------------------------------------------

@@ -160,7 +160,7 @@ def _statement(claim: Claim, outcome: Outcome) -> str:
         bound = claim.bound or 0.0
         return f"rank correlation {number(left)} {'>=' if outcome.holds else '<'} {number(bound)}"
     rhs = claim.factor * right + claim.plus
-    shown = number(right)
+    ours, shown = _or_failed(left, claim.left), _or_failed(right, claim.right)
     if rhs != right:
         factor = f"{number(claim.factor)} x " if claim.factor != 1.0 else ""
         plus = f" + {number(claim.plus)}" if claim.plus else ""
@@ -169,12 +169,18 @@ def _statement(claim: Claim, outcome: Outcome) -> str:
         slack = max(claim.tol, claim.rel_tol * abs(rhs))
         sign = (_SIGNS if outcome.holds else _NEGATED)[claim.cmp]
         allowed = f" {'+' if claim.cmp == 'le' else '-'} {number(slack)}" if slack else ""
-        return f"{number(left)} {sign} {shown}{allowed}"
+        return f"{ours} {sign} {shown}{allowed}"
     if claim.cmp == "approx":
         slack = max(claim.tol, claim.rel_tol * abs(rhs))
         return f"{number(left)} against {shown}: apart by {number(abs(left - rhs))}, allowed {number(slack)}"
     ratio = max(left / rhs, rhs / left) if left > 0 and rhs > 0 else math.inf
     return f"{number(left)} against {shown}: a factor of {number(ratio)}, allowed {number(claim.bound or 0)}"
+
+
+def _or_failed(value: float, side: object) -> str:
+    """A side's value; where a failure counts as infinite, infinity is said to be a failure."""
+    of_failures = isinstance(side, Quantity) and side.nan == "counts_as_inf"
+    return "failed (counts as infinite)" if of_failures and value == math.inf else number(value)
 
 
 def _chain(values: Sequence[float]) -> str:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reproduce.claims.verdict import evidence
 from reproduce.cli.console import Ui
 
 RULINGS = ("reproduced", "direction only", "not reproduced", "not measured")
@@ -35,11 +36,8 @@ def tally(verdicts: Sequence[Mapping[str, Any]]) -> str:
 
 
 def measured(verdict: Mapping[str, Any]) -> str:
-    """The values that decided, or why there are none."""
-    reason = str(verdict["reason"])
-    if not verdict["measured"]:
-        return reason
-    return f"{verdict['measured']['text']} ({reason})" if reason else str(verdict["measured"]["text"])
+    """The values that decided and how far seeds agree, or why there are none."""
+    return evidence(verdict["measured"], verdict["n_seeds"], verdict["test"], verdict["reason"])
 
 
 def published(verdict: Mapping[str, Any]) -> str:

@@ -252,10 +252,22 @@ def test_rank_correlation_needs_three_values_that_differ() -> None:
 # Seeds, failures, gaps
 
 
-def test_seeds_are_averaged_before_anything_else() -> None:
+def test_each_seed_is_read_before_seeds_are_averaged() -> None:
     made = Traces().add("a", "kurtosis", {"2": [1.0, 9.0, 1.0]}).add("a", "kurtosis", {"2": [1.0, 1.0, 7.0]}, seed=1)
-    assert value(made, layer=2, over="peak") == 5.0  # not the mean of the peaks, 8
-    assert value(made, layer=2, over="argpeak") == 10.0
+    assert value(made, layer=2, over="peak") == 8.0  # not the peak of the means, 5
+    assert value(made, layer=2, over="argpeak") == 15.0
+
+
+def test_the_probe_with_the_largest_value_has_the_largest_mean_over_seeds() -> None:
+    made = Traces().add("a", "kurtosis", {"1": [2.0], "2": [9.0], "3": [7.0]})
+    made.add("a", "kurtosis", {"1": [2.0], "2": [1.0], "3": [8.0]}, seed=1)
+    assert value(made, layer="argmax", over="final") == 3.0
+
+
+def test_a_seed_without_the_metric_is_named() -> None:
+    made = Traces().add("a", "eval_loss", [2.0]).add("a", "kurtosis", {"2": [1.0]}, seed=1)
+    with pytest.raises(NotMeasured, match="a seed 1 has no eval_loss"):
+        value(made, metric="eval_loss")
 
 
 def test_seeds_are_averaged_at_the_steps_they_share() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -56,7 +57,7 @@ def test_neither_the_amount_nor_the_direction() -> None:
 def test_smoke_shows_the_values_and_never_judges(made: Traces) -> None:
     found = verdict(ABOVE, made, "smoke")
     assert found.verdict == "not measured"
-    assert found.shown == "3 <= 2 x 2 (= 4)"
+    assert found.shown == f"3 <= 2 x 2 (= 4) ({found.reason})"
     assert found.reason.startswith("smoke scale")
 
 
@@ -97,7 +98,7 @@ def test_a_failed_run_is_not_measured_unless_the_claim_is_about_it() -> None:
     assert verdict(claim(quantity("failed"), "eq", True), made).verdict == "reproduced"
     infinite = stated.model_copy(update={"left": stated.left.model_copy(update={"nan": "counts_as_inf"})})
     found = verdict(infinite, made)
-    assert (found.verdict, found.shown) == ("reproduced", "inf > 1.2 x 2 (= 2.4)")
+    assert (found.verdict, found.shown) == ("reproduced", "failed (counts as infinite) > 1.2 x 2 (= 2.4)")
     assert found.test == "one paired seed, no test; a seed 0 failed at step 15"
 
 
@@ -111,13 +112,64 @@ def test_a_malformed_claim_is_an_error_at_any_scale(made: Traces) -> None:
 # Seeds, data, published numbers
 
 
-def test_seeds_are_averaged_and_tested_one_by_one() -> None:
+def three_seeds() -> Traces:
     made = Traces()
-    for seed, (a, b) in enumerate([(3.0, 2.0), (2.5, 2.0), (1.0, 2.0)]):
-        made.add("a", "eval_loss", [a], seed=seed).add("b", "eval_loss", [b], seed=seed)
-    found = verdict(claim(quantity("eval_loss", "a"), "gt", quantity("eval_loss", "b")), made)
-    assert (found.verdict, found.shown, found.n_seeds) == ("reproduced", "2.167 > 2", 3)
-    assert found.test == "paired over 3 seeds: 2 of 3 satisfy it (sign test, p = 0.5)"
+    for seed, values in enumerate([(3.0, 2.0, 1.0), (2.5, 2.0, 2.2), (1.0, 2.0, 3.0)]):
+        for run, value in zip("abc", values, strict=True):
+            made.add(run, "eval_loss", [value], seed=seed)
+    return made
+
+
+def test_seeds_are_averaged_and_tested_one_by_one() -> None:
+    found = verdict(claim(quantity("eval_loss", "a"), "gt", quantity("eval_loss", "b")), three_seeds())
+    assert (found.verdict, found.n_seeds) == ("reproduced", 3)
+    assert found.test == "holds for 2 of 3 alone (p = 0.5 where each holds by chance in 1 of 2)"
+    assert found.shown == f"2.167 > 2; mean of 3 seeds, {found.test}"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "test"),
+    [
+        (0, "holds for 1 of 3 alone (p = 0.42 where each holds by chance in 1 of 6)"),
+        (1, "holds for 2 of 3 alone (p = 0.5 where each holds by chance in 1 of 2)"),
+    ],
+)
+def test_a_trend_is_tested_against_any_order(allowed: int, test: str) -> None:
+    falls = claim(quantity("eval_loss", runs=["a", "b", "c"]), "decreasing", inversions_allowed=allowed)
+    assert verdict(falls, three_seeds()).test == test
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        claim(quantity("eval_loss", "a"), "gt", 2.0),
+        claim(quantity("eval_loss", "a"), "gt", quantity("eval_loss", "b"), factor=1.1),
+        claim(quantity("eval_loss", "a"), "approx", quantity("eval_loss", "b"), tol=0.6),
+        claim(quantity("eval_loss", runs=["a", "b"]), "gt", quantity("eval_loss", "c"), factor=0.9),
+    ],
+)
+def test_without_a_known_chance_seeds_are_counted_alone(stated: Claim) -> None:
+    test = verdict(stated, three_seeds()).test
+    assert re.fullmatch(r"holds for \d of 3 alone", test)
+
+
+def test_a_seed_that_cannot_say_is_named() -> None:
+    made = three_seeds()
+    made.add("a", "kurtosis", {"1": [2.0], "2": [2.0], "3": [2.0]}, seed=0)
+    for seed in (1, 2):
+        made.add("a", "kurtosis", {"1": [1.0], "2": [2.0], "3": [4.0]}, seed=seed)
+    for seed in (0, 1, 2):
+        made.add("a", "input_correlation_rms", {"1": [0.1], "2": [0.2], "3": [0.3]}, seed=seed)
+    ranked = claim(
+        quantity("kurtosis", "a", layer="each"),
+        "spearman_ge",
+        quantity("input_correlation_rms", "a", layer="each"),
+        bound=0.5,
+        across="layer",
+    )
+    assert verdict(ranked, made).test == (
+        "holds for 2 of 2 alone; seed 0 alone cannot say: a rank correlation needs values that differ"
+    )
 
 
 def test_the_run_with_the_fewest_seeds_counts(made: Traces) -> None:
@@ -132,7 +184,7 @@ def test_a_failed_seed_takes_no_part_in_the_test(made: Traces) -> None:
         made.add("a", "eval_loss", [5.0], seed=seed).add("b", "eval_loss", [2.0], seed=seed)
     made.add("b", "eval_loss", [2.0], seed=2, failed_step=4)
     found = verdict(ABOVE, made)
-    assert found.test == "paired over 2 seeds: 1 of 2 satisfy it (sign test, p = 0.75); b seed 2 failed at step 4"
+    assert found.test == "holds for 1 of 2 alone; b seed 2 failed at step 4"
     assert found.n_seeds == 2
 
 
