@@ -34,10 +34,14 @@ from reproduce.specs.schema import Claim, Experiment, Scale
 if TYPE_CHECKING:
     import pandas as pd
 
+    from reproduce.claims.compare import Sides
     from reproduce.claims.quantity import FactsOf
     from reproduce.store.frame import Loaded
 
 _RANKED = (*ORDERS, *TRENDS)
+
+EARLY = 0.1
+"""First part of the steps, whose peaks are told from later ones."""
 
 Ruling = Literal["reproduced", "direction only", "not reproduced", "not measured"]
 
@@ -64,24 +68,28 @@ class Verdict:
     """Seeds averaged, of the run with the fewest."""
     test: str
     """How many seeds hold the claim by themselves, with a test where chance has a say, and which were left out."""
+    early: str
+    """What the verdict would be without the first tenth of the steps, where a claim on peaks would get another."""
     reason: str
     """Why it is not measured."""
 
     @property
     def shown(self) -> str:
         """`evidence` of this verdict."""
-        return evidence(self.measured, self.n_seeds, self.test, self.reason)
+        return evidence(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         """All fields in plain JSON; what is not finite is a string."""
         return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
 
 
-def evidence(measured: Mapping[str, Any] | None, n_seeds: int, test: str, reason: str) -> str:
-    """The values that decided and how far seeds agree, or why there are none, on one line."""
-    if measured is None:
+def evidence(verdict: Mapping[str, Any]) -> str:
+    """The values that decided and how far they can be relied on, or why there are none, of `Verdict.to_json`."""
+    measured, reason = verdict["measured"], str(verdict["reason"])
+    if not measured:
         return reason
-    text = f"{measured['text']}; mean of {n_seeds} seeds, {test}" if n_seeds > 1 else str(measured["text"])
+    seeds = f"mean of {verdict['n_seeds']} seeds, {verdict['test']}" if verdict["n_seeds"] > 1 else ""
+    text = "; ".join(part for part in (measured["text"], seeds, verdict["early"]) if part)
     return f"{text} ({reason})" if reason else text
 
 
@@ -129,7 +137,7 @@ def evaluate(
     Raises:
         SpecError: the claim makes no sense whatever the traces say.
     """
-    from reproduce.claims.compare import compare, same_direction, sides
+    from reproduce.claims.compare import compare, sides
     from reproduce.claims.wording import asked, found
 
     in_force = at_scale(claim, scale)
@@ -147,6 +155,7 @@ def evaluate(
         published=_published(claim, published or {}),
         n_seeds=0,
         test="",
+        early="",
         reason="",
     )
     try:
@@ -172,9 +181,43 @@ def evaluate(
     )
     if scale == "smoke":
         return replace(judged, reason="smoke scale checks the plumbing, never the science")
-    if outcome.holds:
-        return replace(judged, verdict="reproduced")
-    return replace(judged, verdict="direction only" if same_direction(in_force, tables) else "not reproduced")
+    ruling = _ruling(in_force, tables)
+    return replace(judged, verdict=ruling, early=_without_early_steps(in_force, ruling, ours, facts))
+
+
+def _ruling(claim: Claim, tables: Sides) -> Ruling:
+    from reproduce.claims.compare import compare, same_direction
+
+    if compare(claim, tables).holds:
+        return "reproduced"
+    return "direction only" if same_direction(claim, tables) else "not reproduced"
+
+
+def _without_early_steps(claim: Claim, ruling: Ruling, frame: pd.DataFrame, facts: FactsOf) -> str:
+    """What becomes of a claim on peaks without the first tenth of the steps, where that is another verdict.
+
+    While a model learns how frequent each token is, late layers can collapse to one direction and recover. A claim
+    that such a peak decides says little of outlier features, whether it holds or not.
+    """
+    from reproduce.claims.compare import compare, sides
+    from reproduce.claims.wording import found
+
+    later = {
+        side: quantity.model_copy(update={"after": EARLY})
+        for side, quantity in quantities(claim).items()
+        if quantity.over == "peak" and not quantity.after
+    }
+    if not later:
+        return ""
+    settled = claim.model_copy(update=later)
+    try:
+        tables = sides(settled, frame, facts)
+        other = _ruling(settled, tables)
+    except NotMeasured:
+        return ""
+    if other == ruling:
+        return ""
+    return f"{other} without the first {EARLY:.0%} of the steps: {found(settled, compare(settled, tables))}"
 
 
 def _can_be_judged(claim: Claim, facts: FactsOf, scale: Scale) -> None:

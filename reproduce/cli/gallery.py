@@ -24,7 +24,8 @@ from reproduce.store.atomic import write_json
 from reproduce.store.home import ofe_home
 from reproduce.store.reference import reference_root
 
-SCHEMA = 1
+SCHEMA = 2
+"""Raised when a record's parts change, or how a claim is judged: what earlier records say is judged again."""
 
 
 @dataclass(frozen=True)

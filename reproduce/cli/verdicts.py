@@ -24,7 +24,7 @@ def show_verdicts(ui: Ui, figure: str, verdicts: Sequence[Mapping[str, Any]]) ->
     ui.line(f"{figure} at {verdicts[0]['scale']} scale, {first}: {tally(verdicts)}")
     ui.table(
         ["claim", "verdict", "c: the paper says, p: this project asks", "measured", "published"],
-        [[one["claim"], one["verdict"], one["says"], measured(one), published(one)] for one in verdicts],
+        [[one["claim"], one["verdict"], one["says"], evidence(one), published(one)] for one in verdicts],
     )
 
 
@@ -33,11 +33,6 @@ def tally(verdicts: Sequence[Mapping[str, Any]]) -> str:
     counts = Counter(verdict["verdict"] for verdict in verdicts)
     others = [f"{counts[ruling]} {ruling}" for ruling in RULINGS[1:] if counts[ruling]]
     return ", ".join([f"{counts['reproduced']}/{len(verdicts)} reproduced", *others])
-
-
-def measured(verdict: Mapping[str, Any]) -> str:
-    """The values that decided and how far seeds agree, or why there are none."""
-    return evidence(verdict["measured"], verdict["n_seeds"], verdict["test"], verdict["reason"])
 
 
 def published(verdict: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from reproduce.claims.verdict import EARLY
 from reproduce.plots.theme import BAD, GOOD, HALF, QUIET
 
 if TYPE_CHECKING:
@@ -66,5 +67,6 @@ def chips(verdicts: Sequence[Verdict]) -> list[Chip]:
     found = []
     for verdict in verdicts:
         symbol, colour = _OUTCOMES[verdict.verdict]
-        found.append(Chip(f"{verdict.claim} {symbol} {verdict.verdict}", colour))
+        early = f" (first {EARLY:.0%} decides)" if verdict.early else ""
+        found.append(Chip(f"{verdict.claim} {symbol} {verdict.verdict}{early}", colour))
     return found

@@ -109,6 +109,54 @@ def test_a_malformed_claim_is_an_error_at_any_scale(made: Traces) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------
+# Peaks of the first steps
+
+
+def collapsing() -> Traces:
+    """Two runs that both peak at step 5 of 100, and then differ the other way round."""
+    made = Traces().add("a", "kurtosis", {"2": [1.0, 9.0, 2.0, 3.0]}, steps=[0, 5, 10, 100])
+    return made.add("b", "kurtosis", {"2": [1.0, 8.0, 2.0, 4.0]}, steps=[0, 5, 10, 100])
+
+
+@pytest.mark.parametrize(
+    ("cmp", "ruling", "early"),
+    [
+        ("gt", "reproduced", "not reproduced without the first 10% of the steps: 3 <= 4"),
+        ("lt", "not reproduced", "reproduced without the first 10% of the steps: 3 < 4"),
+    ],
+)
+def test_a_verdict_that_the_first_steps_decide_says_so(cmp: str, ruling: str, early: str) -> None:
+    stated = claim(
+        quantity("kurtosis", "a", layer=2, over="peak"), cmp, quantity("kurtosis", "b", layer=2, over="peak")
+    )
+    found = verdict(stated, collapsing())
+    assert (found.verdict, found.early) == (ruling, early)
+    assert found.shown.endswith(early)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ({"over": "peak", "run": "a"}, 2.5),
+        ({"over": "final", "run": "b"}, quantity("kurtosis", "a", layer=2, over="final")),
+        ({"over": "peak", "run": "b", "after": 0.1}, quantity("kurtosis", "a", layer=2, over="peak", after=0.1)),
+        ({"over": "argpeak", "run": "a"}, 4),
+    ],
+)
+def test_nothing_is_said_where_the_first_steps_decide_nothing(left: dict[str, Any], right: Any) -> None:
+    found = verdict(claim(quantity("kurtosis", layer=2, **left), "gt", right), collapsing())
+    assert (found.verdict, found.early) == ("reproduced", "")
+
+
+def test_a_run_too_short_to_leave_steps_out_is_judged_as_it_is() -> None:
+    made = Traces().add("a", "kurtosis", {"2": [3.0]}).add("b", "kurtosis", {"2": [2.0]})
+    above = claim(
+        quantity("kurtosis", "a", layer=2, over="peak"), "gt", quantity("kurtosis", "b", layer=2, over="peak")
+    )
+    assert (verdict(above, made).verdict, verdict(above, made).early) == ("reproduced", "")
+
+
+# ---------------------------------------------------------------------------------------------------
 # Seeds, data, published numbers
 
 
@@ -252,7 +300,8 @@ def test_only_what_was_not_reproduced_fails(made: Traces) -> None:
 def test_json_has_the_promised_keys_and_no_value_that_json_lacks() -> None:
     made = Traces().add("a", "mmr_max", {"2": [float("inf")]})
     found = verdict(claim(quantity("mmr_max", layer=2), "gt", 3), made, figure="fig16").to_json()
-    promised = {"id", "claim", "says", "scale", "data", "verdict", "measured", "bound", "published"}
+    promised = {"id", "claim", "says", "scale", "data", "verdict", "measured", "bound", "published", "n_seeds", "test"}
+    promised |= {"early", "reason"}
     assert promised <= set(found)
     assert found["measured"] == {"left": "inf", "right": 3.0, "where": {}, "agree": 1, "of": 1, "text": "inf > 3"}
     assert json.loads(json.dumps(found, allow_nan=False)) == found

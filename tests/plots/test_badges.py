@@ -50,3 +50,8 @@ def test_a_trace_without_description_is_named_by_its_source() -> None:
 )
 def test_a_verdict_is_told_without_colour(outcome: str, text: str) -> None:
     assert [chip.text for chip in chips([verdict("c1", outcome)])] == [text]
+
+
+def test_a_verdict_that_the_first_steps_decide_says_so() -> None:
+    early = replace(verdict("c1", "reproduced"), early="not reproduced without the first 10% of the steps: 3 <= 4")
+    assert [chip.text for chip in chips([early])] == ["c1 ✓ reproduced (first 10% decides)"]
