@@ -7,6 +7,7 @@ What has been trained on this machine plays no part, so that the page is the sam
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -43,6 +44,8 @@ is written by hand, and a test compares it with what those files say.
 - **claims** counts the verdicts. *reproduced*: the bound of that scale holds. *direction only*: the comparison holds
   without its factor or margin, a trend between its ends, a rank correlation in its sign. *not reproduced*: neither
   does. *not measured*: there is no trace, or the claim cannot be judged at that scale.
+- **measured** reads each seed by itself and averages the values; beside them stand how many seeds hold the claim
+  alone, and what becomes of a claim on peaks without the first tenth of the steps where that is another verdict.
 - **substitutions** names what stands in for the paper's data.
 """
 
@@ -91,6 +94,7 @@ def page(figures: Path | None = None) -> str:
         if entry.experiment.id not in seen:
             seen.add(entry.experiment.id)
             parts.append(f"## {entry.experiment.id}\n\n{entry.experiment.title} ({_paper(entry.experiment)}).\n")
+            parts += [f"{_prose(entry.experiment.notes)}\n"] if entry.experiment.notes else []
         parts += _details(entry, figures)
     return "\n".join(parts)
 
@@ -194,6 +198,9 @@ def _details(entry: Entry, figures: Path) -> Iterator[str]:
         yield f"![{experiment.title}](figures/{entry.scale}/{image.name})\n"
     if entry.verdicts:
         yield CLAIMS + "".join(_claim_row(verdict) for verdict in entry.verdicts)
+    finding = experiment.findings.get(entry.resolved.scale)
+    if finding and entry.loaded.facts:
+        yield f"{_prose(finding)}\n"
 
 
 def _traces(entry: Entry) -> str:
@@ -215,6 +222,11 @@ def _published(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_published(entry)}" for name, entry in value.items())
     return ", ".join(map(_published, value)) if isinstance(value, list) else number(value)
+
+
+def _prose(text: str) -> str:
+    """A spec's words as Markdown that shows them as they are."""
+    return re.sub(r"([*_<|])", r"\\\1", text.strip())
 
 
 def _cells(*texts: str) -> str:

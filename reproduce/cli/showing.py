@@ -65,6 +65,7 @@ def _about(experiment: Experiment, resolved: Resolved, scale: Scale) -> dict[str
             for row in hyperparameters(experiment, scale)
         ],
         "notes": experiment.notes,
+        "finding": experiment.findings.get(scale, ""),
     }
 
 
@@ -94,6 +95,8 @@ def _print(ui: Ui, about: dict[str, Any]) -> None:
         ui.line(f"{setting} at {scale} scale: {because}")
     if about["notes"]:
         ui.line(about["notes"])
+    if about["finding"]:
+        ui.line(f"Shown by the {scale} traces: {about['finding']}")
 
     ui.line("\nClaims")
     for claim in about["claims"]:

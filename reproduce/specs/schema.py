@@ -273,6 +273,8 @@ class Experiment(Frozen):
     """Numbers printed in the paper, never used for anything but to stand beside ours."""
     provenance: dict[str, str] = {}
     notes: str = ""
+    findings: dict[Scale, str] = {}
+    """What the reference traces of a scale showed where a claim fails or is decided early, and what was tried."""
 
     @property
     def settings(self) -> list[str]:
