@@ -35,6 +35,9 @@ def _run_problems(run: RunSpec, path: Path) -> Iterator[Problem]:
     yield from check_tree(deviation_fields(run), path)
     for scale, deviation in run.at.items():
         yield from check_tree(deviation_fields(deviation), (*path, "at", scale))
+    own = [run, *(deviation for scale, deviation in run.at.items() if scale == "paper")]
+    values = [dotted(place) for layer in own for place, _ in _flat(deviation_fields(layer), ())]
+    yield from _of_nothing(run.sources, values, path, "no value that the run sets at paper scale")
 
 
 def _repeated(names: Iterable[str], section: str, field: str) -> Iterator[Problem]:
@@ -72,10 +75,14 @@ def _source_problems(setting: Setting) -> Iterator[Problem]:
     for path, (place, _) in values.items():
         if covering(path, setting.sources) is None:
             yield Problem(place, f"no source given, expected an entry {path} in sources")
-    for path in setting.sources:
-        if not any(value == path or value.startswith(f"{path}.") for value in values):
-            close = nearest(path, values)
-            yield Problem(("sources", path), "names no value of base or blocks", close, at_key=True)
+    yield from _of_nothing(setting.sources, values, (), "no value of base or blocks")
+
+
+def _of_nothing(sources: Iterable[str], values: Iterable[str], path: Path, nothing: str) -> Iterator[Problem]:
+    """The entries of `sources` that speak for none of the values."""
+    for entry in sources:
+        if not any(value == entry or value.startswith(f"{entry}.") for value in values):
+            yield Problem((*path, "sources", entry), f"names {nothing}", nearest(entry, values), at_key=True)
 
 
 def experiment_problems(experiment: Experiment, catalogue: Catalogue) -> Iterator[Problem]:

@@ -10,7 +10,7 @@ from reproduce.specs.checks import covering
 from reproduce.specs.fields import deviation_fields
 from reproduce.specs.load import load_setting
 from reproduce.specs.resolve import merge, shown_runs
-from reproduce.specs.schema import Experiment, RunSpec, Scale, Setting, Source
+from reproduce.specs.schema import Experiment, Origin, RunSpec, Scale, Setting, Source
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,7 @@ def _setting_rows(setting: Setting, scale: Scale) -> Iterator[Row]:
     paper, scaled = (
         merge(own, deviation_fields(setting.scales[at])) if at in setting.scales else own for at in ("paper", scale)
     )
-    for path, value, scale_value in _pairs(paper, scaled):
-        entry = covering(path, setting.sources)
-        said = setting.sources[entry] if entry is not None else (None, "")
-        source, note = said if isinstance(said, tuple) else (said, "")
-        yield Row(setting.id, None, path, value, source, note, scale_value)
+    return _rows(setting.id, None, paper, scaled, setting.sources, (None, ""))
 
 
 def _run_rows(setting: Setting, run: RunSpec, scale: Scale) -> Iterator[Row]:
@@ -58,15 +54,28 @@ def _run_rows(setting: Setting, run: RunSpec, scale: Scale) -> Iterator[Row]:
         merge(deviation_fields(run), *(deviation_fields(run.at[at]) for at in run.at if at == wanted))
         for wanted in ("paper", scale)
     )
-    for path, value, scale_value in _pairs(paper, scaled):
-        yield Row(setting.id, run.name, path, value, run.source, run.note, scale_value)
+    return _rows(setting.id, run.name, paper, scaled, run.sources, (run.source, run.note))
 
 
-def _pairs(paper: Mapping[str, Any], scaled: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Path, paper's value and the scale's, for each leaf that either has."""
-    ours, theirs = dict(_leaves(scaled)), dict(_leaves(paper))
+def _rows(
+    setting: str,
+    run: str | None,
+    paper: Mapping[str, Any],
+    scaled: Mapping[str, Any],
+    sources: Mapping[str, Origin],
+    default: tuple[Source | None, str],
+) -> Iterator[Row]:
+    """A row for each leaf of either tree; the paper's have the origin that `sources` gives them, or the default."""
+    theirs, ours = dict(_leaves(paper)), dict(_leaves(scaled))
     for path in dict.fromkeys([*theirs, *ours]):
-        yield path, theirs.get(path), ours.get(path)
+        source, note = _origin(path, sources, default) if path in theirs else (None, "")
+        yield Row(setting, run, path, theirs.get(path), source, note, ours.get(path))
+
+
+def _origin(path: str, sources: Mapping[str, Origin], default: tuple[Source | None, str]) -> tuple[Source | None, str]:
+    entry = covering(path, sources)
+    said = default if entry is None else sources[entry]
+    return said if isinstance(said, tuple) else (said, "")
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -17,6 +17,8 @@ Scale = Literal["smoke", "laptop", "workstation", "paper"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
 Source = Literal["stated-v1", "stated-v2", "code", "inferred"]
 """Where a value comes from: the text of v1 or v2, the authors' released code, or our own deduction."""
+Origin = Source | tuple[Source, str]
+"""A source, with a remark where one helps."""
 
 # ---------------------------------------------------------------------------------------------------
 # Runs and settings
@@ -51,6 +53,8 @@ class RunSpec(Deviation):
     source: Source | None = None
     """Provenance of the deviation, where it has one."""
     note: str = ""
+    sources: dict[str, Origin] = {}
+    """Provenance, by dotted path, of the values that have another than `source` and `note`."""
 
 
 class RunRef(Frozen):
@@ -77,8 +81,8 @@ class Setting(Frozen):
     paper_data: list[str]
     """Data sources that are the paper's own; any other is badged as a substitute."""
     base: Deviation
-    sources: dict[str, Source | tuple[Source, str]]
-    """Provenance of every value of `base` and `blocks` by dotted path, with a remark where one helps."""
+    sources: dict[str, Origin]
+    """Provenance of every value of `base` and `blocks` by dotted path."""
     blocks: dict[str, dict[str, Any]] = {}
     """What this setting changes in a named block variant (the gains of OP, the final norm of Pre-LN)."""
     scales: dict[Scale, ScaleSpec]

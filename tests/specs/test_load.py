@@ -168,6 +168,24 @@ def test_several_problems_are_listed_in_the_order_of_the_file(change: Change) ->
             "44:83: runs[2].at.smoke.optimizer.l: unknown key",
             "did you mean lr?",
         ),
+        (
+            "note: the block of Sec 3",
+            "sources: {model.width: code}",
+            "43:71: runs[1].sources.model.width: names no value that the run sets at paper scale",
+            None,
+        ),
+        (
+            "label: slow, optimizer: {lr: 3e-4},",
+            "label: slow, optimizer: {lr: 3e-4}, sources: {optimizer.eps: code},",
+            "44:68: runs[2].sources.optimizer.eps: names no value that the run sets at paper scale",
+            "did you mean optimizer.lr?",
+        ),
+        (
+            "optimizer: {lr: 3e-4}, at: {smoke:",
+            "sources: {optimizer.lr: code}, at: {smoke:",
+            "44:45: runs[2].sources.optimizer.lr: names no value that the run sets at paper scale",
+            None,
+        ),
         ("name: toy-slow", "name: toy-op", "44:12: runs[2].name: toy-op is given twice", None),
         ("  steps: stated-v1\n", "", "10:10: base.steps: no source given, expected an entry steps in sources", None),
         (

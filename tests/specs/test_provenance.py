@@ -38,6 +38,16 @@ def test_at_paper_scale_nothing_is_changed() -> None:
     assert not any(row.changed for row in hyperparameters(load_experiment("fig1"), "paper"))
 
 
+def test_nor_has_one_whose_parent_has_an_entry_for_what_the_paper_sets(change: Change) -> None:
+    change("settings/toy.yaml", "data: {source: python-stdlib}, steps", "data: {train_tokens: 500}, steps")
+    assert rows("laptop")["data.train_tokens"] == Row("toy", None, "data.train_tokens", None, None, "", 500)
+
+
+def test_a_null_of_the_paper_has_an_origin(change: Change) -> None:
+    change("settings/toy.yaml", "  grad_clip: 1.0\n", "  grad_clip: null\n")
+    assert rows("laptop")["grad_clip"] == Row("toy", None, "grad_clip", None, "stated-v2", "", None)
+
+
 def test_deviations_of_runs(change: Change) -> None:
     assert rows("smoke", "toy-pre") == {}
     assert rows("smoke", "toy-op") == {
@@ -46,3 +56,34 @@ def test_deviations_of_runs(change: Change) -> None:
     change("fig1.yaml", "  - toy-pre", "  - toy-slow")
     assert rows("smoke", "toy-slow") == {"optimizer.lr": Row("toy", "toy-slow", "optimizer.lr", 3e-4, None, "", 2e-3)}
     assert not rows("laptop", "toy-slow")["optimizer.lr"].changed
+
+
+def test_a_value_of_a_run_may_have_an_origin_of_its_own(change: Change) -> None:
+    change(
+        "settings/toy.yaml",
+        "block: op, source: stated-v1,",
+        "block: op, optimizer: {lr: 2e-3, beta1: 0.5}, steps: 7, probe: {every: 7}, source: stated-v1,"
+        " sources: {optimizer: [inferred, a guess], optimizer.beta1: code, steps: stated-v2},",
+    )
+    own = rows("paper", "toy-op")
+    assert {path: (row.source, row.note) for path, row in own.items()} == {
+        "block": ("stated-v1", "the block of Sec 3"),
+        "optimizer.lr": ("inferred", "a guess"),
+        "optimizer.beta1": ("code", ""),
+        "steps": ("stated-v2", ""),
+        "probe.every": ("stated-v1", "the block of Sec 3"),
+    }
+
+
+def test_what_a_run_changes_at_another_scale_alone_has_no_origin(change: Change) -> None:
+    change(
+        "settings/toy.yaml",
+        "optimizer: {lr: 3e-4}, at: {smoke: {",
+        "optimizer: {lr: 3e-4}, source: stated-v1, note: of the rate, at: {smoke: {steps: 9, ",
+    )
+    change("fig1.yaml", "  - toy-pre", "  - toy-slow")
+    assert rows("smoke", "toy-slow") == {
+        "optimizer.lr": Row("toy", "toy-slow", "optimizer.lr", 3e-4, "stated-v1", "of the rate", 2e-3),
+        "steps": Row("toy", "toy-slow", "steps", None, None, "", 9),
+    }
+    assert set(rows("paper", "toy-slow")) == {"optimizer.lr"}
