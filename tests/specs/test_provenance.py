@@ -87,3 +87,53 @@ def test_what_a_run_changes_at_another_scale_alone_has_no_origin(change: Change)
         "steps": Row("toy", "toy-slow", "steps", None, None, "", 9),
     }
     assert set(rows("paper", "toy-slow")) == {"optimizer.lr"}
+
+
+@pytest.mark.parametrize(
+    ("name", "run", "sources"),
+    [
+        ("fig18", "cp-preln-beta0.1", {"block": "stated-v2", "model.block.attn_gain": "inferred"}),
+        ("fig21", "cp-leaky-s0.0", {"model.leaky_slope": "stated-v2"}),
+        ("fig21", "cp-leaky-s0.8", {"model.leaky_slope": "inferred", "stop_after": "stated-v2"}),
+        (
+            "fig23",
+            "cp-vskip-b0.5",
+            {
+                "model.block.attn_alpha": "stated-v2",
+                "model.block.attn_beta": "inferred",
+                "model.block.mlp_gain": "stated-v2",
+                "stop_after": "stated-v2",
+            },
+        ),
+        ("fig41", "cp-preln-nomom-soap", {"steps": None, "probe.batch_size": None, "optimizer.max_precond_dim": None}),
+        ("fig44", "cp-preln-mom", {"optimizer.beta1": "stated-v2", "optimizer.beta2": "inferred"}),
+        ("fig24", "lg1.2b-preln-noembscale-lr6e-4", {"optimizer.lr": "stated-v2", "model.embed_scale": "inferred"}),
+        ("fig30", "mlp-norm-adam-eps1e-4", {"block": "stated-v2", "optimizer.eps": "inferred"}),
+        ("tab3", "cp-t3-preqk", {"model.block.pre_qk": "stated-v1", "model.block.mlp_gain": "inferred"}),
+        (
+            "v2-fig8",
+            "cp4096-adafactor",
+            {
+                "optimizer.name": "stated-v2",
+                "optimizer.beta2": "inferred",
+                "batch_size": "stated-v2",
+                "steps": "inferred",
+                "probe.every": "inferred",
+                "eval.every": "inferred",
+                "eval.batches": "inferred",
+            },
+        ),
+        ("v2-fig8", "cp4096-soap", {"optimizer.beta2": "stated-v2", "optimizer.max_precond_dim": None}),
+        ("v2-fig9", "fw7b-prenorm-eps1e-5", {"block": "inferred", "optimizer.eps": "stated-v2"}),
+    ],
+)
+def test_what_the_paper_states_of_shipped_runs(name: str, run: str, sources: dict[str, str | None]) -> None:
+    found = {row.path: row.source for row in hyperparameters(load_experiment(name), "laptop") if row.run == run}
+    assert {path: found[path] for path in sources} == sources
+
+
+def test_a_remark_tells_what_of_a_stated_value_is_inferred() -> None:
+    rows = hyperparameters(load_experiment("v2-fig8"), "laptop")
+    notes = {row.path: row.note for row in rows if row.run == "cp4096-rotadafactor"}
+    assert notes["schedule.kind"] == "that the decay is linear is inferred"
+    assert notes["optimizer.name"] == "that it keeps momentum and clips no update is inferred"

@@ -52,6 +52,13 @@ def test_one_name_is_one_training_and_one_training_one_name(scale: Scale) -> Non
         assert names.setdefault(key, name) == name, f"{name} and {names[key]} are the same training at {scale}"
 
 
+@pytest.mark.parametrize("name", IDS)
+def test_every_value_of_the_papers_scale_says_where_it_comes_from(name: str) -> None:
+    for scale in SCALES:
+        for row in hyperparameters(load_experiment(name), scale):
+            assert row.source is not None or row.value is None, f"{row.run or row.setting}: {row.path}"
+
+
 def test_ids_are_unique_and_listed_once() -> None:
     ids = [experiment.id for experiment in list_experiments()]
     assert sorted(ids) == IDS
