@@ -7,9 +7,10 @@ Per matrix W (m, n) with gradient G, at update t = 1, 2, ...:
     r, c <- moving averages of the row and column means of G^2;   V'_ij = r_i c_j / mean(r)
     W <- W - lr M^ / (sqrt(V^) + eps)         M^ = M / (1 - b1^t),  V^ = V' / (1 - b2^t)
 
-Momentum is kept, as in Zhai et al. 2022 and Zhao et al. 2024. The rest of the original algorithm (Shazeer and Stern,
-arXiv 1804.04235) is left out: relative step size, rates scaled by the parameter's norm, clipping of the update, a b2
-that grows with t. eps stands where AdamW has it. Vectors and scalars are plain AdamW.
+The paper names the update of Zhai et al. 2022 and Zhao et al. 2024, without rates scaled by the parameter's norm. That
+momentum is kept, as they keep it, is inferred, and so is what else of the original algorithm (Shazeer and Stern, arXiv
+1804.04235) is left out: relative step size, clipping of the update, a b2 that grows with t. eps stands where AdamW has
+it. Vectors and scalars are plain AdamW.
 
 State: `step` (t, an integer), `M` of W's shape, and `r` (m,), `c` (n,), or `V` for a vector. A parameter of more than
 two axes is factored as its first by all others.

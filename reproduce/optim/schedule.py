@@ -11,7 +11,8 @@ With w warm-up updates, T updates in all, t = 0 .. T - 1 the update's number and
 This is the convention of Hugging Face's schedulers, and so of the paper's code: update t uses the rate *at* t.
 With warm-up the first update therefore has rate 0 and only fills the optimiser's moments; without it the first
 update has the peak rate. The rate would reach 0 at t = T, so the last update still moves. The paper's code ends
-at 1e-7 rather than 0. A wsd warm-up that reaches into the decay is cut off by it: the lower ramp counts.
+at 1e-7 rather than 0. Of wsd the paper states how long warm-up and decay are; that the decay is linear is inferred. A
+wsd warm-up that reaches into the decay is cut off by it: the lower ramp counts.
 """
 
 from __future__ import annotations

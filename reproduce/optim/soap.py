@@ -18,7 +18,7 @@ first call too.
 
 Rotated AdaFactor (v2 App D) has the rank-one second moment V' of the rotated gradients in place of V. With exact
 statistics it is Shampoo with exponent 1/2: Q_L [G' / sqrt(V')] Q_R^T = sqrt(tr L) L^(-1/2) G R^(-1/2). An axis that
-is too long to rotate keeps its factor of V', unrotated.
+is too long to rotate keeps its factor of V', unrotated. What is inferred of AdaFactor (`adafactor`) is so here too.
 
 State: `step` (t, an integer), `M` (m, n) in the rotated space; `V` (m, n), or `r` (m,) and `c` (n,); `L`, `Q_L`
 (m, m) and `R`, `Q_R` (n, n) of the axes no longer than `max_precond_dim`. A parameter of more than two axes is a
