@@ -37,10 +37,12 @@ def _about(experiment: Experiment, resolved: Resolved, scale: Scale) -> dict[str
     from reproduce.plan.planner import price
     from reproduce.specs.load import load_setting
     from reproduce.specs.provenance import hyperparameters
+    from reproduce.specs.resolve import shown_runs
 
     shelf = Shelf(scale)
     prices = price(experiment, store(), jobs=machine().cores) if experiment.settings else []
     settings = [load_setting(name) for name in experiment.settings]
+    reasons = {run.name: run.at[scale].because for _, run, _ in shown_runs(experiment) if scale in run.at}
     return {
         "id": experiment.id,
         "v1": experiment.v1,
@@ -55,6 +57,7 @@ def _about(experiment: Experiment, resolved: Resolved, scale: Scale) -> dict[str
         "runs": [
             {"name": run.name, "label": run.label, "seed": run.seed, "slug": run.slug, "key": run.key}
             | {"state": "sealed" if shelf.own(run) else "shipped" if shelf.key(run) else "missing"}
+            | {"because": reasons.get(run.name)}
             for run in resolved.runs
         ],
         "cost": [row.as_json() for row in prices],
@@ -113,6 +116,9 @@ def _print(ui: Ui, about: dict[str, Any]) -> None:
             ["run", "label", "seed", "key", "state"],
             [[run["name"], run["label"], str(run["seed"]), run["key"], run["state"]] for run in about["runs"]],
         )
+        for because in dict.fromkeys(run["because"] for run in about["runs"] if run["because"]):
+            names = dict.fromkeys(run["name"] for run in about["runs"] if run["because"] == because)
+            ui.line(f"{', '.join(names)} at {scale} scale: {because}")
     if about["needs"]:
         ui.line(f"its claims also read {', '.join(about['needs'])}")
     if about["cost"]:

@@ -42,14 +42,20 @@ class Deviation(Frozen):
     precision: Literal["auto", "fp32", "bf16", "fp16"] | None = None
 
 
+class ScaledDeviation(Deviation):
+    """What one scale changes, and why."""
+
+    because: str
+
+
 class RunSpec(Deviation):
     """A named run: what deviates from its setting. One name is one training in the whole collection."""
 
     name: str
     label: str
     """How legends and tables call it."""
-    at: dict[Scale, Deviation] = {}
-    """Further deviations at one scale."""
+    at: dict[Scale, ScaledDeviation] = {}
+    """What a scale changes further."""
     source: Source | None = None
     """Provenance of the deviation, where it has one."""
     note: str = ""
@@ -65,10 +71,9 @@ class RunRef(Frozen):
     label: str | None = None
 
 
-class ScaleSpec(Deviation):
-    """What one scale changes in a setting, and why."""
+class ScaleSpec(ScaledDeviation):
+    """What one scale changes in a setting."""
 
-    because: str
     seeds: int | None = Field(default=None, ge=1)
     """Most seeds of any run at this scale, where the paper's number is more than the scale affords."""
 

@@ -60,6 +60,36 @@ def test_show_tells_claims_runs_and_hyperparameters_with_their_source(ofe: Ofe) 
     assert "inferred" in text
 
 
+MINE = """\
+runs:
+  - toy-ln
+  - name: mine
+    label: Mine
+    steps: 7
+    at: &nine {laptop: {steps: 9, batch_size: 3, because: nine steps show it}, smoke: {steps: 2, because: two will do}}
+    source: stated-v1
+  - {name: mine-too, label: Mine too, optimizer: {lr: 2e-3}, at: *nine}
+"""
+
+
+@pytest.fixture
+def mine(collection: Path, tmp_path: Path) -> str:
+    """The small figure with runs of its own, as a file of the user's."""
+    file = tmp_path / "mine.yaml"
+    file.write_text((collection / "fig1.yaml").read_text().replace("runs: [toy-ln]\n", MINE))
+    return str(file)
+
+
+def test_show_tells_why_a_scale_changes_a_run(ofe: Ofe, mine: str) -> None:
+    about = json.loads(ofe("show", mine, "--json").stdout)
+    assert [run["because"] for run in about["runs"]] == [None, "nine steps show it", "nine steps show it"]
+    own = {row["name"]: row for row in about["hyperparameters"] if row["run"] == "mine"}
+    assert (own["steps"]["paper"], own["steps"]["source"], own["steps"]["laptop"]) == (7, "stated-v1", 9)
+    assert (own["batch_size"]["paper"], own["batch_size"]["source"], own["batch_size"]["laptop"]) == (None, None, 3)
+    assert "\nmine, mine-too at laptop scale: nine steps show it\n" in ofe("show", mine).stdout
+    assert "\nmine, mine-too at smoke scale: two will do\n" in ofe("show", mine, "--scale", "smoke").stdout
+
+
 def test_plan_json_has_the_promised_shape_and_check_asks_for_work(ofe: Ofe) -> None:
     result = ofe("plan", "fig1", "--json", "--check")
     assert result.exit_code == 3

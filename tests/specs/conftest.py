@@ -51,7 +51,7 @@ scales:
 runs:
   - {name: toy-pre, label: Pre-LN}
   - {name: toy-op, label: OP, block: op, source: stated-v1, note: the block of Sec 3}
-  - {name: toy-slow, label: slow, optimizer: {lr: 3e-4}, at: {smoke: {optimizer: {lr: 2e-3}}}}
+  - {name: toy-slow, label: slow, optimizer: {lr: 3e-4}, at: {smoke: {optimizer: {lr: 2e-3}, because: slow}}}
 """
 
 FIG1 = """\

@@ -163,10 +163,16 @@ def test_several_problems_are_listed_in_the_order_of_the_file(change: Change) ->
         ),
         ("block: op", "block: pre-lm", "43:38: runs[1].block: unknown block pre-lm", "did you mean pre-ln?"),
         (
-            "{smoke: {optimizer: {lr: 2e-3}}}",
-            "{smoke: {optimizer: {l: 2e-3}}}",
+            "{smoke: {optimizer: {lr: 2e-3}, because: slow}}",
+            "{smoke: {optimizer: {l: 2e-3}, because: slow}}",
             "44:83: runs[2].at.smoke.optimizer.l: unknown key",
             "did you mean lr?",
+        ),
+        (
+            "{lr: 2e-3}, because: slow}",
+            "{lr: 2e-3}}",
+            "44:70: runs[2].at.smoke.because: required, but missing",
+            None,
         ),
         (
             "note: the block of Sec 3",
