@@ -67,6 +67,7 @@ def _about(experiment: Experiment, resolved: Resolved, scale: Scale) -> dict[str
             | {"note": row.note, scale: row.scale_value}
             for row in hyperparameters(experiment, scale)
         ],
+        "provenance": experiment.provenance,
         "notes": experiment.notes,
         "finding": experiment.findings.get(scale, ""),
     }
@@ -109,6 +110,11 @@ def _print(ui: Ui, about: dict[str, Any]) -> None:
             ui.line(f"      at {scale}: {claim['bound']}, because {claim['because']}")
         if not claim["judged"]:
             ui.line(f"      not judged at {scale} scale")
+
+    if about["provenance"]:
+        ui.line("\nProvenance")
+        for what, origin in about["provenance"].items():
+            ui.line(f"  {what}: {origin}")
 
     if about["runs"]:
         ui.line("\nRuns")

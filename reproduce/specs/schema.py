@@ -281,6 +281,7 @@ class Experiment(Frozen):
     published: dict[str, Any] = {}
     """Numbers printed in the paper, never used for anything but to stand beside ours."""
     provenance: dict[str, str] = {}
+    """Where what the figure shows comes from: its layers, seeds and axes, and what it takes its runs to be."""
     notes: str = ""
     findings: dict[Scale, str] = {}
     """What the reference traces of a scale showed where a claim fails or is decided early, and what was tried."""

@@ -70,13 +70,17 @@ runs:
     source: stated-v1
   - {name: mine-too, label: Mine too, optimizer: {lr: 2e-3}, at: *nine}
 """
+REMARKS = """\
+provenance: {layer: stated-v2 (block 2), y_scale: inferred}
+notes: A toy of two layers.
+"""
 
 
 @pytest.fixture
 def mine(collection: Path, tmp_path: Path) -> str:
     """The small figure with runs of its own, as a file of the user's."""
     file = tmp_path / "mine.yaml"
-    file.write_text((collection / "fig1.yaml").read_text().replace("runs: [toy-ln]\n", MINE))
+    file.write_text((collection / "fig1.yaml").read_text().replace("runs: [toy-ln]\n", MINE) + REMARKS)
     return str(file)
 
 
@@ -88,6 +92,27 @@ def test_show_tells_why_a_scale_changes_a_run(ofe: Ofe, mine: str) -> None:
     assert (own["batch_size"]["paper"], own["batch_size"]["source"], own["batch_size"]["laptop"]) == (None, None, 3)
     assert "\nmine, mine-too at laptop scale: nine steps show it\n" in ofe("show", mine).stdout
     assert "\nmine, mine-too at smoke scale: two will do\n" in ofe("show", mine, "--scale", "smoke").stdout
+
+
+def test_show_tells_where_the_figures_choices_come_from(ofe: Ofe, mine: str) -> None:
+    about = json.loads(ofe("show", mine, "--json").stdout)
+    assert about["provenance"] == {"layer": "stated-v2 (block 2)", "y_scale": "inferred"}
+    assert about["notes"] == "A toy of two layers."
+    text = ofe("show", mine).stdout
+    assert "\nProvenance\n  layer: stated-v2 (block 2)\n  y_scale: inferred\n" in text
+    assert "\nA toy of two layers.\n" in text
+    assert json.loads(ofe("show", "fig9", "--json").stdout)["provenance"] == {}
+    assert "Provenance" not in ofe("show", "fig9").stdout
+
+
+def test_show_json_has_the_promised_shape(ofe: Ofe) -> None:
+    about = json.loads(ofe("show", "fig1", "--json").stdout)
+    assert list(about) == [
+        *["id", "v1", "v2", "title", "kind", "section", "setting", "scale", "because", "claims", "runs", "cost"],
+        *["needs", "hyperparameters", "provenance", "notes"],
+    ]
+    assert list(about["runs"][0]) == ["name", "label", "seed", "slug", "key", "state", "because"]
+    assert list(about["hyperparameters"][0]) == ["setting", "run", "name", "paper", "source", "note", "laptop"]
 
 
 def test_plan_json_has_the_promised_shape_and_check_asks_for_work(ofe: Ofe) -> None:
