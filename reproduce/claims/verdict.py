@@ -88,7 +88,7 @@ def evidence(verdict: Mapping[str, Any]) -> str:
     measured, reason = verdict["measured"], str(verdict["reason"])
     if not measured:
         return reason
-    seeds = f"mean of {verdict['n_seeds']} seeds, {verdict['test']}" if verdict["n_seeds"] > 1 else ""
+    seeds = f"mean over seeds, {verdict['test']}" if verdict["n_seeds"] > 1 else ""
     text = "; ".join(part for part in (measured["text"], seeds, verdict["early"]) if part)
     return f"{text} ({reason})" if reason else text
 

@@ -172,7 +172,7 @@ def test_seeds_are_averaged_and_tested_one_by_one() -> None:
     found = verdict(claim(quantity("eval_loss", "a"), "gt", quantity("eval_loss", "b")), three_seeds())
     assert (found.verdict, found.n_seeds) == ("reproduced", 3)
     assert found.test == "holds for 2 of 3 alone (p = 0.5 where each holds by chance in 1 of 2)"
-    assert found.shown == f"2.167 > 2; mean of 3 seeds, {found.test}"
+    assert found.shown == f"2.167 > 2; mean over seeds, {found.test}"
 
 
 @pytest.mark.parametrize(
