@@ -29,6 +29,11 @@ METRICS = (
 )
 """Names a claim may use; also sums and differences of them, `a - b`, and a number made of two, `PAIR`."""
 
+SHOWN_METRICS = (*METRICS, "grad_norm", "lr")
+"""Names that axes and columns may use, or sums of them."""
+
+X_METRICS = ("step", "epoch")
+
 PAIR = re.compile(r"(rank_corr|rank_at_max)\(\s*(.+?)\s*,\s*(.+?)\s*\)")
 """One number from the values of two metrics in all layers and runs that the quantity's words leave open:
 

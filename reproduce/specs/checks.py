@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
+from reproduce.claims.check import SHOWN_METRICS, X_METRICS, claim_problems, quantities
 from reproduce.models.variants import VARIANTS
 from reproduce.specs.fields import check_tree, deviation_fields
 from reproduce.specs.problems import Problem, nearest, unknown
-from reproduce.specs.schema import Claim, Experiment, Quantity, RunSpec, Setting
+from reproduce.specs.schema import Claim, Experiment, LinePlot, Plot, Quantity, RunSpec, Setting, TablePlot
 from reproduce.specs.yaml import Path, dotted
 
 Catalogue = Mapping[str, tuple[Setting, RunSpec]]
@@ -97,6 +99,48 @@ def experiment_problems(experiment: Experiment, catalogue: Catalogue) -> Iterato
     yield from _repeated((claim.id for claim in experiment.claims), "claims", "id")
     for index, claim in enumerate(experiment.claims):
         yield from _claim_problems(claim, ("claims", index), names, catalogue)
+        for problem in claim_problems(claim):
+            yield replace(problem, path=("claims", index, *problem.path))
+    yield from _metric_problems(experiment.plot)
+    yield from _layer_problems(experiment, catalogue)
+
+
+def _metric_problems(plot: Plot) -> Iterator[Problem]:
+    """Axes and columns of metrics that no trace has."""
+    shown: list[tuple[Path, str | None]] = []
+    if isinstance(plot, LinePlot):
+        if plot.x.metric not in X_METRICS:
+            yield unknown("x metric", plot.x.metric, X_METRICS, ("plot", "x", "metric"))
+        shown = [(("plot", "y", index), axis.metric) for index, axis in enumerate(plot.y)]
+    elif isinstance(plot, TablePlot):
+        shown = [(("plot", "columns", index), column.metric) for index, column in enumerate(plot.columns)]
+    for path, metric in shown:
+        for name in metric.split(" + ") if metric is not None else ():
+            if name not in SHOWN_METRICS:
+                yield unknown("metric", name, SHOWN_METRICS, (*path, "metric"))
+
+
+def _layer_problems(experiment: Experiment, catalogue: Catalogue) -> Iterator[Problem]:
+    """Layers beyond the last block of the deepest model: no trace has them at any scale."""
+    settings = {setting.id: setting for setting, _ in catalogue.values() if setting.id in experiment.settings}
+    own = [run for run in experiment.runs if isinstance(run, RunSpec)]
+    models = [part.model for setting in settings.values() for part in (setting.base, *setting.runs)]
+    deepest = max((model.get("layers", 0) for model in (*models, *(run.model for run in own))), default=0)
+    for path, layer in _layers(experiment):
+        if deepest and isinstance(layer, int) and layer > deepest:
+            yield Problem(path, f"layer {layer} lies beyond the {deepest} blocks of the deepest model")
+
+
+def _layers(experiment: Experiment) -> Iterator[tuple[Path, Any]]:
+    plot = experiment.plot
+    if isinstance(plot, LinePlot) and isinstance(plot.layers, list):
+        yield from ((("plot", "layers", index), layer) for index, layer in enumerate(plot.layers))
+    if isinstance(plot, TablePlot):
+        yield from ((("plot", "columns", index, "layer"), column.layer) for index, column in enumerate(plot.columns))
+    for index, claim in enumerate(experiment.claims):
+        for side, quantity in quantities(claim).items():
+            listed = quantity.layer if isinstance(quantity.layer, list) else [quantity.layer]
+            yield from ((("claims", index, side, "layer"), layer) for layer in listed)
 
 
 def _entry_problems(run: Any, path: Path, experiment: Experiment, catalogue: Catalogue) -> Iterator[Problem]:

@@ -109,7 +109,7 @@ def test_show_json_has_the_promised_shape(ofe: Ofe) -> None:
     about = json.loads(ofe("show", "fig1", "--json").stdout)
     assert list(about) == [
         *["id", "v1", "v2", "title", "kind", "section", "setting", "scale", "because", "claims", "runs", "cost"],
-        *["needs", "hyperparameters", "provenance", "notes"],
+        *["needs", "hyperparameters", "provenance", "notes", "finding"],
     ]
     assert list(about["runs"][0]) == ["name", "label", "seed", "slug", "key", "state", "because"]
     assert list(about["hyperparameters"][0]) == ["setting", "run", "name", "paper", "source", "note", "laptop"]

@@ -122,6 +122,36 @@ def test_a_label_of_several_experiments_names_them(root: Path) -> None:
             "did you mean toy-slow?",
         ),
         ("basis: stated", "basis: stated\n    basis: stated", "23:5: claims[0].basis: key given twice", None),
+        (
+            "left: {metric: kurtosis,",
+            "left: {metric: kurtosiss,",
+            "18:20: claims[0].left.metric: unknown metric kurtosiss",
+            "did you mean kurtosis?",
+        ),
+        (
+            "{metric: kurtosis, scale: log}",
+            "{metric: kurt, scale: log}",
+            "14:16: plot.y[0].metric: unknown metric kurt",
+            "did you mean kurtosis?",
+        ),
+        (
+            "kind: lines",
+            "kind: lines\n  x: {metric: steps}",
+            "13:15: plot.x.metric: unknown x metric steps",
+            "did you mean step?",
+        ),
+        (
+            "run: toy-op, layer: 2",
+            "run: toy-op, layer: 3",
+            "18:50: claims[0].left.layer: layer 3 lies beyond the 2 blocks of the deepest model",
+            None,
+        ),
+        (
+            "kind: lines",
+            "kind: lines\n  layers: [2, 3]",
+            "13:15: plot.layers[1]: layer 3 lies beyond the 2 blocks of the deepest model",
+            None,
+        ),
     ],
 )
 def test_what_is_wrong_with_an_experiment(change: Change, old: str, new: str, message: str, hint: str | None) -> None:
