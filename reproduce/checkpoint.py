@@ -28,7 +28,7 @@ from reproduce.store.home import explain_os_errors
 from reproduce.store.layout import CHECKPOINT, checkpoints, damaged
 
 if TYPE_CHECKING:
-    from reproduce.parallel.arrangement import Mode
+    from reproduce.environment import Mode
 
 REST = "rest.pt"
 

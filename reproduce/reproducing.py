@@ -198,9 +198,8 @@ def _details(entry: Entry, figures: Path) -> Iterator[str]:
         yield f"![{experiment.title}](figures/{entry.scale}/{image.name})\n"
     if entry.verdicts:
         yield CLAIMS + "".join(_claim_row(verdict) for verdict in entry.verdicts)
-    finding = experiment.findings.get(entry.resolved.scale)
-    if finding and entry.loaded.facts:
-        yield f"{_prose(finding)}\n"
+    if entry.loaded.facts:
+        yield from (f"{_prose(text)}\n" for scale, text in experiment.findings.items() if scale == entry.scale)
 
 
 def _traces(entry: Entry) -> str:

@@ -28,9 +28,10 @@ from torch import Tensor, nn
 
 from reproduce import checkpoint
 from reproduce.config import RunConfig
+from reproduce.environment import Mode
 from reproduce.optim import build_optimizer, learning_rate
 from reproduce.parallel import group
-from reproduce.parallel.arrangement import PRODUCT_TYPE, Arrangement, Mode
+from reproduce.parallel.arrangement import PRODUCT_TYPE, Arrangement
 from reproduce.parallel.shares import shared_parts
 from reproduce.probes import MomentUpdates, Probe, moment_steps, probe_steps, read
 from reproduce.store.divergence import Divergence

@@ -24,15 +24,16 @@ import socket
 import sys
 import traceback
 from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from reproduce.config import RunConfig
+from reproduce.environment import environment
 from reproduce.errors import OfeError
 from reproduce.machine import machine
 from reproduce.parallel import group
@@ -42,7 +43,7 @@ from reproduce.tasks import build_task
 from reproduce.train import Execution, Interrupted, Outcome, Task, Training
 
 if TYPE_CHECKING:
-    from reproduce.parallel.arrangement import Mode
+    pass
 
 SEALED, FAILED, STOPPED = 0, 1, 3
 _PACKAGES = ("ofe", "torch", "numpy", "tokenizers", "datasets")
@@ -65,9 +66,7 @@ def pick_device() -> torch.device:
     Raises:
         OfeError: OFE_DEVICE names a device that is not there.
     """
-    name = os.environ.get("OFE_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda"):
-        raise OfeError(f"OFE_DEVICE is {name!r}", hint="set it to cpu or cuda, or leave it unset", exit_code=2)
+    name = environment().device or ("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
         raise OfeError("OFE_DEVICE is cuda, but torch sees no CUDA device", hint="unset it to train on the CPU")
     return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else torch.device("cpu")
@@ -81,38 +80,17 @@ def plan_execution(config: RunConfig, device: torch.device) -> Execution:
     """
     from reproduce.plan.memory import arrange
 
-    mode = _one_of("OFE_PARALLEL", ("ddp", "fsdp"))
-    recompute = _one_of("OFE_ACTIVATION_CHECKPOINTING", ("0", "1"))
-    micro_batch = os.environ.get("OFE_MICRO_BATCH") or None
-    if micro_batch is not None and not (micro_batch.isdecimal() and int(micro_batch) > 0):
-        raise OfeError(f"OFE_MICRO_BATCH is {micro_batch!r}", hint="set it to a number of examples", exit_code=2)
+    asked = environment()
     memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
     chosen = arrange(
         config,
         group.size(),
         memory,
-        mode=cast("Mode | None", mode),
-        recompute=None if recompute is None else recompute == "1",
-        micro_batch=None if micro_batch is None else int(micro_batch),
+        mode=asked.parallel,
+        recompute=asked.recompute,
+        micro_batch=asked.micro_batch,
     )
-    return Execution(device, chosen.micro_batch, chosen.mode, chosen.recompute, checkpoint_s=_checkpoint_s())
-
-
-def _checkpoint_s() -> float:
-    """OFE_CHECKPOINT_S, else a minute."""
-    given = os.environ.get("OFE_CHECKPOINT_S") or "60"
-    with suppress(ValueError):
-        if (seconds := float(given)) >= 0:
-            return seconds
-    raise OfeError(f"OFE_CHECKPOINT_S is {given!r}", hint="set it to a number of seconds", exit_code=2)
-
-
-def _one_of(variable: str, values: tuple[str, ...]) -> str | None:
-    """The value of an environment variable, None where it is not set."""
-    value = os.environ.get(variable) or None
-    if value is not None and value not in values:
-        raise OfeError(f"{variable} is {value!r}", hint=f"set it to {' or '.join(values)}", exit_code=2)
-    return value
+    return Execution(device, chosen.micro_batch, chosen.mode, chosen.recompute, checkpoint_s=asked.checkpoint_s)
 
 
 def provenance(

@@ -71,7 +71,7 @@ def shipped() -> list[reproducing.Entry]:
 
 def test_what_failed_is_told_with_what_was_found(shipped: list[reproducing.Entry]) -> None:
     for entry in shipped:
-        told = entry.experiment.findings.get(entry.resolved.scale)
+        told = [scale for scale in entry.experiment.findings if scale == entry.scale]
         failed = [
             verdict.claim
             for verdict in entry.verdicts

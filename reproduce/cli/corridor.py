@@ -86,13 +86,18 @@ def plan_for(
         devices: of each run.
 
     Raises:
-        OfeError: there are not so many GPUs.
+        OfeError: there are not so many GPUs, or an environment variable means nothing.
     """
+    from reproduce.environment import environment
     from reproduce.machine import machine
     from reproduce.plan.calibration import device
     from reproduce.plan.planner import plan
 
+    environment()
     gpus = len(machine().gpus)
+    if to_train and device() == "cuda" and not gpus:
+        hint = "unset it to train on the CPU"
+        raise OfeError("OFE_DEVICE is cuda, but there is no CUDA device", hint=hint, exit_code=2)
     if to_train and device() == "cuda" and devices > gpus:
         hint = "start the worker of each run with torchrun to use several machines"
         raise OfeError(f"--devices {devices} needs {devices} GPUs, and there are {gpus}", hint=hint, exit_code=2)

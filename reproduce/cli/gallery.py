@@ -21,7 +21,7 @@ from typing import Any
 from reproduce.specs.resolve import Resolved
 from reproduce.specs.schema import Experiment
 from reproduce.store.atomic import write_json
-from reproduce.store.home import ofe_home
+from reproduce.store.home import ensure_folder, ofe_home
 from reproduce.store.reference import reference_root
 
 SCHEMA = 2
@@ -45,6 +45,15 @@ def default_folder(scale: str, overrides: Sequence[str] = (), seeds: int | None 
     changes = [*overrides, *([f"seeds={seeds}"] if seeds is not None else [])]
     name = ",".join([scale, *(re.sub(r"[^\w.=+-]", "_", change) for change in changes)])
     return ofe_home() / "figures" / name
+
+
+def figures_folder(out: Path | None, scale: str, overrides: Sequence[str] = (), seeds: int | None = None) -> Path:
+    """Where figures go: `out` if given, else the default folder; it is there and can be written.
+
+    Raises:
+        OfeError: it cannot be created or written.
+    """
+    return ensure_folder(out or default_folder(scale, overrides, seeds), "OFE_HOME" if out is None else "--out")
 
 
 def write_record(folder: Path, resolved: Resolved, record: Record) -> None:

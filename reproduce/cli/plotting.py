@@ -31,7 +31,7 @@ def plot(
     """Redraw figures from the cache, and from the traces that come with the code."""
     from reproduce.cli.corridor import Shelf, resolve_all, select
     from reproduce.cli.drawing import draw
-    from reproduce.cli.gallery import default_folder
+    from reproduce.cli.gallery import figures_folder
 
     ui: Ui = ctx.obj
     wanted = formats(image_formats)
@@ -44,7 +44,7 @@ def plot(
         resolveds = [one for one in complete if one.runs or one.experiment.kind == "diagram"]
         if not any(one.runs for one in resolveds):
             ui.tell(f"no figure has all its traces at {scale} scale; `ofe reproduce fig2 --scale {scale}` trains one")
-    folder = out or default_folder(scale, changes, seeds)
+    folder = figures_folder(out, scale, changes, seeds)
     for resolved in resolveds:
         paths, _ = draw(ui, resolved, scale, shelf, folder, wanted, reference=True)
         for path in paths:

@@ -52,17 +52,17 @@ def reproduce(
     is for `ofe verify`.
     """
     from reproduce.cli.corridor import plan_for, select
-    from reproduce.cli.gallery import default_folder
+    from reproduce.cli.gallery import figures_folder
 
     ui: Ui = ctx.obj
     wanted = formats(image_formats)
     changes = overrides or []
+    folder = figures_folder(out, scale, changes, seeds)
     resolveds, planned = plan_for(
         select(ids, scale), scale, overrides=changes, seeds=seeds, jobs=jobs, devices=devices, to_train=True
     )
     again = _command(ids, scale, seeds, changes, devices)
     failures = _train(ui, planned, offline, again)
-    folder = out or default_folder(scale, changes, seeds)
     undrawn = _draw_all(ui, resolveds, scale, folder, wanted)
     if failures:
         ui.tell(f"{count(failures, 'run')} failed: {again} tries again")

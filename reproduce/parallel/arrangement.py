@@ -24,7 +24,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -36,11 +36,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from reproduce.config import Precision, RunConfig
+from reproduce.environment import Mode
 from reproduce.errors import OfeError
 from reproduce.optim import ELEMENTWISE
 from reproduce.parallel import group
 
-Mode = Literal["ddp", "fsdp"]
 T = TypeVar("T")
 
 PRODUCT_TYPE: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}

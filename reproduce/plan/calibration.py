@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from reproduce.config import RunConfig
+from reproduce.environment import Device, environment
 from reproduce.errors import OfeError
 from reproduce.machine import machine
 from reproduce.models.size import forward_flops, input_flops, preconditioner_flops, step_flops
@@ -83,10 +84,13 @@ def guess(device: str, precision: str, threads: int) -> Rate:
     return Rate(((1e8, 0.005), (1e10, 1e10 / speed)), 4e10 * threads, 4.0)
 
 
-def device() -> Literal["cpu", "cuda"]:
-    """The device that runs train on: OFE_DEVICE, else the accelerator if the driver shows one."""
-    chosen = os.environ.get("OFE_DEVICE")
-    return "cuda" if chosen == "cuda" or (chosen != "cpu" and machine().gpus) else "cpu"
+def device() -> Device:
+    """The device that runs train on: OFE_DEVICE, else the accelerator if the driver shows one.
+
+    Raises:
+        OfeError: OFE_DEVICE names no device.
+    """
+    return environment().device or ("cuda" if machine().gpus else "cpu")
 
 
 def threads_per_run(jobs: int) -> int:

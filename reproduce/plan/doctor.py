@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from reproduce.config import DataConfig
+from reproduce.environment import VARIABLES, environment
 from reproduce.errors import OfeError
 from reproduce.machine import best_precision, machine
 from reproduce.plan.calibration import calibration_file, load
@@ -72,6 +73,7 @@ def examine(*, deep: bool = False) -> list[Check]:
         ("processor", _processor),
         ("devices", _devices),
         *([("torch", _torch)] if deep else []),
+        ("environment", _environment),
         ("home", _home),
         ("specs", _specs),
         ("reference traces", _references),
@@ -170,6 +172,12 @@ def _torch() -> Iterator[Check]:
 
 # ---------------------------------------------------------------------------------------------------
 # State
+
+
+def _environment() -> Iterator[Check]:
+    set_here = [f"{name}={os.environ[name]}" for name in VARIABLES if os.environ.get(name)]
+    environment()
+    yield Check("environment", "ok", ", ".join(set_here) or "no variable changes how runs are executed")
 
 
 def _home() -> Iterator[Check]:

@@ -23,9 +23,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from reproduce.config import MlpConfig, RunConfig
+from reproduce.environment import Mode
 from reproduce.machine import machine
 from reproduce.models.size import block_matrices, parameters, positions
 from reproduce.optim import ELEMENTWISE
@@ -39,8 +40,6 @@ from reproduce.plan.footprint import (
     recomputed_bytes,
     weight_copies,
 )
-
-Mode = Literal["ddp", "fsdp"]
 
 COUNTS = (1, 2, 4, 8, 16, 32)
 EXAMPLES = (24 * 10**9, 80 * 10**9)

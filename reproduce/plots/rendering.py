@@ -15,6 +15,7 @@ from reproduce.plots.theme import theme
 from reproduce.specs.schema import DiagramPlot, LinePlot, TablePlot
 from reproduce.store.atomic import write_bytes
 from reproduce.store.frame import Loaded
+from reproduce.store.home import ensure_folder, explain_os_errors
 
 if TYPE_CHECKING:
     from reproduce.claims import Verdict
@@ -37,7 +38,8 @@ def render(
         verdicts: printed below the picture, in their order.
 
     Raises:
-        OfeError: an unknown format, a spec that draws two curves as one, or no trace to draw.
+        OfeError: an unknown format, a spec that draws two curves as one, no trace to draw, or a folder that cannot be
+            written.
     """
     check_formats(formats)
     experiment = resolved.experiment
@@ -62,11 +64,13 @@ def render(
                 figure = draw_diagram(experiment, plot, verdicts)
         settle(figure)
         images = {kind: image_bytes(figure, kind) for kind in formats}
-    out_dir.mkdir(parents=True, exist_ok=True)
+    ensure_folder(out_dir, "--out")
     paths = []
     for kind, content in {**images, **files}.items():
-        paths.append(out_dir / f"{experiment.id}.{kind}")
-        write_bytes(paths[-1], content)
+        path = out_dir / f"{experiment.id}.{kind}"
+        with explain_os_errors(path, "--out"):
+            write_bytes(path, content)
+        paths.append(path)
     return paths
 
 

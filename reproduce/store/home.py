@@ -11,21 +11,25 @@ from pathlib import Path
 from reproduce.errors import OfeError
 
 _REASONS = {
-    errno.ENOSPC: ("no space is left for {path}", "free some space, or set OFE_HOME to a folder on another disk"),
-    errno.EDQUOT: ("the disk quota does not allow writing {path}", "free some space, or set OFE_HOME to another disk"),
-    errno.EROFS: ("{path} is on a read-only file system", "set OFE_HOME to a folder that can be written"),
-    errno.EACCES: ("no permission to write {path}", "set OFE_HOME to a folder of your own, or change its permissions"),
-    errno.EPERM: ("no permission to write {path}", "set OFE_HOME to a folder of your own, or change its permissions"),
-    errno.EEXIST: ("{path} exists and is not a folder", "move that file away, or set OFE_HOME to another folder"),
-    errno.ENOTDIR: ("{path} lies below a file, not a folder", "set OFE_HOME to a folder"),
+    errno.ENOSPC: ("no space is left for {path}", "free some space, or set {name} to a folder on another disk"),
+    errno.EDQUOT: ("the disk quota does not allow writing {path}", "free some space, or set {name} to another disk"),
+    errno.EROFS: ("{path} is on a read-only file system", "set {name} to a folder that can be written"),
+    errno.EACCES: ("no permission to write {path}", "set {name} to a folder of your own, or change its permissions"),
+    errno.EPERM: ("no permission to write {path}", "set {name} to a folder of your own, or change its permissions"),
+    errno.EEXIST: ("{path} exists and is not a folder", "move that file away, or set {name} to another folder"),
+    errno.ENOTDIR: ("{path} lies below a file, not a folder", "set {name} to a folder"),
+    errno.EISDIR: ("{path} is a folder, not a file", "move that folder away, or set {name} to another folder"),
 }
 
 
 @contextmanager
-def explain_os_errors(path: Path) -> Iterator[None]:
+def explain_os_errors(path: Path, name: str = "OFE_HOME", *, exit_code: int = 1) -> Iterator[None]:
     """Turn what the operating system may object to in writing `path` into an `OfeError` with a way out.
 
-    Other `OSError`s pass through: they are no matter of where the state lives.
+    Other `OSError`s pass through: they are no matter of where things are written.
+
+    Args:
+        name: the variable or option that says where.
     """
     try:
         yield
@@ -33,7 +37,7 @@ def explain_os_errors(path: Path) -> Iterator[None]:
         if error.errno not in _REASONS:
             raise
         message, hint = _REASONS[error.errno]
-        raise OfeError(message.format(path=path), hint=hint) from error
+        raise OfeError(message.format(path=path), hint=hint.format(name=name), exit_code=exit_code) from error
 
 
 def ofe_home() -> Path:
@@ -52,12 +56,24 @@ def ensure_home() -> Path:
     Raises:
         OfeError: it is no folder, cannot be created, or cannot be written.
     """
-    home = ofe_home()
-    with explain_os_errors(home):
+    return ensure_folder(ofe_home(), "OFE_HOME")
+
+
+def ensure_folder(folder: Path, name: str) -> Path:
+    """`folder`, created where it was missing.
+
+    Args:
+        name: the variable or option that names it.
+
+    Raises:
+        OfeError: it is no folder, cannot be created, or cannot be written (exit code 2).
+    """
+    with explain_os_errors(folder, name, exit_code=2):
         try:
-            home.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         except FileNotFoundError as error:  # a file system that lets nobody make folders, such as /proc
-            raise OfeError(f"{home} cannot be created", hint="set OFE_HOME to a folder of your own") from error
-        if not os.access(home, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(home))
-    return home
+            hint = f"set {name} to a folder of your own"
+            raise OfeError(f"{folder} cannot be created", hint=hint, exit_code=2) from error
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    return folder

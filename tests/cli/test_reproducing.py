@@ -87,6 +87,29 @@ def test_changed_runs_draw_a_figure_of_their_own(ofe: Ofe, reproduced: Reproduce
 def test_a_home_that_cannot_be_written_is_an_error_with_a_hint(ofe: Ofe, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     result = ofe("reproduce", "fig1", home=tmp_path / "file")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "hint: " in result.stderr
     assert os.path.isfile(tmp_path / "file")
+
+
+@pytest.mark.parametrize("command", ["plot", "reproduce"])
+def test_figures_that_cannot_be_written_are_refused_before_anything_is_trained(
+    ofe: Ofe, tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "taken").write_text("a file")
+    home = tmp_path / "home"
+    result = ofe(command, "fig1", "--out", str(tmp_path / "taken"), home=home)
+    assert result.exit_code == 2
+    assert f"{tmp_path / 'taken'} exists and is not a folder" in result.stderr
+    assert "hint: move that file away, or set --out to another folder" in result.stderr
+    assert not (home / "runs").exists()
+
+
+def test_a_senseless_variable_is_refused_before_anything_is_trained(
+    ofe: Ofe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OFE_MICRO_BATCH", "all")
+    result = ofe("reproduce", "fig1", home=tmp_path / "home")
+    assert result.exit_code == 2
+    assert "OFE_MICRO_BATCH is 'all'" in result.stderr
+    assert not (tmp_path / "home" / "runs").exists()

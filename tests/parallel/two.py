@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch.distributed.tensor import DTensor
 
+from reproduce.environment import Mode
 from reproduce.errors import OfeError
 from reproduce.parallel import group
-from reproduce.parallel.arrangement import Mode
 from tests.parallel.toys import SOAP, image_config, toy_config, train
 
 MODES: tuple[Mode, ...] = ("ddp", "fsdp")
