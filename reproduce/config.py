@@ -234,6 +234,15 @@ DataConfig = Annotated[TextData | ImageData, Field(discriminator="kind")]
 # Optimisation
 
 
+_READERS: dict[str, tuple[str, ...]] = {
+    "beta2": ("adamw", "adafactor", "soap", "adafactor-rotated"),
+    "eps": ("adamw", "adafactor", "soap", "adafactor-rotated"),
+    "precond_freq": ("soap", "adafactor-rotated"),
+    "max_precond_dim": ("soap", "adafactor-rotated"),
+}
+"""The optimisers that read a constant which not all of them do."""
+
+
 class OptimizerConfig(Frozen):
     """Optimiser and its constants; `reproduce.optim` gives each one's equations and source."""
 
@@ -251,6 +260,17 @@ class OptimizerConfig(Frozen):
     max_precond_dim: int = Field(default=10_000, ge=1)
     """Axes longer than this are not rotated (soap, adafactor-rotated)."""
 
+    @model_validator(mode="after")
+    def _all_read(self) -> OptimizerConfig:
+        for field, readers in _READERS.items():
+            default = OptimizerConfig.model_fields[field].default
+            if self.name not in readers and getattr(self, field) != default:
+                raise ValueError(
+                    f"{field} has no effect on {self.name}: set it to its default {default:g}, "
+                    f"or name to one of {', '.join(readers)}"
+                )
+        return self
+
 
 class ScheduleConfig(Frozen):
     """Learning-rate schedule: linear warm-up from 0, then linear or cosine decay to 0, or WSD."""
@@ -267,6 +287,15 @@ class ScheduleConfig(Frozen):
     def _one_warmup(self) -> ScheduleConfig:
         if self.warmup_steps is not None and self.warmup_fraction:
             raise ValueError("give warmup_fraction or warmup_steps, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _all_read(self) -> ScheduleConfig:
+        default = ScheduleConfig.model_fields["decay_fraction"].default
+        if self.kind != "wsd" and self.decay_fraction != default:
+            raise ValueError(
+                f"decay_fraction has no effect on {self.kind}: set it to its default {default:g}, or kind to wsd"
+            )
         return self
 
     def warmup(self, steps: int) -> int:

@@ -141,6 +141,18 @@ def test_configs_are_immutable_and_know_their_fields() -> None:
         ({"model": RUN["model"] | {"heads": 3}}, "width 8 is not a multiple of heads 3"),
         ({"model": RUN["model"] | {"heads": 8, "positions": "rope"}}, "rope needs an even head width, got 1"),
         ({"model": RUN["model"] | {"leaky_slope": 0.1}}, "leaky_slope has no effect on relu"),
+        (
+            {"schedule": {"kind": "cosine", "decay_fraction": 0.5}},
+            "decay_fraction has no effect on cosine: set it to its default 0.2, or kind to wsd",
+        ),
+        (
+            {"optimizer": {"name": "sgd", "lr": 1.0, "eps": 1e-4}},
+            "eps has no effect on sgd: set it to its default 1e-08, or name to one of adamw, adafactor, soap, ",
+        ),
+        (
+            {"optimizer": {"lr": 1.0, "precond_freq": 5}},
+            "precond_freq has no effect on adamw: set it to its default 10, or name to one of soap, adafactor-rotated",
+        ),
     ],
 )
 def test_what_does_not_fit_together(changes: dict[str, Any], message: str) -> None:
@@ -160,6 +172,13 @@ def test_what_does_not_fit_together(changes: dict[str, Any], message: str) -> No
 def test_blocks_that_make_no_sense(block: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         BlockConfig(**block)
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine", "constant"])
+def test_what_has_no_effect_may_be_said_at_its_default(kind: str) -> None:
+    """A setting's base spells its optimiser and its schedule out, and a run that deviates names another one."""
+    OptimizerConfig(name="sgd", lr=1.0, beta2=0.999, eps=1e-8, precond_freq=10, max_precond_dim=10_000)
+    ScheduleConfig.model_validate({"kind": kind, "decay_fraction": 0.2})
 
 
 def test_a_vit_needs_whole_heads() -> None:

@@ -27,15 +27,15 @@ LADDER = (
 _SOAP = {"layers": 1, "width": 256, "heads": 4, "vocab_size": 2048, "seq_len": 32, "batch_size": 2}
 
 
-def sample(size: Mapping[str, int], precision: str, optimizer: str = "adamw") -> RunConfig:
-    """A training of the ordinary kind at one size."""
+def sample(size: Mapping[str, int], precision: str, **optimizer: Any) -> RunConfig:
+    """A training of the ordinary kind at one size, by AdamW unless `optimizer` says otherwise."""
     model = {name: size[name] for name in ("layers", "width", "heads")}
     norms = {"pre_qk": "rms", "pre_v": "rms", "pre_mlp": "rms"}
     return RunConfig.model_validate(
         {
             "model": model | {"kind": "transformer", "biases": "qk", "block": norms},
             "data": {"kind": "text", "source": "random", "seq_len": size["seq_len"], "vocab_size": size["vocab_size"]},
-            "optimizer": {"name": optimizer, "lr": 1e-4, "precond_freq": 5, "max_precond_dim": 1024},
+            "optimizer": {"lr": 1e-4} | optimizer,
             "steps": 100,
             "batch_size": size["batch_size"],
             "precision": precision,
@@ -100,7 +100,7 @@ def measure(device: str, precision: str, budget_s: float) -> dict[str, Any]:
             break
         steps.append([work, seconds_per_step(config, device, left / 4)])
     plain = seconds_per_step(sample(_SOAP, precision), device, 1.0)
-    soap = sample(_SOAP, precision, "soap")
+    soap = sample(_SOAP, precision, name="soap", precond_freq=5, max_precond_dim=1024)
     extra = max(seconds_per_step(soap, device, 2.0) - plain, 1e-9)
     return {
         "steps": steps,

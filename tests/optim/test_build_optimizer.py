@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+from contextlib import nullcontext
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -15,7 +17,7 @@ from reproduce.optim.adafactor import AdaFactor
 from reproduce.optim.sgd import Sgd
 from reproduce.optim.soap import RotatedAdaFactor, Soap
 
-from .toys import NAMES, Toy, configuration, train
+from .toys import NAMES, ROTATED, Toy, Weight, configuration, drive, gradients, train
 
 KINDS: dict[str, type[Optimizer]] = {
     "adamw": torch.optim.AdamW,
@@ -27,7 +29,8 @@ KINDS: dict[str, type[Optimizer]] = {
 
 
 def config_for(name: str) -> OptimizerConfig:
-    return configuration(name, weight_decay=0.1, precond_freq=5, max_precond_dim=10)
+    rotation = {"precond_freq": 5, "max_precond_dim": 10} if name in ROTATED else {}
+    return configuration(name, weight_decay=0.1, **rotation)
 
 
 def built(name: str, seed: int = 0) -> tuple[Toy, Optimizer]:
@@ -52,6 +55,22 @@ def test_a_name_builds_its_own_kind_with_the_decay_groups(name: str) -> None:
     _, optimizer = built(name)
     assert type(optimizer) is KINDS[name]
     assert [(len(group["params"]), group["weight_decay"]) for group in optimizer.param_groups] == [(3, 0.1), (5, 0.0)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("beta1", 0.5), ("beta2", 0.5), ("eps", 0.1), ("weight_decay", 0.1), ("precond_freq", 3), ("max_precond_dim", 1)],
+)
+def test_a_constant_is_refused_where_it_changes_no_weight_and_only_there(name: str, field: str, value: float) -> None:
+    default = OptimizerConfig.model_validate({"name": name, "lr": 1e-2})
+    trajectories = []
+    for config in (default, default.model_copy(update={field: value})):  # a copy is not validated
+        model = Weight(4, 5)
+        trajectories.append(drive(build_optimizer(config, model), model.weight, gradients(4, 5, count=12)))
+    refused = pytest.raises(ValidationError, match=f"{field} has no effect on {name}")
+    with refused if identical(*trajectories) else nullcontext():
+        OptimizerConfig.model_validate({"name": name, "lr": 1e-2, field: value})
 
 
 @pytest.mark.parametrize("name", NAMES)

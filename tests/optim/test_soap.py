@@ -13,7 +13,7 @@ from torch import Tensor
 from reproduce.config import OptimizerConfig
 from reproduce.optim import build_optimizer
 
-from .toys import Weight, configuration, drive, gradients
+from .toys import ROTATED, Weight, configuration, drive, gradients
 
 
 def assert_eigenbasis(statistic: Tensor, basis: Tensor, tolerance: float) -> None:
@@ -136,7 +136,8 @@ def trajectory_on(
     model = Weight(*start.shape)
     with torch.no_grad():
         model.weight.copy_(outer.T @ start @ inner.T)
-    optimizer = build_optimizer(configuration(name, precond_freq=5, weight_decay=0.1), model)
+    rotation = {"precond_freq": 5} if name in ROTATED else {}
+    optimizer = build_optimizer(configuration(name, weight_decay=0.1, **rotation), model)
     trajectory = []
     for _ in range(30):
         optimizer.zero_grad()

@@ -11,10 +11,12 @@ from torch.optim import Optimizer
 from reproduce.config import OptimizerConfig
 
 NAMES: tuple[str, ...] = get_args(OptimizerConfig.model_fields["name"].annotation)
+ROTATED = ("soap", "adafactor-rotated")
 
 
 def configuration(name: str, **fields: Any) -> OptimizerConfig:
-    return OptimizerConfig.model_validate({"name": name, "lr": 1e-2, "beta1": 0.9, "beta2": 0.95} | fields)
+    constants = {"beta1": 0.9} if name == "sgd" else {"beta1": 0.9, "beta2": 0.95}
+    return OptimizerConfig.model_validate({"name": name, "lr": 1e-2} | constants | fields)
 
 
 class Weight(nn.Module):

@@ -27,7 +27,8 @@ MakeRun = Callable[..., ResolvedRun]
 def test_optimiser_state_is_exact(name: str, gains: str, make_run: MakeRun) -> None:
     block = {"pre_qk": "ln", "pre_v": "ln", "pre_mlp": "rms", "gains": gains}
     model = {"width": 16, "biases": "all", "block": block}
-    config = make_run(model=model, optimizer={"name": name, "max_precond_dim": 64}).config
+    limit = {"max_precond_dim": 64} if name in ("soap", "adafactor-rotated") else {}
+    config = make_run(model=model, optimizer={"name": name} | limit).config
     module = Transformer(config.model, 300, 16)
     optimizer = build_optimizer(config.optimizer, module)
     for _ in range(2):
