@@ -60,7 +60,7 @@ class BlockConfig(Frozen):
     attn_alpha: float = 0.0
     """Weight of the identity added to the attention matrix (Value-SkipInit); 0 is plain attention."""
     attn_beta: float = 1.0
-    """Weight of the softmax attention matrix in Value-SkipInit."""
+    """Weight of the softmax attention matrix in Value-SkipInit; 0 leaves alpha I, which reads no query or key."""
     mlp_input_scale: float | Literal["unit-preactivation"] = 1.0
     """Scale alpha of the MLP input; `unit-preactivation` is 1 / (init_std sqrt(width)): W_1's output is then O(1)."""
 
@@ -75,6 +75,16 @@ class BlockConfig(Frozen):
             raise ValueError("tanh_cap and post_qk both regulate attention entropy: drop one of them")
         if self.attn_alpha == 0.0 and self.attn_beta != 1.0:
             raise ValueError("attn_beta only has a meaning beside the identity of Value-SkipInit: set attn_alpha too")
+        regulated = {
+            "pre_qk": self.pre_qk not in ("none", self.pre_v),  # if they are of a kind, it norms the values too
+            "post_qk": self.post_qk != "none",
+            "tanh_cap": self.tanh_cap is not None,
+        }
+        if self.attn_beta == 0.0 and any(regulated.values()):
+            names = ", ".join(name for name, on in regulated.items() if on)
+            raise ValueError(
+                f"attn_beta 0 leaves out the softmax that {names} would act on: drop it or choose another attn_beta"
+            )
         return self
 
 

@@ -30,6 +30,7 @@ RUN: dict[str, Any] = {
     "eval": {"every": 50, "batches": 2},
 }
 IMAGES = {"kind": "images", "source": "photo-patches"}
+VALUES_ONLY: dict[str, Any] = {"attn_alpha": 1, "attn_beta": 0}
 
 DEFAULTS: dict[type[BaseModel], dict[str, Any]] = {
     BlockConfig: {
@@ -167,11 +168,20 @@ def test_what_does_not_fit_together(changes: dict[str, Any], message: str) -> No
         ({"post_norm": "ln", "final_norm": "ln"}, "post_norm already normalises the last stream"),
         ({"tanh_cap": 30, "post_qk": "rms"}, "tanh_cap and post_qk both regulate attention entropy"),
         ({"attn_beta": 0.5}, "attn_beta only has a meaning beside the identity"),
+        (VALUES_ONLY | {"post_qk": "rms"}, "attn_beta 0 leaves out the softmax that post_qk would act on"),
+        (VALUES_ONLY | {"tanh_cap": 30}, "attn_beta 0 leaves out the softmax that tanh_cap would act on"),
+        (VALUES_ONLY | {"pre_qk": "ln", "pre_v": "rms", "post_qk": "rms"}, "that pre_qk, post_qk would act on"),
     ],
 )
 def test_blocks_that_make_no_sense(block: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         BlockConfig(**block)
+
+
+@pytest.mark.parametrize("block", [{}, {"pre_v": "ln"}, {"pre_qk": "ln", "pre_v": "ln", "pre_mlp": "ln"}], ids=str)
+def test_a_block_without_softmax_may_normalise_its_values(block: dict[str, Any]) -> None:
+    """Pre-QK and Pre-V of one kind are the one Pre-Norm of an ordinary block."""
+    BlockConfig(**VALUES_ONLY, **block)
 
 
 @pytest.mark.parametrize("kind", ["linear", "cosine", "constant"])

@@ -235,6 +235,24 @@ def test_qk_norm_hides_the_scale_of_queries_and_keys() -> None:
             assert torch.allclose(model(ids), before, atol=1e-3) is hidden
 
 
+def test_without_the_softmax_the_values_alone_count() -> None:
+    """At beta 0 nothing that acts on queries and keys changes the output, so `BlockConfig` refuses to choose it."""
+    block = {"attn_alpha": 1.0, "attn_beta": 0.0}
+    plain, normed, shared = (
+        build("naive", block=block | norms) for norms in ({}, {"pre_v": "rms"}, {"pre_v": "rms", "pre_qk": "rms"})
+    )
+    ids = tokens()
+    with torch.no_grad():
+        assert torch.equal(normed(ids), shared(ids))
+        before = plain(ids)
+        assert not torch.allclose(before, normed(ids), rtol=1e-2)
+        attention = plain.blocks[0].attention
+        attention.cap = 2.0
+        attention.norm_q = attention.norm_k = RMSNorm(8, trained=False)
+        attention.query.weight.mul_(100)
+        assert torch.equal(plain(ids), before)
+
+
 def test_rotary_positions_keep_norms_and_depend_on_distance_alone() -> None:
     cos, sin = rotary_angles(LENGTH, 8, torch.device("cpu"))
     q, k = torch.randn(1, 1, 1, 8).expand(1, 1, LENGTH, 8), torch.randn(1, 1, 1, 8).expand(1, 1, LENGTH, 8)
