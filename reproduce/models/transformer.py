@@ -153,7 +153,7 @@ def causal_mask(length: int, device: torch.device) -> Tensor:
 
 
 class Mlp(nn.Module):
-    """W_2 phi(W_1 norm(alpha x)), hidden width F."""
+    """W_2 phi(alpha W_1 norm(x)), hidden width F."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
