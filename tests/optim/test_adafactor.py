@@ -7,7 +7,7 @@ import torch
 
 from reproduce.optim import build_optimizer
 
-from .toys import Weight, configuration, drive, gradients
+from .toys import Weight, configuration, drive, gradients, rank_one_squares
 
 
 @pytest.mark.parametrize("beta1", [0.0, 0.9])
@@ -41,11 +41,7 @@ def same_as_adamw(sequence: list[torch.Tensor]) -> bool:
 
 
 def test_is_adamw_where_the_second_moment_has_rank_one() -> None:
-    """Gradients of fixed magnitudes a_i b_j and random signs, swelling over time: V = (avg s_t^2) a^2 b^2'."""
-    torch.manual_seed(0)
-    magnitude = torch.outer(torch.rand(5, dtype=torch.float64) + 0.1, torch.rand(7, dtype=torch.float64) + 0.1)
-    sequence = [(1 + t) * magnitude * torch.randn(5, 7, dtype=torch.float64).sign() for t in range(20)]
-    assert same_as_adamw(sequence)
+    assert same_as_adamw(rank_one_squares(5, 7, count=20))
 
 
 def test_is_not_adamw_where_it_has_not() -> None:

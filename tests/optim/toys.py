@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, get_args
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from reproduce.config import OptimizerConfig
+from reproduce.optim import build_optimizer, eigenbasis
 
 NAMES: tuple[str, ...] = get_args(OptimizerConfig.model_fields["name"].annotation)
 ROTATED = ("soap", "adafactor-rotated")
@@ -47,6 +50,61 @@ def drive(optimizer: Optimizer, weight: Tensor, sequence: list[Tensor]) -> list[
         optimizer.step()
         trajectory.append(weight.detach().clone())
     return trajectory
+
+
+def rank_one_squares(rows: int, columns: int, count: int) -> list[Tensor]:
+    """Gradients of fixed magnitudes a_i b_j and random signs, swelling over time: V = (avg s_t^2) a^2 b^2'."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.rand(size, generator=generator, dtype=torch.float64) + 0.1 for size in (rows, columns))
+    signs = torch.randn(count, rows, columns, generator=generator, dtype=torch.float64).sign()
+    return [(1 + t) * torch.outer(a, b) * sign for t, sign in enumerate(signs)]
+
+
+def keep_to_the_axes(monkeypatch: pytest.MonkeyPatch, *, shuffled: bool) -> None:
+    """Every eigenbasis is the identity from now on; if `shuffled`, a permutation, another at each change of basis."""
+    generator = torch.Generator().manual_seed(0)
+
+    def order(size: int) -> Tensor:
+        return torch.randperm(size, generator=generator) if shuffled else torch.arange(size)
+
+    def eigenvectors(statistic: Tensor) -> Tensor:
+        return torch.eye(len(statistic), dtype=statistic.dtype)[:, order(len(statistic))]
+
+    def power_iteration(statistic: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+        columns = order(len(statistic))
+        return basis[:, columns], columns
+
+    monkeypatch.setattr(eigenbasis, "eigenvectors", eigenvectors)
+    monkeypatch.setattr(eigenbasis, "power_iteration", power_iteration)
+
+
+def drive_with_early_eps(name: str, sequence: list[Tensor], eps: float, **fields: Any) -> Tensor:
+    """Weights after each step of `name` with eps added where SOAP has it, before bias correction.
+
+    sqrt(V) + eps, corrected, is sqrt(V^) + eps / sqrt(1 - b2^t).
+    """
+    config, model = configuration(name, **fields), Weight(*sequence[0].shape)
+    optimizer = build_optimizer(config, model)
+    trajectory = []
+    for t, gradient in enumerate(sequence, start=1):
+        for group in optimizer.param_groups:
+            group["eps"] = eps / math.sqrt(1 - config.beta2**t)
+        trajectory += drive(optimizer, model.weight, [gradient])
+    return torch.stack(trajectory)
+
+
+def drive_rotated(name: str, sequence: list[Tensor], **fields: Any) -> Tensor:
+    """Weights after each step of the rotated optimiser `name`, but for the first call, which moves nothing."""
+    model = Weight(*sequence[0].shape)
+    optimizer = build_optimizer(configuration(name, precond_freq=4, **fields), model)
+    trajectory = drive(optimizer, model.weight, sequence)
+    assert {"Q_L", "Q_R"} <= optimizer.state[model.weight].keys()
+    return torch.stack(trajectory[1:])
+
+
+def apart(left: Tensor, right: Tensor) -> float:
+    """Distance of two trajectories from the same weights, over the length of one."""
+    return ((left - right).norm() / (right - right[0]).norm()).item()
 
 
 class Toy(nn.Module):
