@@ -11,6 +11,8 @@ from torch import Tensor
 from reproduce.config import BlockConfig, TransformerConfig
 from reproduce.models.transformer import RMSNorm, Transformer, make_norm, rotary_angles, rotate
 from reproduce.models.variants import VARIANTS
+from reproduce.specs.load import load_experiment
+from reproduce.specs.resolve import resolve
 
 VOCAB, LENGTH = 50, 16
 
@@ -223,6 +225,26 @@ def test_op_at_initialisation_is_homogeneous_and_pre_v_or_plain_attention_breaks
     assert response(attn_gain=0.3, mlp_gain=0.3, pre_v="rms") > 0.01
     assert response(attn_gain=0.3, mlp_gain=0.3, pre_mlp="rms") > 0.01
     assert response(attn_gain=0.3, mlp_gain=0.3, post_qk="none") > 0.01
+
+
+def test_the_rows_of_table_3_are_homogeneous_where_the_spec_says_so() -> None:
+    """block(8 x) = 8 block(x) for what the branches of each row, as the spec configures it, add to x at initialisation.
+
+    A homogeneous row is off by the epsilon of its norms, 2e-5 here, and by their float32; the others by 0.3 and more.
+    """
+    experiment = load_experiment("tab3")
+    distances = {}
+    for run in resolve(experiment, "smoke", seeds=1, fingerprint=lambda data: "").runs:
+        torch.manual_seed(0)
+        block = Transformer(run.config.model, VOCAB, LENGTH).blocks[0].double()
+        x = torch.randn(2, LENGTH, run.config.model.width, dtype=torch.float64)
+        with torch.no_grad():
+            added, scaled = block(x) - x, block(8 * x) - 8 * x
+        distances[run.name] = float((scaled - 8 * added).norm() / (8 * added).norm())
+    published = {name: row["homogeneous"] for name, row in experiment.published.items()}
+    assert {name: distance < 1e-4 for name, distance in distances.items()} == published
+    assert all(distance > 0.2 for name, distance in distances.items() if not published[name])
+    assert sorted(published.values()) == [False] * 5 + [True] * 3
 
 
 def test_qk_norm_hides_the_scale_of_queries_and_keys() -> None:
