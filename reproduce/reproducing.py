@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, get_args
 
 from reproduce.claims import Verdict, judge
-from reproduce.claims.verdict import Ruling
+from reproduce.claims.verdict import EARLY, Ruling
 from reproduce.claims.wording import number
 from reproduce.specs.load import list_experiments
 from reproduce.specs.resolve import Resolved, resolve
@@ -176,7 +176,9 @@ def tally(verdicts: Sequence[Verdict]) -> str:
     if not verdicts:
         return "no claims"
     counts = Counter(verdict.verdict for verdict in verdicts)
-    return ", ".join(f"{counts[ruling]} {ruling}" for ruling in get_args(Ruling) if counts[ruling])
+    early = sum(bool(verdict.early) for verdict in verdicts if verdict.verdict == "reproduced")
+    by = {"reproduced": f" ({early} by the first {EARLY:.0%} of the steps)"} if early else {}
+    return ", ".join(f"{counts[ruling]} {ruling}{by.get(ruling, '')}" for ruling in get_args(Ruling) if counts[ruling])
 
 
 def _substitutes(entry: Entry) -> list[str]:

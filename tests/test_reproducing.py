@@ -77,7 +77,7 @@ def test_what_failed_is_told_with_what_was_found(shipped: list[reproducing.Entry
             for verdict in entry.verdicts
             if verdict.verdict in ("not reproduced", "direction only") or verdict.early
         ]
-        assert bool(failed) == bool(told), f"{entry.experiment.id} at {entry.scale} scale: {failed}"
+        assert told or not failed, f"{entry.experiment.id} at {entry.scale} scale: {failed}"
 
 
 def test_every_figure_has_one_row_and_a_section_of_its_own(tmp_path: Path) -> None:

@@ -281,11 +281,11 @@ def _seed_by_seed(claim: Claim, frame: pd.DataFrame, facts: FactsOf) -> str:
                 left_out.append(f"seed {seed} alone cannot say: {gap}")
     n, k = len(held), sum(held)
     if n > 1:
-        text = f"holds for {k} of {n} alone"
+        text = f"{k} of {n} hold it alone"
         chance = _chance(claim)
         if chance is not None:
             tail = sum(math.comb(n, more) * chance**more * (1 - chance) ** (n - more) for more in range(k, n + 1))
-            text += f" (p = {tail:.2g} where each holds by chance in 1 of {1 / chance:g})"
+            text += f" (p = {tail:.2g})"
     else:
         text = "one paired seed, no test"
     failed = [

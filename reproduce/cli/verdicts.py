@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reproduce.claims.verdict import evidence
+from reproduce.claims.verdict import EARLY, evidence
 from reproduce.cli.console import Ui
 
 RULINGS = ("reproduced", "direction only", "not reproduced", "not measured")
@@ -29,10 +29,12 @@ def show_verdicts(ui: Ui, figure: str, verdicts: Sequence[Mapping[str, Any]]) ->
 
 
 def tally(verdicts: Sequence[Mapping[str, Any]]) -> str:
-    """`8/10 reproduced, 1 direction only, 1 not measured`."""
+    """`8/10 reproduced (2 by the first 10% of the steps), 1 direction only, 1 not measured`."""
     counts = Counter(verdict["verdict"] for verdict in verdicts)
+    early = sum(bool(verdict["early"]) for verdict in verdicts if verdict["verdict"] == "reproduced")
+    by = f" ({early} by the first {EARLY:.0%} of the steps)" if early else ""
     others = [f"{counts[ruling]} {ruling}" for ruling in RULINGS[1:] if counts[ruling]]
-    return ", ".join([f"{counts['reproduced']}/{len(verdicts)} reproduced", *others])
+    return ", ".join([f"{counts['reproduced']}/{len(verdicts)} reproduced{by}", *others])
 
 
 def published(verdict: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from reproduce.models.size import parameters
 from reproduce.plots.badges import data_name
 
 if TYPE_CHECKING:
@@ -24,10 +25,27 @@ def subtitle(experiment: Experiment) -> str:
 
 
 def caption(resolved: Resolved, loaded: Loaded) -> str:
-    """One line: scale, data, steps, seeds."""
+    """One line: scale, size of the models, data, steps, seeds."""
     facts = list(loaded.facts.values())
     data = ", ".join(dict.fromkeys(data_name(run) for run in facts))
-    return f"{resolved.scale} scale · data: {data} · {_steps(facts)} · {seeds(loaded)}"
+    return f"{resolved.scale} scale · {_sizes(resolved)} · data: {data} · {_steps(facts)} · {seeds(loaded)}"
+
+
+def _sizes(resolved: Resolved) -> str:
+    """`6.8M parameters`, or from the smallest model to the largest: titles give the paper's size."""
+    counts = sorted(parameters(run.config) for run in resolved.runs)
+    ends = dict.fromkeys(in_millions(count) for count in (counts[0], counts[-1]))
+    return f"{' to '.join(ends)} parameters"
+
+
+def in_millions(count: int) -> str:
+    """A count with two digits or more.
+
+    >>> in_millions(119_400_000), in_millions(6_830_000), in_millions(41_000)
+    ('119M', '6.8M', '0.041M')
+    """
+    millions = count / 1e6
+    return f"{millions:.2g}M" if millions < 100 else f"{millions:,.0f}M"
 
 
 def _steps(facts: Iterable[RunFacts]) -> str:

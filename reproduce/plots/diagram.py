@@ -81,9 +81,8 @@ def _caption(plot: DiagramPlot, block: BlockConfig) -> str:
     if _removes(block):
         said.append("Dashed: the norms of a Pre-Norm block that this one does without.")
     if {"attn_gain", "mlp_gain", "mlp_input_scale", "final_norm"} - block.model_fields_set:
-        said.append(
-            "Dotted: what each setting chooses (residual gains β, input scale α, the norm before the unembedding)."
-        )
+        norm = "" if _removes(block) else ", the norm before the unembedding"
+        said.append(f"Dotted: what each setting chooses (residual gains β, input scale α{norm}).")
     return " ".join(said)
 
 
@@ -194,7 +193,9 @@ class _Drawing:
         """The norm before the unembedding, after the last block."""
         x = self.end + 0.65
         if "final_norm" not in self.block.model_fields_set:
-            if not self.positions and self.block.post_norm == "none":
+            if not self.positions and _removes(self.block):
+                on.box((x, _STREAM), 0.9, 0.5, "final norm\nremoved", "removed")
+            elif not self.positions and self.block.post_norm == "none":
                 on.box((x, _STREAM), 0.85, 0.5, "final\nnorm", "optional")
         elif self.block.final_norm != "none":
             self._norm(on, (x, _STREAM), 0.5, "final", self.block.final_norm)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from reproduce.specs.resolve import Resolved
     from reproduce.store.frame import Loaded
 
-_MOST_RAW = 6
+_MOST_RAW = 4
 """More noisy lines than this in a panel are drawn without their raw values: they would hide one another."""
 _SETTLED = 0.1
 """Share of the x axis after which a loss is on a scale where runs can be told apart."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reproduce.config import MlpConfig, TransformerConfig, VitConfig
 from reproduce.specs.schema import Axis
 
 _LABELS = {
@@ -59,6 +60,20 @@ def layer_label(layer: str) -> str:
     """Name of a stream layer in a legend or panel title."""
     words = {"unembed": "unembedding", "mean": "mean over blocks", "": ""}
     return words.get(layer, f"layer {layer}")
+
+
+def block_name(model: TransformerConfig | MlpConfig | VitConfig) -> str | None:
+    """What kind of block a model has, as `theme.BLOCK_COLOURS` calls it; None for any other arrangement of norms."""
+    if isinstance(model, MlpConfig):
+        return None
+    block = model.block
+    before = {block.pre_qk, block.pre_v, block.pre_mlp}
+    regulated = block.post_qk != "none" or block.tanh_cap is not None
+    if block.post_norm != "none":
+        return f"post-{block.post_norm}"
+    if before == {"none"}:
+        return "op" if regulated else "naive"
+    return f"pre-{before.pop()}" if len(before) == 1 and not regulated else None
 
 
 def value_label(value: object) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from reproduce.errors import SpecError
 from reproduce.plots.curves import Curve, depth
-from reproduce.plots.names import axis_label, common_label, layer_label
+from reproduce.plots.names import axis_label, block_name, common_label, layer_label
 from reproduce.plots.theme import UNEMBED_COLOUR, LineStyle, series_styles, sweep_styles
 from reproduce.specs.schema import Facet, LinePlot
 
@@ -199,11 +199,12 @@ class _Facets:
             every = self._run_values()
             first = {self._run_value(name): self.runs[name] for name in reversed(self.order)}
             models = [first[value].config.model.model_dump_json() for value in every]
+            kinds = [block_name(first[value].config.model) for value in every]
             members = {value: tuple(name for name in self.order if self._run_value(name) == value) for value in every}
         else:
             every = drawn
-            models = list(drawn)
+            models, kinds = list(drawn), []
             members = dict.fromkeys(drawn, ())
-        order = sweep_styles(len(every)) if self.plot.sweep else series_styles(models)
+        order = sweep_styles(len(every)) if self.plot.sweep else series_styles(models, kinds)
         styled = dict(zip(every, order, strict=True))
         return [Series(value, self.label(facet, value), styled[value], members[value]) for value in drawn]

@@ -64,6 +64,8 @@ _RC: dict[str, Any] = {
 
 _COLOURS = 6
 """Colours that stay apart for every kind of colour vision; beyond them dashes help."""
+BLOCK_COLOURS = {"pre-ln": 0, "post-ln": 1, "pre-rms": 2, "pre-srms": 3, "op": 4, "naive": 5}
+"""Place in the palette of the colour that a block has in every figure."""
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.6)), (0, (1, 1.3)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
 
 
@@ -86,27 +88,41 @@ def _palette() -> list[str]:
     return [to_hex(colours[i]) for i in (0, 1, 2, 3, 4, 9, 7, 5)]
 
 
-def series_styles(groups: Sequence[Hashable]) -> list[LineStyle]:
-    """One style a series. `groups` tells which series belong together.
+def series_styles(groups: Sequence[Hashable], blocks: Sequence[str | None] = ()) -> list[LineStyle]:
+    """One style a series.
 
     Where the series are a full crossing (every group has the same number of members, at least two, such as five
     blocks at two learning rates), a group shares its colour and its members differ in their dashes. Otherwise each
     series has a colour of its own, and beyond six the dashes differ too.
+
+    Args:
+        groups: which series belong together.
+        blocks: the block of each series, as `BLOCK_COLOURS` calls it: the first of a block has that block's colour.
     """
     palette = _palette()
     order = list(dict.fromkeys(groups))
     sizes = {groups.count(group) for group in order}
+    block_of = dict(reversed(list(zip(groups, blocks, strict=False))))
     if len(order) > 1 and len(sizes) == 1 and 2 <= sizes.pop() <= len(_DASHES) and len(order) <= len(palette):
+        colours = dict(zip(order, _colours([block_of.get(group) for group in order]), strict=True))
         seen: dict[Hashable, int] = dict.fromkeys(order, 0)
         styles = []
         for group in groups:
-            styles.append(LineStyle(palette[order.index(group)], _DASHES[seen[group]]))
+            styles.append(LineStyle(colours[group], _DASHES[seen[group]]))
             seen[group] += 1
         return styles
     if len(groups) <= _COLOURS:
-        return [LineStyle(palette[i]) for i in range(len(groups))]
+        return [LineStyle(colour) for colour in _colours(blocks or [None] * len(groups))]
     n = len(palette)
     return [LineStyle(palette[i % n], _DASHES[(i + i // n) % len(_DASHES)]) for i in range(len(groups))]
+
+
+def _colours(blocks: Sequence[str | None]) -> list[str]:
+    """A colour for each block: its own for the first of its kind, the next that is free for the others."""
+    palette = _palette()
+    own = {block: palette[BLOCK_COLOURS[block]] for block in blocks if block in BLOCK_COLOURS}
+    free = iter([colour for colour in palette if colour not in own.values()])
+    return [own.pop(block) if block in own else next(free) for block in blocks]
 
 
 def ramp(steps: int) -> ListedColormap:

@@ -171,15 +171,15 @@ def three_seeds() -> Traces:
 def test_seeds_are_averaged_and_tested_one_by_one() -> None:
     found = verdict(claim(quantity("eval_loss", "a"), "gt", quantity("eval_loss", "b")), three_seeds())
     assert (found.verdict, found.n_seeds) == ("reproduced", 3)
-    assert found.test == "holds for 2 of 3 alone (p = 0.5 where each holds by chance in 1 of 2)"
+    assert found.test == "2 of 3 hold it alone (p = 0.5)"
     assert found.shown == f"2.167 > 2; mean over seeds, {found.test}"
 
 
 @pytest.mark.parametrize(
     ("allowed", "test"),
     [
-        (0, "holds for 1 of 3 alone (p = 0.42 where each holds by chance in 1 of 6)"),
-        (1, "holds for 2 of 3 alone (p = 0.5 where each holds by chance in 1 of 2)"),
+        (0, "1 of 3 hold it alone (p = 0.42)"),
+        (1, "2 of 3 hold it alone (p = 0.5)"),
     ],
 )
 def test_a_trend_is_tested_against_any_order(allowed: int, test: str) -> None:
@@ -198,7 +198,7 @@ def test_a_trend_is_tested_against_any_order(allowed: int, test: str) -> None:
 )
 def test_without_a_known_chance_seeds_are_counted_alone(stated: Claim) -> None:
     test = verdict(stated, three_seeds()).test
-    assert re.fullmatch(r"holds for \d of 3 alone", test)
+    assert re.fullmatch(r"\d of 3 hold it alone", test)
 
 
 def test_a_seed_that_cannot_say_is_named() -> None:
@@ -216,7 +216,7 @@ def test_a_seed_that_cannot_say_is_named() -> None:
         across="layer",
     )
     assert verdict(ranked, made).test == (
-        "holds for 2 of 2 alone; seed 0 alone cannot say: a rank correlation needs values that differ"
+        "2 of 2 hold it alone; seed 0 alone cannot say: a rank correlation needs values that differ"
     )
 
 
@@ -232,7 +232,7 @@ def test_a_failed_seed_takes_no_part_in_the_test(made: Traces) -> None:
         made.add("a", "eval_loss", [5.0], seed=seed).add("b", "eval_loss", [2.0], seed=seed)
     made.add("b", "eval_loss", [2.0], seed=2, failed_step=4)
     found = verdict(ABOVE, made)
-    assert found.test == "holds for 1 of 2 alone; b seed 2 failed at step 4"
+    assert found.test == "1 of 2 hold it alone; b seed 2 failed at step 4"
     assert found.n_seeds == 2
 
 

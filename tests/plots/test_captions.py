@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from reproduce.plots.captions import caption, missing_notes, run_suffix, subtitle, title
+import pytest
+
+from reproduce.plots.captions import caption, in_millions, missing_notes, run_suffix, subtitle, title
 
 from .synthetic import Run, case
 
@@ -17,8 +19,15 @@ def test_title_and_origin() -> None:
 
 def test_caption_says_scale_data_steps_and_seeds() -> None:
     one = case(PLOT, [Run("a", "A", seeds=3), Run("b", "B", seeds=3)], steps=2000)
-    expected = "laptop scale · data: Python 3.11 standard library · 2,000 steps · n = 3 seeds"
+    expected = "laptop scale · 0.42M parameters · data: Python 3.11 standard library · 2,000 steps · n = 3 seeds"
     assert caption(one.resolved, one.loaded) == expected
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(119_400_000, "119M"), (15_738_880, "16M"), (6_830_000, "6.8M"), (41_000, "0.041M")]
+)
+def test_sizes_are_told_in_millions(count: int, words: str) -> None:
+    assert in_millions(count) == words
 
 
 def test_a_diverged_run_does_not_shorten_the_caption_s_steps() -> None:

@@ -53,7 +53,7 @@ def test_pre_ln_has_its_norms_and_op_has_lost_them() -> None:
 
 
 def test_removed_norms_are_dashed_and_explained() -> None:
-    assert dashed(drawing("op")) == 2
+    assert dashed(drawing("op")) == 3
     assert dashed(drawing("pre-ln")) == 0
     said = " ".join(text.get_text() for text in drawing("op").texts)
     assert "Dashed: the norms of a Pre-Norm block that this one does without." in said
@@ -81,7 +81,7 @@ def test_all_four_norm_positions_are_named() -> None:
 
 def test_what_settings_choose_stays_a_symbol() -> None:
     op = marks(drawing("op"))
-    assert {"× α", "× β", "input scale α", "final norm"} <= set(op)
+    assert {"× α", "× β", "input scale α", "final norm removed"} <= set(op)
     assert not any("=" in mark for mark in op)
 
 

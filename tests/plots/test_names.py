@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from reproduce.plots.names import axis_label, common_label, layer_label, metric_label, value_label
+from reproduce.config import MlpConfig, TransformerConfig
+from reproduce.models.variants import VARIANTS
+from reproduce.plots.names import axis_label, block_name, common_label, layer_label, metric_label, value_label
+from reproduce.plots.theme import BLOCK_COLOURS
 from reproduce.specs.schema import Axis
 
 
@@ -55,3 +58,16 @@ def test_layer_labels(layer: str, label: str) -> None:
 )
 def test_values(value: object, label: str) -> None:
     assert value_label(value) == label
+
+
+@pytest.mark.parametrize("name", sorted(BLOCK_COLOURS))
+def test_the_named_blocks_are_known(name: str) -> None:
+    model = {"layers": 2, "width": 8, "heads": 2, "block": VARIANTS[name]}
+    assert block_name(TransformerConfig.model_validate(model)) == name
+
+
+def test_other_arrangements_of_norms_have_no_name() -> None:
+    for block in ({"pre_qk": "rms"}, {"pre_qk": "ln", "pre_v": "ln", "pre_mlp": "ln", "post_qk": "rms"}):
+        model = {"layers": 2, "width": 8, "heads": 2, "block": block}
+        assert block_name(TransformerConfig.model_validate(model)) is None
+    assert block_name(MlpConfig(layers=2, width=8, norm="srms")) is None

@@ -79,3 +79,16 @@ def test_wrapped_lines_fit_and_lose_no_word() -> None:
 def test_a_word_too_long_stands_alone() -> None:
     assert wrap("an unbreakablylongword here", 0.3, 8) == ["an", "unbreakablylongword", "here"]
     assert wrap("", 1, 8) == []
+
+
+def test_a_block_has_the_same_colour_whatever_stands_beside_it() -> None:
+    op = series_styles(["a", "b"], ["pre-ln", "op"])[1]
+    assert series_styles(["a", "b", "c"], ["op", None, "post-ln"])[0] == op
+    crossing = series_styles(["a", "b", "a", "b"], ["op", "naive", "op", "naive"])
+    assert [style.colour for style in crossing[::2]] == [op.colour, op.colour]
+
+
+def test_a_second_run_of_a_block_has_a_colour_of_its_own() -> None:
+    styles = series_styles(list("abcd"), ["pre-ln", "pre-ln", None, "op"])
+    assert len({style.colour for style in styles}) == 4
+    assert styles[0] == series_styles(["x"], ["pre-ln"])[0]
