@@ -15,7 +15,7 @@ class OfeError(Exception):
     Args:
         message: one sentence that says what is wrong, without a full stop.
         hint: what to do about it.
-        exit_code: 1 when a run or claim failed, 2 for bad usage or a bad spec.
+        exit_code: 1 when a run or claim failed, 2 for bad usage or a bad spec, 3 when runs have to be trained first.
     """
 
     def __init__(self, message: str, *, hint: str | None = None, exit_code: int = 1) -> None:

@@ -47,7 +47,7 @@ def list_runs(ctx: typer.Context, json: Json = False) -> None:
 
 @app.command("verify")
 def verify_runs(ctx: typer.Context, keys: Keys = None) -> None:
-    """Read every byte of the sealed runs again and compare it with its checksum. Exit code 1 if one is damaged."""
+    """Check every byte of the sealed runs. It is compared with its checksum. Exit code 1 if one is damaged."""
     from reproduce.errors import OfeError
 
     ui: Ui = ctx.obj
@@ -67,7 +67,7 @@ def verify_runs(ctx: typer.Context, keys: Keys = None) -> None:
 
 @app.command("prune")
 def prune(ctx: typer.Context, yes: Yes = False) -> None:
-    """Remove what unfinished trainings left: they start again from the beginning. Sealed runs stay."""
+    """Remove what unfinished trainings left. They start again from the beginning. Sealed runs stay."""
     from reproduce.cli.corridor import store
     from reproduce.cli.units import size
 
@@ -91,7 +91,7 @@ def export_runs(
     target: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that gets the run folders.")],
     keys: Keys = None,
 ) -> None:
-    """Copy sealed runs to a folder, from which `ofe cache import` takes them."""
+    """Copy sealed runs to a folder. `ofe cache import` takes them from there."""
     from reproduce.cli.corridor import store
 
     ui: Ui = ctx.obj
@@ -107,7 +107,7 @@ def import_runs(
         list[Path], typer.Argument(metavar="DIR...", help="Run folders, or folders that hold some.", exists=True)
     ],
 ) -> None:
-    """Copy sealed runs from elsewhere into the cache, checking every byte."""
+    """Copy sealed runs into the cache. Every byte is checked."""
     from reproduce.cli.corridor import store
     from reproduce.errors import OfeError
     from reproduce.store.seal import is_sealed

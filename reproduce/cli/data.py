@@ -53,7 +53,7 @@ def prepare(
     overrides: Overrides = None,
     offline: Offline = False,
 ) -> None:
-    """Prepare all that the runs of these figures train on, so that they can train without a network.
+    """Prepare all that figures train on. Their runs then need no network.
 
     A preparation that was stopped continues after the last part that it said was done.
     """
@@ -69,7 +69,7 @@ def prepare(
 
 @app.command("check")
 def check(ctx: typer.Context, ids: Ids, scale: ScaleOption = DEFAULT_SCALE, overrides: Overrides = None) -> None:
-    """Whether the data of these figures are prepared and every byte is whole. Exit code 1 if not."""
+    """Check every byte of prepared data. Exit code 1 if it is damaged or not all there."""
     from reproduce.data import open_data, prepared_folder
     from reproduce.data.corpus import verified_meta
     from reproduce.errors import OfeError

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def list_figures(ctx: typer.Context, scale: ScaleOption = DEFAULT_SCALE, json: Json = False) -> None:
-    """Every figure and table: what it shows, its setting, and its state in the cache."""
+    """Every figure and table. What it shows, its setting, and its state in the cache."""
     from reproduce.cli.corridor import Shelf, has_scale, resolve_all
     from reproduce.specs.load import list_experiments
 

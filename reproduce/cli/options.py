@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +18,8 @@ DEFAULT_SCALE: Scale = "laptop"
 
 INTERRUPTED = 130
 """Exit code of a command that was stopped with Ctrl-C."""
+WORK_REMAINS = 3
+"""Exit code of a command that found runs which have to be trained first."""
 
 IMAGE_FORMATS = ("png", "svg", "pdf")
 """As `reproduce.plots.FORMATS`, which would cost the import of matplotlib."""
@@ -78,3 +82,13 @@ def formats(text: str) -> tuple[str, ...]:
                 f"unknown figure format {name!r}", hint=f"choose from {', '.join(IMAGE_FORMATS)}", exit_code=2
             )
     return names
+
+
+def reproduce_command(
+    ids: Sequence[str], scale: str, seeds: int | None = None, overrides: Sequence[str] = (), devices: int = 1
+) -> str:
+    """What to type to train the runs of these figures, or to go on with them."""
+    options = ["--scale", scale, *(["--seeds", str(seeds)] if seeds is not None else [])]
+    options += [word for override in overrides for word in ("--set", override)]
+    options += ["--devices", str(devices)] if devices > 1 else []
+    return shlex.join(["ofe", "reproduce", *ids, *options])

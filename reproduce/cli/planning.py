@@ -7,13 +7,23 @@ from typing import TYPE_CHECKING
 import typer
 
 from reproduce.cli.console import Ui
-from reproduce.cli.options import DEFAULT_SCALE, Check, Devices, Ids, Jobs, Json, Measure, Overrides, ScaleOption, Seeds
+from reproduce.cli.options import (
+    DEFAULT_SCALE,
+    WORK_REMAINS,
+    Check,
+    Devices,
+    Ids,
+    Jobs,
+    Json,
+    Measure,
+    Overrides,
+    ScaleOption,
+    Seeds,
+)
 
 if TYPE_CHECKING:
     from reproduce.plan.memory import Layout
     from reproduce.plan.planner import Plan
-
-WORK_REMAINS = 3
 
 
 def plan(
@@ -28,7 +38,7 @@ def plan(
     check: Check = False,
     json: Json = False,
 ) -> None:
-    """Every run once: whether it is there and why, and its parameters, tokens, FLOPs, time, memory and disk."""
+    """What would be trained, and its cost. Every run once: its state, size, tokens, FLOPs, time, memory and disk."""
     from reproduce.cli.corridor import plan_for, select
 
     ui: Ui = ctx.obj

@@ -7,6 +7,7 @@ import typer
 from reproduce.cli.console import Ui
 from reproduce.cli.options import (
     DEFAULT_SCALE,
+    WORK_REMAINS,
     Formats,
     FromCache,
     OptionalIds,
@@ -15,7 +16,9 @@ from reproduce.cli.options import (
     ScaleOption,
     Seeds,
     formats,
+    reproduce_command,
 )
+from reproduce.errors import OfeError
 
 
 def plot(
@@ -28,7 +31,7 @@ def plot(
     image_formats: Formats = "png",
     out: Out = None,
 ) -> None:
-    """Redraw figures from the cache, and from the traces that come with the code."""
+    """Redraw figures without training. From the cache, and from the traces that come with the code."""
     from reproduce.cli.corridor import Shelf, resolve_all, select
     from reproduce.cli.drawing import draw
     from reproduce.cli.gallery import figures_folder
@@ -46,6 +49,11 @@ def plot(
             ui.tell(f"no figure has all its traces at {scale} scale; `ofe reproduce fig2 --scale {scale}` trains one")
     folder = figures_folder(out, scale, changes, seeds)
     for resolved in resolveds:
+        if resolved.runs and not any(shelf.key(run) for run in resolved.runs):
+            name = resolved.experiment.id
+            again = reproduce_command([name], scale, seeds, changes)
+            hint = f"train its runs first: {again}"
+            raise OfeError(f"{name} has no trace at {scale} scale", hint=hint, exit_code=WORK_REMAINS)
         paths, _ = draw(ui, resolved, scale, shelf, folder, wanted, reference=True)
         for path in paths:
             ui.line(str(path))

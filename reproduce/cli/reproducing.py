@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ from reproduce.cli.options import (
     ScaleOption,
     Seeds,
     formats,
+    reproduce_command,
 )
 from reproduce.cli.units import count, duration
 from reproduce.errors import OfeError
@@ -46,7 +46,7 @@ def reproduce(
     out: Out = None,
     offline: Offline = False,
 ) -> None:
-    """Train what is missing, draw the figures, and judge their claims.
+    """Train what is missing, draw, and judge.
 
     May be stopped at any time: the same command continues. Exit code 1 if a run failed; what became of a claim
     is for `ofe verify`.
@@ -61,20 +61,12 @@ def reproduce(
     resolveds, planned = plan_for(
         select(ids, scale), scale, overrides=changes, seeds=seeds, jobs=jobs, devices=devices, to_train=True
     )
-    again = _command(ids, scale, seeds, changes, devices)
+    again = f"`{reproduce_command(ids, scale, seeds, changes, devices)}`"
     failures = _train(ui, planned, offline, again)
     undrawn = _draw_all(ui, resolveds, scale, folder, wanted)
     if failures:
         ui.tell(f"{count(failures, 'run')} failed: {again} tries again")
     raise typer.Exit(int(failures > 0 or undrawn > 0))
-
-
-def _command(ids: Sequence[str], scale: Scale, seeds: int | None, overrides: Sequence[str], devices: int) -> str:
-    """What to type to train the same runs again."""
-    options = ["--scale", scale, *(["--seeds", str(seeds)] if seeds is not None else [])]
-    options += [word for override in overrides for word in ("--set", override)]
-    options += ["--devices", str(devices)] if devices > 1 else []
-    return f"`{shlex.join(['ofe', 'reproduce', *ids, *options])}`"
 
 
 def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> int:

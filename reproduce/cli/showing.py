@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def show(ctx: typer.Context, figure: Id, scale: ScaleOption = DEFAULT_SCALE, as_json: Json = False) -> None:
-    """The claims of a figure, its runs, and its hyperparameters with their sources."""
+    """A figure's claims, runs and hyperparameters. Each value comes with its source."""
     from reproduce.cli.corridor import resolve_all
     from reproduce.specs.load import load_experiment
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def status(ctx: typer.Context, json: Json = False) -> None:
-    """Every run of the cache: running, sealed, failed or resumable, and how far it is."""
+    """How far every run of the cache is. Running, sealed, failed or resumable."""
     from reproduce.cli.corridor import store
 
     ui: Ui = ctx.obj

@@ -17,7 +17,7 @@ def verify(
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Judge the claims on the traces at hand, our values beside the paper's. Exit code 1 if one is not reproduced."""
+    """Judge the claims on the traces at hand. Exit code 1 if one is not reproduced, 3 if none can be measured."""
     from reproduce.claims import exit_code
     from reproduce.cli.corridor import judged, resolve_all, select
     from reproduce.cli.verdicts import show_verdicts, tally

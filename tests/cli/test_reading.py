@@ -185,9 +185,9 @@ def test_plot_without_ids_draws_all_that_can_be_drawn(ofe: Ofe, reproduced: Repr
 
 
 def test_plot_of_a_figure_without_traces_says_how_to_get_them(ofe: Ofe) -> None:
-    result = ofe("plot", "fig1")
-    assert result.exit_code == 1
-    assert "ofe reproduce fig1 --scale laptop" in result.stderr
+    result = ofe("plot", "fig1", "--seeds", "2", "--set", "optimizer.lr=0.5")
+    assert result.exit_code == 3
+    assert "ofe reproduce fig1 --scale laptop --seeds 2 --set optimizer.lr=0.5" in result.stderr
 
 
 def test_plot_names_the_runs_that_are_missing(ofe: Ofe, reproduced: Reproduced, tmp_path: Path) -> None:
