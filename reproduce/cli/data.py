@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from reproduce.config import DataConfig
     from reproduce.specs.schema import Scale
 
-app = typer.Typer(no_args_is_help=True, help="The data that runs train on: list the sources, prepare and check them.")
+app = typer.Typer(no_args_is_help=True, help="The data that runs train on: list, prepare, check.")
 
 
 @app.command("list")

@@ -53,6 +53,7 @@ def _about(experiment: Experiment, resolved: Resolved, scale: Scale) -> dict[str
         "setting": experiment.setting,
         "scale": scale,
         "because": {setting.id: setting.scales[scale].because for setting in settings},
+        "setting_notes": {setting.id: setting.notes for setting in settings if setting.notes},
         "claims": [_claim(claim, scale) for claim in experiment.claims],
         "runs": [
             {"name": run.name, "label": run.label, "seed": run.seed, "slug": run.slug, "key": run.key}
@@ -97,6 +98,8 @@ def _print(ui: Ui, about: dict[str, Any]) -> None:
     ui.line(f"{', '.join(labels)}, section {about['section']}, {about['kind']}")
     for setting, because in about["because"].items():
         ui.line(f"{setting} at {scale} scale: {because}")
+    for setting, notes in about["setting_notes"].items():
+        ui.line(f"{setting}: {notes}")
     if about["notes"]:
         ui.line(about["notes"])
     if about["finding"]:

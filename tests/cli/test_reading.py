@@ -108,7 +108,8 @@ def test_show_tells_where_the_figures_choices_come_from(ofe: Ofe, mine: str) -> 
 def test_show_json_has_the_promised_shape(ofe: Ofe) -> None:
     about = json.loads(ofe("show", "fig1", "--json").stdout)
     assert list(about) == [
-        *["id", "v1", "v2", "title", "kind", "section", "setting", "scale", "because", "claims", "runs", "cost"],
+        *["id", "v1", "v2", "title", "kind", "section", "setting", "scale", "because", "setting_notes"],
+        *["claims", "runs", "cost"],
         *["needs", "hyperparameters", "provenance", "notes", "finding"],
     ]
     assert list(about["runs"][0]) == ["name", "label", "seed", "slug", "key", "state", "because"]
