@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Literal
 
 from reproduce.errors import SpecError
 from reproduce.specs.problems import Problem, unknown
@@ -43,6 +44,11 @@ PAIR = re.compile(r"(rank_corr|rank_at_max)\(\s*(.+?)\s*,\s*(.+?)\s*\)")
 
 UNEMBED = "unembed"
 DIMS = ("run", "layer", "step")
+
+EARLY = 0.1
+"""First part of the steps, whose peaks are told from later ones."""
+
+Ruling = Literal["reproduced", "direction only", "not reproduced", "not measured"]
 
 ORDERS = ("gt", "ge", "lt", "le")
 TRENDS = ("decreasing", "increasing")

@@ -26,7 +26,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from reproduce.claims.check import ACROSS, DIMS, ORDERS, TRENDS, NotMeasured, quantities
+from reproduce.claims.check import ACROSS, DIMS, ORDERS, TRENDS, NotMeasured, Ruling, quantities
 from reproduce.claims.quantity import FEWEST_RANKS, FactsOf, constant, dims, join, layers_of, rank_correlation, read
 from reproduce.specs.schema import Claim, Quantity
 
@@ -101,6 +101,13 @@ def same_direction(claim: Claim, tables: Sides) -> bool:
     if claim.cmp in TRENDS:
         return all(_trends_weakly(claim, values) for values in _with_margins(claim, *tables)["left"])
     return False
+
+
+def ruling(claim: Claim, tables: Sides) -> Ruling:
+    """What becomes of `claim` with these two sides."""
+    if compare(claim, tables).holds:
+        return "reproduced"
+    return "direction only" if same_direction(claim, tables) else "not reproduced"
 
 
 def inversions(claim: Claim, values: list[float]) -> int:

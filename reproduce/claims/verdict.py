@@ -14,36 +14,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from itertools import permutations
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from reproduce.claims.check import (
-    ORDERS,
-    TRENDS,
-    NotMeasured,
-    at_scale,
-    check,
-    metrics_of,
-    open_dims,
-    quantities,
-    runs_of,
-    runs_read,
-)
+from reproduce.claims.check import NotMeasured, Ruling, at_scale, check, metrics_of, quantities, runs_of
 from reproduce.specs.schema import Claim, Experiment, Scale
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from reproduce.claims.compare import Sides
     from reproduce.claims.quantity import FactsOf
     from reproduce.store.frame import Loaded
-
-_RANKED = (*ORDERS, *TRENDS)
-
-EARLY = 0.1
-"""First part of the steps, whose peaks are told from later ones."""
-
-Ruling = Literal["reproduced", "direction only", "not reproduced", "not measured"]
 
 
 @dataclass(frozen=True)
@@ -137,7 +117,8 @@ def evaluate(
     Raises:
         SpecError: the claim makes no sense whatever the traces say.
     """
-    from reproduce.claims.compare import compare, sides
+    from reproduce.claims.compare import compare, ruling, sides
+    from reproduce.claims.robustness import fewest_seeds, seed_by_seed, without_early_steps
     from reproduce.claims.wording import asked, found
 
     in_force = at_scale(claim, scale)
@@ -176,48 +157,13 @@ def evaluate(
             "of": outcome.of,
             "text": found(in_force, outcome),
         },
-        n_seeds=_fewest_seeds(in_force, facts),
-        test=_seed_by_seed(in_force, ours, facts),
+        n_seeds=fewest_seeds(in_force, facts),
+        test=seed_by_seed(in_force, ours, facts),
     )
     if scale == "smoke":
         return replace(judged, reason="smoke scale checks the plumbing, never the science")
-    ruling = _ruling(in_force, tables)
-    return replace(judged, verdict=ruling, early=_without_early_steps(in_force, ruling, ours, facts))
-
-
-def _ruling(claim: Claim, tables: Sides) -> Ruling:
-    from reproduce.claims.compare import compare, same_direction
-
-    if compare(claim, tables).holds:
-        return "reproduced"
-    return "direction only" if same_direction(claim, tables) else "not reproduced"
-
-
-def _without_early_steps(claim: Claim, ruling: Ruling, frame: pd.DataFrame, facts: FactsOf) -> str:
-    """What becomes of a claim on peaks without the first tenth of the steps, where that is another verdict.
-
-    While a model learns how frequent each token is, late layers can collapse to one direction and recover. A claim
-    that such a peak decides says little of outlier features, whether it holds or not.
-    """
-    from reproduce.claims.compare import compare, sides
-    from reproduce.claims.wording import found
-
-    later = {
-        side: quantity.model_copy(update={"after": EARLY})
-        for side, quantity in quantities(claim).items()
-        if quantity.over == "peak" and not quantity.after
-    }
-    if not later:
-        return ""
-    settled = claim.model_copy(update=later)
-    try:
-        tables = sides(settled, frame, facts)
-        other = _ruling(settled, tables)
-    except NotMeasured:
-        return ""
-    if other == ruling:
-        return ""
-    return f"{other} without the first {EARLY:.0%} of the steps: {found(settled, compare(settled, tables))}"
+    verdict = ruling(in_force, tables)
+    return replace(judged, verdict=verdict, early=without_early_steps(in_force, verdict, ours, facts))
 
 
 def _can_be_judged(claim: Claim, facts: FactsOf, scale: Scale) -> None:
@@ -252,66 +198,6 @@ def _published(claim: Claim, published: Mapping[str, Any]) -> Any:
     if isinstance(claim.right, int | float | list) and not isinstance(claim.right, bool) and claim.right != 0:
         return claim.right
     return claim.factor if claim.factor != 1.0 else None
-
-
-# ---------------------------------------------------------------------------------------------------
-# Seeds
-
-
-def _fewest_seeds(claim: Claim, facts: FactsOf) -> int:
-    from reproduce.claims.quantity import seeds_read
-
-    sides = quantities(claim).values()
-    return min(len(seeds_read(run, quantity, facts)) for quantity in sides for run in runs_read(quantity))
-
-
-def _seed_by_seed(claim: Claim, frame: pd.DataFrame, facts: FactsOf) -> str:
-    """How many seeds, paired over the runs, hold the claim by themselves, and how likely as many would by chance."""
-    from reproduce.claims.compare import compare, sides
-
-    names = runs_of(claim)
-    shared = set.intersection(*({seed for name, seed in facts if name == run} for run in names))
-    held, left_out = [], []
-    for seed in sorted(shared) if len(shared) > 1 else []:
-        of_seed = {(run, number): fact for (run, number), fact in facts.items() if number == seed}
-        try:
-            held.append(compare(claim, sides(claim, frame, of_seed)).holds)
-        except NotMeasured as gap:
-            if not any(of_seed[run, seed].failed for run in names):
-                left_out.append(f"seed {seed} alone cannot say: {gap}")
-    n, k = len(held), sum(held)
-    if n > 1:
-        text = f"{k} of {n} hold it alone"
-        chance = _chance(claim)
-        if chance is not None:
-            tail = sum(math.comb(n, more) * chance**more * (1 - chance) ** (n - more) for more in range(k, n + 1))
-            text += f" (p = {tail:.2g})"
-    else:
-        text = "one paired seed, no test"
-    failed = [
-        f"{run} seed {seed} failed at step {fact.failed_step}"
-        for (run, seed), fact in facts.items()
-        if run in names and fact.failed
-    ]
-    return "; ".join([text, *left_out, *failed])
-
-
-def _chance(claim: Claim) -> float | None:
-    """How likely the claim holds where its runs differ by nothing but chance; None where that is not known.
-
-    Known for one run above another (a sign test), and for a trend (any order of the runs is as likely as another).
-    """
-    from reproduce.claims.compare import inversions
-
-    sides = list(quantities(claim).values())
-    if any(open_dims(side) not in ([], ["run"]) or side.minus_run for side in sides) or claim.cmp not in _RANKED:
-        return None
-    runs = [run for side in sides for run in side.run_names]
-    if claim.cmp in TRENDS:
-        orders = [inversions(claim, list(order)) for order in permutations(range(len(runs)))]
-        return sum(count <= claim.inversions_allowed for count in orders) / len(orders)
-    plain = (claim.factor, claim.plus, claim.tol, claim.rel_tol) == (1.0, 0.0, 0.0, 0.0)
-    return 0.5 if plain and len(sides) == 2 and len(runs) == 2 and runs[0] != runs[1] else None
 
 
 # ---------------------------------------------------------------------------------------------------

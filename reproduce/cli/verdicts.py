@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reproduce.claims.verdict import EARLY, evidence
+from reproduce.claims.check import EARLY
+from reproduce.claims.verdict import evidence
 from reproduce.cli.console import Ui
 
 RULINGS = ("reproduced", "direction only", "not reproduced", "not measured")

@@ -1,0 +1,98 @@
+"""How far a verdict can be relied on: what each seed says alone, and what is left without the first steps."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from reproduce.claims.check import EARLY, ORDERS, TRENDS, NotMeasured, Ruling, open_dims, quantities, runs_of, runs_read
+from reproduce.claims.compare import compare, ruling, sides
+from reproduce.claims.quantity import FactsOf, seeds_read
+from reproduce.claims.wording import found
+from reproduce.specs.schema import Claim
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def without_early_steps(claim: Claim, verdict: Ruling, frame: pd.DataFrame, facts: FactsOf) -> str:
+    """What becomes of a claim on peaks without the first tenth of the steps, where that is another verdict.
+
+    While a model learns how frequent each token is, late layers can collapse to one direction and recover. A claim
+    that such a peak decides says little of outlier features, whether it holds or not.
+    """
+    later = {
+        side: quantity.model_copy(update={"after": EARLY})
+        for side, quantity in quantities(claim).items()
+        if quantity.over == "peak" and not quantity.after
+    }
+    if not later:
+        return ""
+    settled = claim.model_copy(update=later)
+    try:
+        tables = sides(settled, frame, facts)
+        other = ruling(settled, tables)
+    except NotMeasured:
+        return ""
+    if other == verdict:
+        return ""
+    return f"{other} without the first {EARLY:.0%} of the steps: {found(settled, compare(settled, tables))}"
+
+
+def fewest_seeds(claim: Claim, facts: FactsOf) -> int:
+    """Seeds of the run that has the fewest, of those that enter the claim."""
+    read = quantities(claim).values()
+    return min(len(seeds_read(run, quantity, facts)) for quantity in read for run in runs_read(quantity))
+
+
+def seed_by_seed(claim: Claim, frame: pd.DataFrame, facts: FactsOf) -> str:
+    """How many seeds, paired over the runs, hold the claim by themselves, and how likely as many would by chance."""
+    names = runs_of(claim)
+    shared = set.intersection(*({seed for name, seed in facts if name == run} for run in names))
+    held, left_out = [], []
+    for seed in sorted(shared) if len(shared) > 1 else []:
+        of_seed = {(run, number): fact for (run, number), fact in facts.items() if number == seed}
+        try:
+            held.append(compare(claim, sides(claim, frame, of_seed)).holds)
+        except NotMeasured as gap:
+            if not any(of_seed[run, seed].failed for run in names):
+                left_out.append(f"seed {seed} alone cannot say: {gap}")
+    n, k = len(held), sum(held)
+    if n > 1:
+        text = f"{k} of {n} hold it alone"
+        chance = _chance(claim)
+        if chance is not None:
+            tail = sum(math.comb(n, more) * chance**more * (1 - chance) ** (n - more) for more in range(k, n + 1))
+            text += f" (p = {tail:.2g})"
+    else:
+        text = "one paired seed, no test"
+    failed = [
+        f"{run} seed {seed} failed at step {fact.failed_step}"
+        for (run, seed), fact in facts.items()
+        if run in names and fact.failed
+    ]
+    return "; ".join([text, *left_out, *failed])
+
+
+def _chance(claim: Claim) -> float | None:
+    """How likely the claim holds where its runs differ by nothing but chance; None where that is not known.
+
+    Known for one run above another (a sign test), and for a trend (any order of the runs is as likely as another).
+    """
+    read = list(quantities(claim).values())
+    several = any(open_dims(quantity) not in ([], ["run"]) or quantity.minus_run for quantity in read)
+    if several or claim.cmp not in (*ORDERS, *TRENDS):
+        return None
+    runs = [run for quantity in read for run in quantity.run_names]
+    if claim.cmp in TRENDS:
+        return _orders(len(runs), claim.inversions_allowed) / math.factorial(len(runs))
+    plain = (claim.factor, claim.plus, claim.tol, claim.rel_tol) == (1.0, 0.0, 0.0, 0.0)
+    return 0.5 if plain and len(read) == 2 and len(runs) == 2 and runs[0] != runs[1] else None
+
+
+def _orders(runs: int, most: int) -> int:
+    """In how many of all orders of `runs` runs at most so many pairs stand the wrong way round (Mahonian numbers)."""
+    counts = [1]
+    for size in range(2, runs + 1):  # the run put in last can be out of order with none to all of the others
+        counts = [sum(counts[max(0, k - size + 1) : k + 1]) for k in range(len(counts) + size - 1)]
+    return sum(counts[: most + 1])
