@@ -28,7 +28,7 @@ from contextlib import nullcontext
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -41,9 +41,6 @@ from reproduce.store.runs import RunFolder
 from reproduce.store.seal import seal
 from reproduce.tasks import build_task
 from reproduce.train import Execution, Interrupted, Outcome, Task, Training
-
-if TYPE_CHECKING:
-    pass
 
 SEALED, FAILED, STOPPED = 0, 1, 3
 _PACKAGES = ("ofe", "torch", "numpy", "tokenizers", "datasets")

@@ -30,8 +30,8 @@ METRICS = (
 )
 """Names a claim may use; also sums and differences of them, `a - b`, and a number made of two, `PAIR`."""
 
-SHOWN_METRICS = (*METRICS, "grad_norm", "lr")
-"""Names that axes and columns may use, or sums of them."""
+TRACED_METRICS = (*(name for name in METRICS if name not in FACT_METRICS), "grad_norm", "lr")
+"""Names that axes may use, or sums and differences of them; columns may use `FACT_METRICS` too."""
 
 X_METRICS = ("step", "epoch")
 
@@ -79,8 +79,13 @@ def runs_read(quantity: Quantity) -> list[str]:
 def metrics_of(quantity: Quantity) -> list[str]:
     """The single metrics in a quantity: both of `a - b` and of `rank_corr(a,b)`, and `plus_metric`."""
     pair = PAIR.fullmatch(quantity.metric)
-    names = [pair[2], pair[3]] if pair else re.split(r"\s+[+-]\s+", quantity.metric)
+    names = [pair[2], pair[3]] if pair else parts_of(quantity.metric)
     return [*names, *([quantity.plus_metric] if quantity.plus_metric else [])]
+
+
+def parts_of(metric: str) -> list[str]:
+    """The single metrics of `a + b - c`."""
+    return re.split(r"\s+[+-]\s+", metric)
 
 
 def open_dims(quantity: Quantity) -> list[str]:
@@ -147,6 +152,8 @@ def _quantity_problems(quantity: Quantity, path: Path) -> Iterator[Problem]:
             yield Problem(path, f"{name} has a value in every layer, expected layer: 2, mean, each, ...")
     if quantity.over is None and quantity.metric not in FACT_METRICS:
         yield Problem(path, f"{quantity.metric} has a value at every step, expected over: init, final, peak, ...")
+    if quantity.nan == "counts_as_inf" and quantity.over in ("each", "some"):
+        yield Problem((*path, "nan"), f"a run has no steps after its failure, which over: {quantity.over} would read")
     if quantity.after and (quantity.over == "init" or quantity.metric in FACT_METRICS):
         yield Problem((*path, "after"), f"has no effect on {quantity.over or quantity.metric}")
 

@@ -5,7 +5,18 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from reproduce.claims.check import EARLY, ORDERS, TRENDS, NotMeasured, Ruling, open_dims, quantities, runs_of, runs_read
+from reproduce.claims.check import (
+    EARLY,
+    FACT_METRICS,
+    ORDERS,
+    TRENDS,
+    NotMeasured,
+    Ruling,
+    open_dims,
+    quantities,
+    runs_of,
+    runs_read,
+)
 from reproduce.claims.compare import compare, ruling, sides
 from reproduce.claims.quantity import FactsOf, seeds_read
 from reproduce.claims.wording import found
@@ -65,7 +76,7 @@ def seed_by_seed(claim: Claim, frame: pd.DataFrame, facts: FactsOf) -> str:
             tail = sum(math.comb(n, more) * chance**more * (1 - chance) ** (n - more) for more in range(k, n + 1))
             text += f" (p = {tail:.2g})"
     else:
-        text = "one paired seed, no test"
+        text = "one paired seed, no test" if n or len(shared) == 1 else "no seed to judge alone"
     failed = [
         f"{run} seed {seed} failed at step {fact.failed_step}"
         for (run, seed), fact in facts.items()
@@ -77,11 +88,14 @@ def seed_by_seed(claim: Claim, frame: pd.DataFrame, facts: FactsOf) -> str:
 def _chance(claim: Claim) -> float | None:
     """How likely the claim holds where its runs differ by nothing but chance; None where that is not known.
 
-    Known for one run above another (a sign test), and for a trend (any order of the runs is as likely as another).
+    Known for one run above another in the same quantity (a sign test), and for a trend (any order of the runs is as
+    likely as another); not for facts such as `failed`, which are often equal.
     """
     read = list(quantities(claim).values())
     several = any(open_dims(quantity) not in ([], ["run"]) or quantity.minus_run for quantity in read)
-    if several or claim.cmp not in (*ORDERS, *TRENDS):
+    facts = any(quantity.metric in FACT_METRICS for quantity in read)
+    alike = {quantity.model_copy(update={"run": None, "runs": None}).model_dump_json() for quantity in read}
+    if several or facts or len(alike) > 1 or claim.cmp not in (*ORDERS, *TRENDS):
         return None
     runs = [run for quantity in read for run in quantity.run_names]
     if claim.cmp in TRENDS:

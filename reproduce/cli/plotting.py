@@ -47,13 +47,14 @@ def plot(
         resolveds = [one for one in complete if one.runs or one.experiment.kind == "diagram"]
         if not any(one.runs for one in resolveds):
             ui.tell(f"no figure has all its traces at {scale} scale; `ofe reproduce fig2 --scale {scale}` trains one")
-    folder = figures_folder(out, scale, changes, seeds)
     for resolved in resolveds:
         if resolved.runs and not any(shelf.key(run) for run in resolved.runs):
             name = resolved.experiment.id
             again = reproduce_command([name], scale, seeds, changes)
             hint = f"train its runs first: {again}"
             raise OfeError(f"{name} has no trace at {scale} scale", hint=hint, exit_code=WORK_REMAINS)
+    folder = figures_folder(out, scale, changes, seeds)
+    for resolved in resolveds:
         paths, _ = draw(ui, resolved, scale, shelf, folder, wanted, reference=True)
         for path in paths:
             ui.line(str(path))

@@ -57,10 +57,10 @@ def reproduce(
     ui: Ui = ctx.obj
     wanted = formats(image_formats)
     changes = overrides or []
-    folder = figures_folder(out, scale, changes, seeds)
     resolveds, planned = plan_for(
         select(ids, scale), scale, overrides=changes, seeds=seeds, jobs=jobs, devices=devices, to_train=True
     )
+    folder = figures_folder(out, scale, changes, seeds)
     again = f"`{reproduce_command(ids, scale, seeds, changes, devices)}`"
     failures = _train(ui, planned, offline, again)
     undrawn = _draw_all(ui, resolveds, scale, folder, wanted)

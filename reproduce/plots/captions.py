@@ -45,7 +45,7 @@ def in_millions(count: int) -> str:
     ('119M', '6.8M', '0.041M')
     """
     millions = count / 1e6
-    return f"{millions:.2g}M" if millions < 100 else f"{millions:,.0f}M"
+    return f"{millions:.2g}M" if millions < 99.5 else f"{millions:,.0f}M"
 
 
 def _steps(facts: Iterable[RunFacts]) -> str:

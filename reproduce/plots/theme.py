@@ -65,7 +65,7 @@ _RC: dict[str, Any] = {
 _COLOURS = 6
 """Colours that stay apart for every kind of colour vision; beyond them dashes help."""
 BLOCK_COLOURS = {"pre-ln": 0, "post-ln": 1, "pre-rms": 2, "pre-srms": 3, "op": 4, "naive": 5}
-"""Place in the palette of the colour that a block has in every figure."""
+"""Place in the palette of the colour that the first run of a block has, in figures of up to six series."""
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.6)), (0, (1, 1.3)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
 
 

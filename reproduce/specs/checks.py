@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from reproduce.claims.check import SHOWN_METRICS, X_METRICS, claim_problems, quantities
+from reproduce.claims.check import FACT_METRICS, TRACED_METRICS, X_METRICS, claim_problems, parts_of, quantities
 from reproduce.models.variants import VARIANTS
 from reproduce.specs.fields import check_tree, deviation_fields
 from reproduce.specs.problems import Problem, nearest, unknown
-from reproduce.specs.schema import Claim, Experiment, LinePlot, Plot, Quantity, RunSpec, Setting, TablePlot
+from reproduce.specs.schema import Claim, Deviation, Experiment, LinePlot, Plot, Quantity, RunSpec, Setting, TablePlot
 from reproduce.specs.yaml import Path, dotted
 
 Catalogue = Mapping[str, tuple[Setting, RunSpec]]
@@ -108,24 +108,31 @@ def experiment_problems(experiment: Experiment, catalogue: Catalogue) -> Iterato
 def _metric_problems(plot: Plot) -> Iterator[Problem]:
     """Axes and columns of metrics that no trace has."""
     shown: list[tuple[Path, str | None]] = []
+    valid = TRACED_METRICS
     if isinstance(plot, LinePlot):
         if plot.x.metric not in X_METRICS:
             yield unknown("x metric", plot.x.metric, X_METRICS, ("plot", "x", "metric"))
         shown = [(("plot", "y", index), axis.metric) for index, axis in enumerate(plot.y)]
     elif isinstance(plot, TablePlot):
         shown = [(("plot", "columns", index), column.metric) for index, column in enumerate(plot.columns)]
+        valid += FACT_METRICS
     for path, metric in shown:
-        for name in metric.split(" + ") if metric is not None else ():
-            if name not in SHOWN_METRICS:
-                yield unknown("metric", name, SHOWN_METRICS, (*path, "metric"))
+        for name in parts_of(metric) if metric is not None else ():
+            if name not in valid:
+                yield unknown("metric", name, valid, (*path, "metric"))
 
 
 def _layer_problems(experiment: Experiment, catalogue: Catalogue) -> Iterator[Problem]:
     """Layers beyond the last block of the deepest model: no trace has them at any scale."""
     settings = {setting.id: setting for setting, _ in catalogue.values() if setting.id in experiment.settings}
-    own = [run for run in experiment.runs if isinstance(run, RunSpec)]
-    models = [part.model for setting in settings.values() for part in (setting.base, *setting.runs)]
-    deepest = max((model.get("layers", 0) for model in (*models, *(run.model for run in own))), default=0)
+    runs = [run for run in experiment.runs if isinstance(run, RunSpec)]
+    parts: list[Deviation] = []
+    for setting in settings.values():
+        parts += [setting.base, *setting.scales.values()]
+        runs += setting.runs
+    for run in runs:
+        parts += [run, *run.at.values()]
+    deepest = max((part.model.get("layers", 0) for part in parts), default=0)
     for path, layer in _layers(experiment):
         if deepest and isinstance(layer, int) and layer > deepest:
             yield Problem(path, f"layer {layer} lies beyond the {deepest} blocks of the deepest model")

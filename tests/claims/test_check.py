@@ -44,6 +44,7 @@ def test_unknown_metric_names_the_nearest_one() -> None:
         ),
         (claim(quantity(layer="each"), "gt", quantity(layer="some")), "right.layer"),
         (claim(quantity(layer=2, over="some"), "gt", quantity(layer=2, over="each")), "right.over"),
+        (claim(quantity("train_loss", nan="counts_as_inf", over="each"), "gt", 1), "left.nan"),
         (claim(quantity("train_loss"), "decreasing"), "left"),
         (claim(quantity("train_loss", runs=["a", "b"]), "decreasing", 3), "right"),
         (claim(quantity("train_loss"), "within_factor", 1), "bound"),

@@ -194,6 +194,8 @@ def test_a_trend_is_tested_against_any_order(allowed: int, test: str) -> None:
         claim(quantity("eval_loss", "a"), "gt", quantity("eval_loss", "b"), factor=1.1),
         claim(quantity("eval_loss", "a"), "approx", quantity("eval_loss", "b"), tol=0.6),
         claim(quantity("eval_loss", runs=["a", "b"]), "gt", quantity("eval_loss", "c"), factor=0.9),
+        claim(quantity("eval_loss", "a", over="peak"), "gt", quantity("eval_loss", "b", over="init")),
+        claim(quantity("failed", "a", over=None), "ge", quantity("failed", "b", over=None)),
     ],
 )
 def test_without_a_known_chance_seeds_are_counted_alone(stated: Claim) -> None:
@@ -218,6 +220,15 @@ def test_a_seed_that_cannot_say_is_named() -> None:
     assert verdict(ranked, made).test == (
         "2 of 2 hold it alone; seed 0 alone cannot say: a rank correlation needs values that differ"
     )
+
+
+def test_runs_without_a_seed_in_common_are_not_paired() -> None:
+    made = Traces()
+    for run, value, seeds in (("a", 3.0, (0, 1)), ("b", 2.0, (2, 3))):
+        for seed in seeds:
+            made.add(run, "eval_loss", [value], seed=seed)
+    found = verdict(claim(quantity("eval_loss", "a"), "gt", quantity("eval_loss", "b")), made)
+    assert (found.verdict, found.test) == ("reproduced", "no seed to judge alone")
 
 
 def test_the_run_with_the_fewest_seeds_counts(made: Traces) -> None:

@@ -92,17 +92,20 @@ def test_a_home_that_cannot_be_written_is_an_error_with_a_hint(ofe: Ofe, tmp_pat
     assert os.path.isfile(tmp_path / "file")
 
 
-@pytest.mark.parametrize("command", ["plot", "reproduce"])
-def test_figures_that_cannot_be_written_are_refused_before_anything_is_trained(
-    ofe: Ofe, tmp_path: Path, command: str
-) -> None:
+def test_figures_that_cannot_be_written_are_refused_before_anything_is_trained(ofe: Ofe, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     home = tmp_path / "home"
-    result = ofe(command, "fig1", "--out", str(tmp_path / "taken"), home=home)
+    result = ofe("reproduce", "fig1", "--out", str(tmp_path / "taken"), home=home)
     assert result.exit_code == 2
     assert f"{tmp_path / 'taken'} exists and is not a folder" in result.stderr
     assert "hint: move that file away, or set --out to another folder" in result.stderr
     assert not (home / "runs").exists()
+
+
+def test_a_wrong_word_leaves_no_folder_behind(ofe: Ofe, tmp_path: Path) -> None:
+    assert ofe("reproduce", "fig77", "--out", str(tmp_path / "out"), home=tmp_path / "home").exit_code == 2
+    assert ofe("plot", "fig1", "--out", str(tmp_path / "out"), home=tmp_path / "home").exit_code == 3
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_senseless_variable_is_refused_before_anything_is_trained(

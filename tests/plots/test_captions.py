@@ -24,7 +24,8 @@ def test_caption_says_scale_data_steps_and_seeds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "words"), [(119_400_000, "119M"), (15_738_880, "16M"), (6_830_000, "6.8M"), (41_000, "0.041M")]
+    ("count", "words"),
+    [(119_400_000, "119M"), (99_600_000, "100M"), (15_738_880, "16M"), (6_830_000, "6.8M"), (41_000, "0.041M")],
 )
 def test_sizes_are_told_in_millions(count: int, words: str) -> None:
     assert in_millions(count) == words

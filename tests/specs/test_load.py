@@ -159,6 +159,32 @@ def test_what_is_wrong_with_an_experiment(change: Change, old: str, new: str, me
     assert failure() == (f"fig1.yaml:{message}", hint)
 
 
+def test_sums_and_differences_of_metrics_are_axes(change: Change) -> None:
+    change("fig1.yaml", "{metric: kurtosis, scale: log}", "{metric: mmr_max - mmr_mean + kurtosis}")
+    load_experiment("fig1")
+
+
+def test_what_is_true_of_a_run_as_a_whole_is_no_axis(change: Change) -> None:
+    change("fig1.yaml", "{metric: kurtosis, scale: log}", "{metric: failed}")
+    assert failure()[0] == "fig1.yaml:14:16: plot.y[0].metric: unknown metric failed"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("laptop: {because: small,", "laptop: {because: small, model: {layers: 6},"),
+        (
+            "{name: toy-pre, label: Pre-LN}",
+            "{name: toy-pre, label: P, at: {laptop: {because: x, model: {layers: 6}}}}",
+        ),
+    ],
+)
+def test_a_layer_of_one_scale_is_one(change: Change, old: str, new: str) -> None:
+    change("settings/toy.yaml", old, new)
+    change("fig1.yaml", "run: toy-op, layer: 2", "run: toy-op, layer: 6")
+    load_experiment("fig1")
+
+
 def test_several_problems_are_listed_in_the_order_of_the_file(change: Change) -> None:
     change("fig1.yaml", "cmp: lt", "cmp: les")
     change("fig1.yaml", "seeds: 3", "seeds: none")
