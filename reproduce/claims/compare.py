@@ -103,9 +103,9 @@ def same_direction(claim: Claim, tables: Sides) -> bool:
     return False
 
 
-def ruling(claim: Claim, tables: Sides) -> Ruling:
-    """What becomes of `claim` with these two sides."""
-    if compare(claim, tables).holds:
+def ruling(claim: Claim, tables: Sides, outcome: Outcome) -> Ruling:
+    """What becomes of `claim` with these two sides, whose comparison found `outcome`."""
+    if outcome.holds:
         return "reproduced"
     return "direction only" if same_direction(claim, tables) else "not reproduced"
 

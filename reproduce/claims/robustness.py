@@ -42,12 +42,13 @@ def without_early_steps(claim: Claim, verdict: Ruling, frame: pd.DataFrame, fact
     settled = claim.model_copy(update=later)
     try:
         tables = sides(settled, frame, facts)
-        other = ruling(settled, tables)
+        outcome = compare(settled, tables)
     except NotMeasured:
         return ""
+    other = ruling(settled, tables, outcome)
     if other == verdict:
         return ""
-    return f"{other} without the first {EARLY:.0%} of the steps: {found(settled, compare(settled, tables))}"
+    return f"{other} without the first {EARLY:.0%} of the steps: {found(settled, outcome)}"
 
 
 def fewest_seeds(claim: Claim, facts: FactsOf) -> int:

@@ -162,7 +162,7 @@ def evaluate(
     )
     if scale == "smoke":
         return replace(judged, reason="smoke scale checks the plumbing, never the science")
-    verdict = ruling(in_force, tables)
+    verdict = ruling(in_force, tables, outcome)
     return replace(judged, verdict=verdict, early=without_early_steps(in_force, verdict, ours, facts))
 
 

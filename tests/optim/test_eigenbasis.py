@@ -10,7 +10,7 @@ from torch import Tensor
 
 from reproduce.optim import eigenbasis
 
-from .toys import gradients
+from .toys import apart, drive_rotated, drive_with_early_eps, gradients, keep_to_the_axes
 
 
 def started(*shape: int, max_dim: int = 100) -> dict[str, Any]:
@@ -113,3 +113,18 @@ def test_a_zero_gradient_gives_a_finite_basis_that_stays_finite() -> None:
     eigenbasis.refresh(state)
     for key, size in (("Q_L", 3), ("Q_R", 5)):
         torch.testing.assert_close(state[key].T @ state[key], torch.eye(size))
+
+
+@pytest.mark.parametrize(("rotated", "plain"), [("soap", "adamw"), ("adafactor-rotated", "adafactor")])
+@pytest.mark.parametrize("shuffled", [False, True], ids=["identity", "permutations"])
+@pytest.mark.parametrize(("beta1", "eps"), [(0.0, 1e-8), (0.9, 1e-8), (0.9, 0.3)])
+def test_an_optimiser_is_its_plain_one_where_the_eigenbases_are_the_axes(
+    rotated: str, plain: str, shuffled: bool, beta1: float, eps: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the rotation at work, through seven changes of basis; the plain moments are those of the later gradients."""
+    sequence = gradients(6, 5, count=30)
+    expected = drive_with_early_eps(plain, sequence[1:], eps, beta1=beta1)
+    assert apart(drive_rotated(rotated, sequence, beta1=beta1, eps=eps), expected) > 0.1
+    keep_to_the_axes(monkeypatch, shuffled=shuffled)
+    ours = drive_rotated(rotated, sequence, beta1=beta1, eps=eps)
+    torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-12)

@@ -16,13 +16,9 @@ from reproduce.optim import build_optimizer
 from .toys import (
     ROTATED,
     Weight,
-    apart,
     configuration,
     drive,
-    drive_rotated,
-    drive_with_early_eps,
     gradients,
-    keep_to_the_axes,
 )
 
 
@@ -137,20 +133,6 @@ def test_is_adam_after_its_first_call_where_nothing_is_rotated(shape: tuple[int,
     adam = build_optimizer(configuration("adamw", eps=0.0), theirs)
     expected = drive(adam, theirs.weight, sequence[1:])
     torch.testing.assert_close(torch.stack(trajectory[1:]), torch.stack(expected), rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize("shuffled", [False, True], ids=["identity", "permutations"])
-@pytest.mark.parametrize(("beta1", "eps"), [(0.0, 1e-8), (0.9, 1e-8), (0.9, 0.3)])
-def test_is_adam_where_its_eigenbases_are_the_axes(
-    shuffled: bool, beta1: float, eps: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With the rotation at work, through seven changes of basis. Adam's moments are those of the later gradients."""
-    sequence = gradients(6, 5, count=30)
-    adam = drive_with_early_eps("adamw", sequence[1:], eps, beta1=beta1)
-    assert apart(drive_rotated("soap", sequence, beta1=beta1, eps=eps), adam) > 0.1
-    keep_to_the_axes(monkeypatch, shuffled=shuffled)
-    soap = drive_rotated("soap", sequence, beta1=beta1, eps=eps)
-    torch.testing.assert_close(soap, adam, rtol=1e-10, atol=1e-12)
 
 
 def trajectory_on(
