@@ -50,7 +50,7 @@ figures: .venv/.installed
 	@for scale in $(SHIPPED); do \
 		OFE_HOME=.venv/empty-home $(BIN)/ofe plot --from-cache --scale $$scale --out figures/$$scale || exit 1; \
 	done
-	$(BIN)/python -m reproduce.reproducing
+	$(BIN)/python -m reproduce.report.reproducing_md
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

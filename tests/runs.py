@@ -40,7 +40,7 @@ def worker(folder: RunFolder, home: Path, **environment: str) -> subprocess.Pope
     """A real worker process on the run in `folder`."""
     variables = os.environ | {"OFE_HOME": str(home), "OMP_NUM_THREADS": "1", "OFE_DEVICE": "cpu"} | environment
     return subprocess.Popen(
-        [sys.executable, "-m", "reproduce.worker", str(folder.path)],
+        [sys.executable, "-m", "reproduce.jobs.worker", str(folder.path)],
         env=variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -30,7 +30,7 @@ def show_dir(ctx: typer.Context) -> None:
 @app.command("list")
 def list_runs(ctx: typer.Context, json: Json = False) -> None:
     """Every run folder with its state and size."""
-    from reproduce.cli.corridor import store
+    from reproduce.cli.selection import store
     from reproduce.cli.units import size
 
     ui: Ui = ctx.obj
@@ -68,7 +68,7 @@ def verify_runs(ctx: typer.Context, keys: Keys = None) -> None:
 @app.command("prune")
 def prune(ctx: typer.Context, yes: Yes = False) -> None:
     """Remove what unfinished trainings left. They start again from the beginning. Sealed runs stay."""
-    from reproduce.cli.corridor import store
+    from reproduce.cli.selection import store
     from reproduce.cli.units import size
 
     ui: Ui = ctx.obj
@@ -92,7 +92,7 @@ def export_runs(
     keys: Keys = None,
 ) -> None:
     """Copy sealed runs to a folder. `ofe cache import` takes them from there."""
-    from reproduce.cli.corridor import store
+    from reproduce.cli.selection import store
 
     ui: Ui = ctx.obj
     for folder in _chosen(keys):
@@ -108,7 +108,7 @@ def import_runs(
     ],
 ) -> None:
     """Copy sealed runs into the cache. Every byte is checked."""
-    from reproduce.cli.corridor import store
+    from reproduce.cli.selection import store
     from reproduce.errors import OfeError
     from reproduce.store.seal import is_sealed
 
@@ -127,7 +127,7 @@ def _chosen(keys: list[str] | None) -> list[RunFolder]:
     Raises:
         OfeError: there is no such run (exit code 2).
     """
-    from reproduce.cli.corridor import store
+    from reproduce.cli.selection import store
     from reproduce.errors import OfeError
 
     folders = store().list()

@@ -97,7 +97,7 @@ def check(ctx: typer.Context, ids: Ids, scale: ScaleOption = DEFAULT_SCALE, over
 
 def _datas(ids: list[str], scale: Scale, overrides: list[str] | None, *, to_train: bool) -> list[DataConfig]:
     """The different texts and images that the runs of these figures train on."""
-    from reproduce.cli.corridor import resolve_all, select
+    from reproduce.cli.selection import resolve_all, select
 
     resolveds = resolve_all(select(ids, scale), scale, overrides=overrides or (), to_train=to_train)
     return list(dict.fromkeys(run.config.data for one in resolveds for run in (*one.runs, *one.extra)))

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reproduce.cli.console import Ui
-from reproduce.cli.corridor import Shelf, judged
 from reproduce.cli.gallery import Record, write_record
+from reproduce.cli.selection import Shelf, judged
 
 if TYPE_CHECKING:
     from reproduce.specs.resolve import Resolved

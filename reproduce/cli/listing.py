@@ -10,13 +10,13 @@ from reproduce.cli.console import Ui
 from reproduce.cli.options import DEFAULT_SCALE, Json, ScaleOption
 
 if TYPE_CHECKING:
-    from reproduce.cli.corridor import Shelf
+    from reproduce.cli.selection import Shelf
     from reproduce.specs.resolve import Resolved
 
 
 def list_figures(ctx: typer.Context, scale: ScaleOption = DEFAULT_SCALE, json: Json = False) -> None:
     """Every figure and table. What it shows, its setting, and its state in the cache."""
-    from reproduce.cli.corridor import Shelf, has_scale, resolve_all
+    from reproduce.cli.selection import Shelf, has_scale, resolve_all
     from reproduce.specs.load import list_experiments
 
     ui: Ui = ctx.obj

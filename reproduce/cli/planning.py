@@ -39,7 +39,7 @@ def plan(
     json: Json = False,
 ) -> None:
     """What would be trained, and its cost. Every run once: its state, size, tokens, FLOPs, time, memory and disk."""
-    from reproduce.cli.corridor import plan_for, select
+    from reproduce.cli.selection import plan_for, select
 
     ui: Ui = ctx.obj
     planned = plan_for(

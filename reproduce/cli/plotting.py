@@ -32,9 +32,9 @@ def plot(
     out: Out = None,
 ) -> None:
     """Redraw figures without training. From the cache, and from the traces that come with the code."""
-    from reproduce.cli.corridor import Shelf, resolve_all, select
     from reproduce.cli.drawing import draw
     from reproduce.cli.gallery import figures_folder
+    from reproduce.cli.selection import Shelf, resolve_all, select
 
     ui: Ui = ctx.obj
     wanted = formats(image_formats)

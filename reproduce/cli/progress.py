@@ -14,7 +14,7 @@ from reproduce.cli.units import duration
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from reproduce.execute import Job, Observer
+    from reproduce.jobs.queue import Job, Observer
 
 PLAIN_EVERY_S = 10.0
 """Seconds between two lines about the same run."""

@@ -51,8 +51,8 @@ def reproduce(
     May be stopped at any time: the same command continues. Exit code 1 if a run failed; what became of a claim
     is for `ofe verify`.
     """
-    from reproduce.cli.corridor import plan_for, select
     from reproduce.cli.gallery import figures_folder
+    from reproduce.cli.selection import plan_for, select
 
     ui: Ui = ctx.obj
     wanted = formats(image_formats)
@@ -71,9 +71,9 @@ def reproduce(
 
 def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> int:
     """Train what the plan says is missing and return how many runs failed."""
-    from reproduce.cli.corridor import store
     from reproduce.cli.progress import watching
-    from reproduce.execute import execute
+    from reproduce.cli.selection import store
+    from reproduce.jobs.queue import execute
     from reproduce.machine import machine
     from reproduce.plan.planner import basis, side_by_side
 
@@ -121,9 +121,9 @@ def _prepare(ui: Ui, runs: Sequence[ResolvedRun], offline: bool) -> None:
 
 def _draw_all(ui: Ui, resolveds: Sequence[Resolved], scale: Scale, folder: Path, wanted: tuple[str, ...]) -> int:
     """Draw what is not up to date, show paths and verdicts, and return how many figures could not be drawn."""
-    from reproduce.cli.corridor import Shelf
     from reproduce.cli.drawing import draw
     from reproduce.cli.gallery import drawn, read_record
+    from reproduce.cli.selection import Shelf
     from reproduce.cli.verdicts import show_verdicts
 
     shelf = Shelf(scale)

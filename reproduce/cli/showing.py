@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def show(ctx: typer.Context, figure: Id, scale: ScaleOption = DEFAULT_SCALE, as_json: Json = False) -> None:
     """A figure's claims, runs and hyperparameters. Each value comes with its source."""
-    from reproduce.cli.corridor import resolve_all
+    from reproduce.cli.selection import resolve_all
     from reproduce.specs.load import load_experiment
 
     ui: Ui = ctx.obj
@@ -32,7 +32,7 @@ def show(ctx: typer.Context, figure: Id, scale: ScaleOption = DEFAULT_SCALE, as_
 
 
 def _about(experiment: Experiment, resolved: Resolved, scale: Scale) -> dict[str, Any]:
-    from reproduce.cli.corridor import Shelf, store
+    from reproduce.cli.selection import Shelf, store
     from reproduce.machine import machine
     from reproduce.plan.planner import price
     from reproduce.specs.load import load_setting

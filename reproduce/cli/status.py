@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def status(ctx: typer.Context, json: Json = False) -> None:
     """How far every run of the cache is. Running, sealed, failed or resumable."""
-    from reproduce.cli.corridor import store
+    from reproduce.cli.selection import store
 
     ui: Ui = ctx.obj
     rows = [row_of(folder) for folder in store().list()]

@@ -19,7 +19,7 @@ def verify(
 ) -> None:
     """Judge the claims on the traces at hand. Exit code 1 if one is not reproduced, 3 if none can be measured."""
     from reproduce.claims import exit_code
-    from reproduce.cli.corridor import judged, resolve_all, select
+    from reproduce.cli.selection import judged, resolve_all, select
     from reproduce.cli.verdicts import show_verdicts, tally
 
     ui: Ui = ctx.obj

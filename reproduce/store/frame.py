@@ -60,7 +60,7 @@ class RunFacts:
     seed: int
     layers: int
     failed: bool
-    """Whether training diverged (`reproduce.store.divergence`)."""
+    """Whether training diverged (`reproduce.training.divergence`)."""
     failed_step: int | None
     steps: int
     """Last step of the trace."""

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from reproduce.cli.console import Ui
 from reproduce.cli.progress import PlainLines, cells, job_table, watching, words
-from reproduce.execute import Job, JobState
+from reproduce.jobs.queue import Job, JobState
 from reproduce.store.runs import RunFolder
 
 PROGRESS = {"step": 400, "steps": 2000, "loss": 5.1234, "tokens_per_s": 12345.6, "peak_kurtosis": 3.14159, "eta_s": 190}

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from reproduce import execute
+from reproduce.jobs import queue as execute
 
 Ofe = Callable[..., Result]
 Reproduced = tuple[Path, subprocess.CompletedProcess[str]]

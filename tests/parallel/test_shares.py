@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from reproduce.measuring.tallies import MeanTally, StreamTally
 from reproduce.metrics import measure_stream, second_moments
 from reproduce.parallel import group
 from reproduce.parallel.shares import shared_parts
-from reproduce.parallel.tallies import MeanTally, StreamTally
 
 
 def as_if(monkeypatch: pytest.MonkeyPatch, rank: int, size: int) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from reproduce.store.layout import checkpoints
 from reproduce.store.trace import read_live, read_moments
-from reproduce.train import Execution
+from reproduce.training.train import Execution
 from tests.parallel.toys import CPU, SOAP, image_config, toy_config, toy_task, train
 
 CLONE = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reproduce.execute import Job, execute, worker_command
+from reproduce.jobs.queue import Job, execute, worker_command
 from reproduce.store.layout import checkpoints
 from reproduce.store.runs import Store
 from tests.runs import create, tiny_run, write_text_folder

@@ -14,11 +14,11 @@ from reproduce.data import TextCorpus
 from reproduce.data.image_set import Labelled, StoredImages
 from reproduce.data.images import Images
 from reproduce.data.whitening import Normalisation
-from reproduce.language import LanguageTask
 from reproduce.parallel import group
 from reproduce.store.runs import RunFolder
-from reproduce.train import Execution, Interrupted, Task, Training
-from reproduce.vision import ImageTask
+from reproduce.training.language import LanguageTask
+from reproduce.training.train import Execution, Interrupted, Task, Training
+from reproduce.training.vision import ImageTask
 
 CPU = torch.device("cpu")
 STEPS = 6

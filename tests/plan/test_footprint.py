@@ -10,12 +10,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from reproduce.measuring.probe import moment_steps
+from reproduce.measuring.probe import probe_steps as real_probe_steps
 from reproduce.models.transformer import Transformer
 from reproduce.optim import build_optimizer
 from reproduce.plan.footprint import _trace_values as trace_values
 from reproduce.plan.footprint import activation_bytes, evaluations, footprint, probe_steps
-from reproduce.probes import moment_steps
-from reproduce.probes import probe_steps as real_probe_steps
 from reproduce.specs.resolve import ResolvedRun
 from tests.plan.saved import saved_bytes
 

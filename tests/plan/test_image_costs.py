@@ -15,7 +15,7 @@ from reproduce.plan.calibration import Rate
 from reproduce.plan.doctor import examine
 from reproduce.plan.footprint import _trace_values as trace_values
 from reproduce.plan.footprint import activation_bytes, footprint
-from reproduce.vision import build_model
+from reproduce.training.vision import build_model
 from tests.plan.saved import saved_bytes
 
 PRE_LN = {"pre_qk": "ln", "pre_v": "ln", "pre_mlp": "ln", "final_norm": "ln"}

@@ -11,13 +11,13 @@ import torch
 
 from reproduce.config import RunConfig
 from reproduce.data import fingerprint
+from reproduce.jobs.worker import main
 from reproduce.specs.resolve import ResolvedRun
 from reproduce.store.frame import metric_rows
 from reproduce.store.runs import RunFolder
 from reproduce.store.trace import read_live
-from reproduce.tasks import build_task
-from reproduce.train import Execution, Training
-from reproduce.worker import main
+from reproduce.training.tasks import build_task
+from reproduce.training.train import Execution, Training
 from tests.runs import create
 from tests.training.kills import check_kills
 

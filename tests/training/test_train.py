@@ -13,13 +13,13 @@ import torch.nn.functional as F
 
 from reproduce.data import open_text
 from reproduce.errors import OfeError
-from reproduce.language import LanguageTask
+from reproduce.jobs.worker import main, plan_execution
 from reproduce.models.transformer import Transformer
 from reproduce.store.layout import LIVE_MOMENTS, LIVE_TRACE
 from reproduce.store.runs import RunFolder
-from reproduce.tasks import build_task
-from reproduce.train import Execution, Interrupted, Training, log_every
-from reproduce.worker import main, plan_execution
+from reproduce.training.language import LanguageTask
+from reproduce.training.tasks import build_task
+from reproduce.training.train import Execution, Interrupted, Training, log_every
 from tests.runs import create, tiny_run, write_text_folder
 
 CPU = torch.device("cpu")
@@ -173,7 +173,7 @@ def test_an_unforeseen_error_is_told_in_one_line_and_a_former_one_forgotten(
         seen.append(folder.progress())
         raise RuntimeError("the device is gone")
 
-    monkeypatch.setattr("reproduce.worker.build_task", fail)
+    monkeypatch.setattr("reproduce.jobs.worker.build_task", fail)
     assert main([str(folder.path)]) == 1
     assert (seen[0]["state"], seen[0]["error"], seen[0]["step"]) == ("running", None, 7)
     errors = capfd.readouterr().err

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from reproduce.augment import augment, cutmix, erase, generator, kept_branches, rectangles, soft_targets
 from reproduce.config import AugmentConfig
+from reproduce.training.augment import augment, cutmix, erase, generator, kept_branches, rectangles, soft_targets
 
 CLASSES = 4
 

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from reproduce.store.divergence import Divergence, diverged
+from reproduce.training.divergence import Divergence, diverged
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

@@ -1,6 +1,6 @@
-"""Trains the run of one folder, from wherever it stands to its seal: `python -m reproduce.worker FOLDER`.
+"""Trains the run of one folder, from wherever it stands to its seal: `python -m reproduce.jobs.worker FOLDER`.
 
-    torchrun --nproc-per-node 4 -m reproduce.worker FOLDER      the same run on four devices (`reproduce.parallel`)
+    torchrun --nproc-per-node 4 -m reproduce.jobs.worker FOLDER      the same run on four devices (`reproduce.parallel`)
 
 A worker knows nothing of figures. It is given a folder with a run.yaml and leaves it sealed; it reports through
 progress.json and its exit code.
@@ -39,8 +39,8 @@ from reproduce.machine import machine
 from reproduce.parallel import group
 from reproduce.store.runs import RunFolder
 from reproduce.store.seal import seal
-from reproduce.tasks import build_task
-from reproduce.train import Execution, Interrupted, Outcome, Task, Training
+from reproduce.training.tasks import build_task
+from reproduce.training.train import Execution, Interrupted, Outcome, Task, Training
 
 SEALED, FAILED, STOPPED = 0, 1, 3
 _PACKAGES = ("ofe", "torch", "numpy", "tokenizers", "datasets")
@@ -173,7 +173,7 @@ def train(folder: RunFolder, stop: StopFlag) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m reproduce.worker", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m reproduce.jobs.worker", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path, help="run folder with a run.yaml")
     folder = RunFolder(parser.parse_args(arguments).folder)
     stop = StopFlag()

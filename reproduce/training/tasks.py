@@ -10,7 +10,7 @@ import torch
 from reproduce.config import RunConfig
 
 if TYPE_CHECKING:
-    from reproduce.train import Task
+    from reproduce.training.train import Task
 
 
 def build_task(
@@ -23,8 +23,8 @@ def build_task(
         on_meta: leave a language model without memory and values, which it is given when it is spread over devices.
     """
     from reproduce.data import TextCorpus, open_data
-    from reproduce.language import LanguageTask
-    from reproduce.vision import ImageTask
+    from reproduce.training.language import LanguageTask
+    from reproduce.training.vision import ImageTask
 
     data = open_data(config.data)
     torch.manual_seed(config.seed)

@@ -1,6 +1,6 @@
 """Trains runs in worker processes, several side by side, and survives whatever becomes of them.
 
-Each run is one process, `python -m reproduce.worker FOLDER`, which takes its lock, resumes, trains and seals; on
+Each run is one process, `python -m reproduce.jobs.worker FOLDER`, which takes its lock, resumes, trains and seals; on
 several devices it is one such process a device, started by torchrun. This
 module starts them, reads their progress.json, and tells an observer. It knows nothing of figures or displays and
 never imports torch.
@@ -45,7 +45,7 @@ _STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP
 
 def worker_command(folder: Path, devices: int = 1) -> list[str]:
     """What trains the run in `folder` on `devices` devices."""
-    worker = ["-m", "reproduce.worker", str(folder)]
+    worker = ["-m", "reproduce.jobs.worker", str(folder)]
     if devices == 1:
         return [sys.executable, *worker]
     return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}", *worker]

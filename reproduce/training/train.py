@@ -26,17 +26,17 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from reproduce import checkpoint
 from reproduce.config import RunConfig
 from reproduce.environment import Mode
+from reproduce.measuring.probe import MomentUpdates, Probe, moment_steps, probe_steps, read
 from reproduce.optim import build_optimizer, learning_rate
 from reproduce.parallel import group
 from reproduce.parallel.arrangement import PRODUCT_TYPE, Arrangement
 from reproduce.parallel.shares import shared_parts
-from reproduce.probes import MomentUpdates, Probe, moment_steps, probe_steps, read
-from reproduce.store.divergence import Divergence
 from reproduce.store.runs import RunFolder
 from reproduce.store.trace import TraceWriter
+from reproduce.training import checkpoint
+from reproduce.training.divergence import Divergence
 
 
 class Task(Protocol):

@@ -4,7 +4,7 @@ The training step knows nothing of metrics. A probe runs the model once more, wi
 stays the same over the run, and reduces what the model shows at its named points (`reproduce.models`) to numbers
 on the spot, so that no two layers' activations are held at once.
 
-The batch may be spread over processes and, in each, over several passes; `reproduce.parallel.tallies` is what is kept
+The batch may be spread over processes and, in each, over several passes; `reproduce.measuring.tallies` is what is kept
 of a pass until the metrics are taken of all of them together.
 """
 
@@ -18,9 +18,9 @@ from operator import add
 import torch
 from torch import Tensor
 
+from reproduce.measuring.tallies import MeanTally, StreamTally
 from reproduce.metrics import attention_entropy_from_logits, moment_updates
 from reproduce.parallel import group
-from reproduce.parallel.tallies import MeanTally, StreamTally
 
 ByLayer = dict[str, float]
 

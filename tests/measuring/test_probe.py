@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from reproduce.config import BlockConfig, TransformerConfig
+from reproduce.measuring.probe import MomentUpdates, moment_steps, probe_steps, read
 from reproduce.metrics import kurtosis, measure_stream, second_moments
 from reproduce.models.transformer import Transformer
 from reproduce.models.variants import VARIANTS
-from reproduce.probes import MomentUpdates, moment_steps, probe_steps, read
 
 
 def model(variant: str = "pre-ln") -> Transformer:

@@ -14,7 +14,7 @@ from reproduce.data import open_images
 from reproduce.data.image_set import Labelled, StoredImages
 from reproduce.errors import OfeError
 from reproduce.parallel.shares import shared_parts
-from reproduce.vision import ImageBatch, ImageTask
+from reproduce.training.vision import ImageBatch, ImageTask
 
 CPU = torch.device("cpu")
 MLP = {"kind": "mlp", "layers": 2, "width": 16, "norm": "srms"}

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from reproduce import reproducing
-from reproduce.cli.corridor import Shelf
 from reproduce.cli.gallery import read_record
+from reproduce.cli.selection import Shelf
+from reproduce.report import reproducing_md
 from reproduce.specs.load import list_experiments, load_experiment
 from reproduce.specs.resolve import ResolvedRun, resolve
 from reproduce.store.reference import add_reference
@@ -18,7 +18,7 @@ from reproduce.store.runs import RunFolder, Store
 from reproduce.store.seal import seal
 from reproduce.store.trace import TraceWriter
 
-CLONE = Path(__file__).parents[1]
+CLONE = Path(__file__).parents[2]
 PEAKS = {"cp-op": 1.5, "cp-postln": 1.9, "cp-preln": 60.0, "cp-prerms": 70.0, "cp-presrms": 120.0}
 
 
@@ -51,7 +51,7 @@ def row(page: str, start: str) -> list[str]:
 
 def test_the_committed_page_is_the_generated_one() -> None:
     written = (CLONE / "REPRODUCING.md").read_text(encoding="utf-8")
-    assert written == reproducing.page(), "run `make figures`"
+    assert written == reproducing_md.page(), "run `make figures`"
 
 
 def test_shipped_pictures_are_of_the_present_specs_and_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,11 +65,11 @@ def test_shipped_pictures_are_of_the_present_specs_and_traces(tmp_path: Path, mo
 
 
 @pytest.fixture(scope="module")
-def shipped() -> list[reproducing.Entry]:
-    return list(reproducing.survey(CLONE / "figures"))
+def shipped() -> list[reproducing_md.Entry]:
+    return list(reproducing_md.survey(CLONE / "figures"))
 
 
-def test_what_failed_is_told_with_what_was_found(shipped: list[reproducing.Entry]) -> None:
+def test_what_failed_is_told_with_what_was_found(shipped: list[reproducing_md.Entry]) -> None:
     for entry in shipped:
         told = [scale for scale in entry.experiment.findings if scale == entry.scale]
         failed = [
@@ -81,7 +81,7 @@ def test_what_failed_is_told_with_what_was_found(shipped: list[reproducing.Entry
 
 
 def test_every_figure_has_one_row_and_a_section_of_its_own(tmp_path: Path) -> None:
-    page = reproducing.page(tmp_path)
+    page = reproducing_md.page(tmp_path)
     for experiment in list_experiments():
         assert row(page, f"[{experiment.id}](#{experiment.id})")[1:3]
         assert page.count(f"\n## {experiment.id}\n") == 1
@@ -90,7 +90,7 @@ def test_every_figure_has_one_row_and_a_section_of_its_own(tmp_path: Path) -> No
 
 
 def test_reference_traces_give_costs_and_verdicts(figures: Path) -> None:
-    page = reproducing.page(figures)
+    page = reproducing_md.page(figures)
     ours = row(page, "[fig2](#fig2)")
     assert ours[2:5] == ["`ofe reproduce fig2 --scale laptop`", "laptop", "5 runs, 8 min"]
     assert ours[5] == "8 reproduced, 2 direction only"
@@ -101,25 +101,25 @@ def test_reference_traces_give_costs_and_verdicts(figures: Path) -> None:
 
 
 def test_this_machines_runs_play_no_part(tmp_path: Path) -> None:
-    before = reproducing.page(tmp_path / "figures")
+    before = reproducing_md.page(tmp_path / "figures")
     for run in resolve(load_experiment("fig2"), "laptop", fingerprint=lambda data: "").runs:
         sealed(Store(tmp_path / "home"), run)
-    assert reproducing.page(tmp_path / "figures") == before
+    assert reproducing_md.page(tmp_path / "figures") == before
 
 
 def test_the_picture_is_shown_where_there_is_one(figures: Path) -> None:
-    assert "![" not in reproducing.page(figures)
+    assert "![" not in reproducing_md.page(figures)
     (figures / "laptop/fig2.png").write_bytes(b"")
-    assert "](figures/laptop/fig2.png)" in reproducing.page(figures)
+    assert "](figures/laptop/fig2.png)" in reproducing_md.page(figures)
 
 
 @pytest.mark.parametrize(
     ("seconds", "words"), [(12.4, "12 s"), (29.9, "30 s"), (90, "2 min"), (3599, "1 h 00 min"), (3725, "1 h 02 min")]
 )
 def test_duration(seconds: float, words: str) -> None:
-    assert reproducing.duration(seconds) == words
+    assert reproducing_md.duration(seconds) == words
 
 
 def test_writing_it_needs_no_torch() -> None:
-    code = "import sys; from reproduce import reproducing; reproducing.page(); sys.exit('torch' in sys.modules)"
+    code = "import sys; from reproduce.report.reproducing_md import page; page(); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=CLONE)

@@ -12,7 +12,7 @@ import filelock
 import pytest
 
 from reproduce.config import RunConfig
-from reproduce.execute import Job, execute, worker_command
+from reproduce.jobs.queue import Job, execute, worker_command
 from reproduce.specs.resolve import ResolvedRun
 from reproduce.store.runs import Store
 
@@ -78,13 +78,13 @@ def stop_when_all_run(wanted: int, signals: Sequence[int]) -> Callable[[Sequence
 
 
 def test_the_worker_is_the_one_that_trains() -> None:
-    assert worker_command(Path("there"))[1:] == ["-m", "reproduce.worker", "there"]
+    assert worker_command(Path("there"))[1:] == ["-m", "reproduce.jobs.worker", "there"]
 
 
 def test_a_run_on_several_devices_is_trained_by_as_many_processes() -> None:
     command = worker_command(Path("there"), 4)
     assert command[1:4] == ["-m", "torch.distributed.run", "--standalone"]
-    assert command[4:] == ["--nproc-per-node=4", "-m", "reproduce.worker", "there"]
+    assert command[4:] == ["--nproc-per-node=4", "-m", "reproduce.jobs.worker", "there"]
 
 
 def test_all_runs_are_sealed_and_never_more_than_jobs_at_once(runs: list[ResolvedRun], store: Store) -> None:

@@ -19,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reproduce.augment import augment, kept_branches, soft_targets
 from reproduce.config import AugmentConfig, ImageData, MlpConfig, RunConfig, VitConfig
 from reproduce.data import Images
 from reproduce.data.image_set import CHANNELS, Labelled, StoredImages, epoch_rows
@@ -29,6 +28,7 @@ from reproduce.models.size import positions
 from reproduce.models.transformer import Observer
 from reproduce.models.vit import Vit, drop_rates
 from reproduce.parallel import group
+from reproduce.training.augment import augment, kept_branches, soft_targets
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """REPRODUCING.md: what became of every claim, from the specs and the reference traces alone.
 
-    python -m reproduce.reproducing
+    python -m reproduce.report.reproducing_md
 
 What has been trained on this machine plays no part, so that the page is the same for everyone. Never imports torch.
 """
