@@ -1,36 +1,61 @@
-"""Where and when a run is looked at: the residual stream of every block, the attention of every layer.
+"""Measure a model: run it on some batches and reduce what it shows at its named points to the paper's metrics.
 
-The training step knows nothing of metrics. A probe runs the model once more, without gradients, on a batch that
-stays the same over the run, and reduces what the model shows at its named points (`reproduce.models`) to numbers
-on the spot, so that no two layers' activations are held at once.
+    reading = measure(subject, batches, Probe("residual"))
+    reading.values["kurtosis"]["2"]        Eq (1) at the input of block 2
+    reading.moments["2"]                   mean square of each neuron there, (d,)
 
-The batch may be spread over processes and, in each, over several passes; `reproduce.measuring.tallies` is what is kept
-of a pass until the metrics are taken of all of them together.
+No trainer is needed: a subject is anything that can run its model on a batch and show named points on the way
+(`reproduce.models` says which). A training uses the same function between two of its steps.
+
+Activations are reduced on the spot, so no two layers' activations are held at once. The batches may be spread over
+processes. The metrics are not averaged over batches or processes: `reproduce.measuring.tallies` keeps the sums that
+they follow from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from reproduce.measuring.tallies import MeanTally, StreamTally
-from reproduce.metrics import attention_entropy_from_logits, moment_updates
-from reproduce.parallel import group
+from reproduce.metrics import attention_entropy_from_logits
 
 ByLayer = dict[str, float]
+
+Batch_contra = TypeVar("Batch_contra", contravariant=True)
+Batch = TypeVar("Batch")
+
+
+class Subject(Protocol[Batch_contra]):
+    """What can be measured."""
+
+    def encode(self, batch: Batch_contra, observe: Callable[[str, str, Tensor], None], /) -> object:
+        """Run the model on `batch` and call `observe(point, layer, tensor)` at each named point on the way."""
+        ...
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What is looked at in each layer."""
+
+    point: str = "residual"
+    """The named point that stands for a layer's stream: `residual` or `attention-input`. `unembed` has only one."""
 
 
 @dataclass
 class Reading:
-    """What one probe saw: metric -> layer -> value, and layer -> second moment of each neuron."""
+    """What a measurement saw."""
 
     values: dict[str, ByLayer] = field(default_factory=dict)
+    """Metric -> layer -> value. Layers count from "1", the input of the first block; the last one is "unembed"."""
     moments: dict[str, Tensor] = field(default_factory=dict)
+    """Layer -> mean square of each neuron, (d,)."""
 
     def add(self, metric: str, layer: str, value: Tensor) -> None:
         self.values.setdefault(metric, {})[layer] = float(value)
@@ -41,17 +66,34 @@ class Reading:
         return max(self.values.get("kurtosis", {}).values(), default=float("nan"))
 
 
-@dataclass
-class Probe:
-    """Turns the points a model shows into a `Reading`.
+@torch.no_grad()
+def measure(subject: Subject[Batch], batches: Sequence[Batch], probe: Probe) -> Reading:
+    """Every metric of every layer that `subject` shows on `batches`, taken of all batches together.
+
+    The subject runs once for each batch, without gradients. In a group of processes each passes equally many batches
+    of its own, and all get the reading of the whole.
 
     Args:
-        point: which point stands for a layer's stream; `unembed` has only one.
-        passes: how often every point is going to be shown, each time of other examples.
-    """
+        batches: at least one; each is passed to `subject.encode` as it is.
 
-    point: str
-    passes: int = 1
+    Raises:
+        ValueError: there is no batch.
+    """
+    if not batches:
+        raise ValueError("nothing can be measured without a batch")
+    collector = _Collector(probe, len(batches))
+    for batch in batches:
+        subject.encode(batch, collector)
+    return collector.reading
+
+
+@dataclass
+class _Collector:
+    """The observer of one measurement: it turns the points that a model shows into a reading."""
+
+    probe: Probe
+    passes: int
+    """How often every point is going to be shown, each time for other examples."""
     reading: Reading = field(default_factory=Reading)
     _streams: dict[str, list[StreamTally]] = field(default_factory=dict)
     _entropies: dict[str, list[MeanTally]] = field(default_factory=dict)
@@ -61,47 +103,20 @@ class Probe:
             entropies = self._entropies.setdefault(layer, [])
             entropies.append(MeanTally(attention_entropy_from_logits(x), len(x)))
             if len(entropies) == self.passes:
-                entropy = reduce(add, self._entropies.pop(layer)).together()
-                self.reading.add("attention_entropy", layer, entropy.value)
-        elif point == self.point or layer == "unembed":
+                self.reading.add("attention_entropy", layer, _all(self._entropies.pop(layer)).value)
+        elif point == self.probe.point or layer == "unembed":
             streams = self._streams.setdefault(layer, [])
             streams.append(StreamTally.of(x))
             if len(streams) == self.passes:
-                stream = reduce(add, self._streams.pop(layer)).together()
+                stream = _all(self._streams.pop(layer))
                 for metric, value in stream.metrics().items():
                     self.reading.add(metric, layer, value)
                 self.reading.moments[layer] = stream.moments
 
 
-@torch.no_grad()
-def read(encode: Callable[[Probe], object], point: str, passes: int = 1) -> Reading:
-    """Run `encode`, which shows its points to the probe it is given `passes` times, and return what the probe saw."""
-    probe = Probe(point, passes)
-    encode(probe)
-    return probe.reading
-
-
-@dataclass
-class MomentUpdates:
-    """Order-by-order contributions of one step to the moments of one layer's activations (v1 App D).
-
-    `before` is kept from the step before, so that each step costs one partial forward pass. The pass is done in
-    float32: the difference of two steps is smaller than a bfloat16's rounding.
-    """
-
-    layer: int
-    encode: Callable[[], Tensor]
-    before: Tensor | None = None
-
-    @torch.no_grad()
-    def step(self) -> dict[str, ByLayer]:
-        """The contributions of the step just taken; nothing before the first."""
-        after = self.encode()
-        before, self.before = self.before, after
-        if before is None:
-            return {}
-        updates = moment_updates(before, after, group.total)
-        return {metric: {str(self.layer): float(value)} for metric, value in updates.items()}
+def _all(tallies: list[Any]) -> Any:
+    """The tally of all passes and all processes."""
+    return reduce(add, tallies).together()
 
 
 def probe_steps(last_step: int, every: int) -> Iterator[int]:

@@ -28,7 +28,8 @@ from torch import Tensor, nn
 
 from reproduce.config import RunConfig
 from reproduce.environment import Mode
-from reproduce.measuring.probe import MomentUpdates, Probe, moment_steps, probe_steps, read
+from reproduce.measuring.moment_updates import MomentUpdates
+from reproduce.measuring.probe import Probe, measure, moment_steps, probe_steps
 from reproduce.optim import build_optimizer, learning_rate
 from reproduce.parallel import group
 from reproduce.parallel.arrangement import PRODUCT_TYPE, Arrangement
@@ -183,16 +184,15 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         return {"loss": total, "grad_norm": norm, **self.task.train_metrics(), "lr": rate}
 
+    def encode(self, part: Any, observe: Any) -> None:
+        """Show the model's named points on a part of a batch, which makes a training a subject of measurements."""
+        self.model.look(partial(self.task.encode, part, observe))
+
     def _probe(self, keep_moments: bool) -> float:
         """Measure every layer and record it; the largest kurtosis among them."""
         parts = shared_parts(self.task.probe_batch(self.step), self.execution.micro_batch)
-
-        def encode(probe: Probe) -> None:
-            for part in parts:
-                self.model.look(partial(self.task.encode, part, probe))
-
         with autocast(self.config, self.execution.device):
-            reading = read(encode, self.config.probe.point, len(parts))
+            reading = measure(self, parts, Probe(self.config.probe.point))
         self.writer.record(self.step, "probe", reading.values)
         if keep_moments:
             for layer, moment in reading.moments.items():

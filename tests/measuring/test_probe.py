@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from reproduce.config import BlockConfig, TransformerConfig
-from reproduce.measuring.probe import MomentUpdates, moment_steps, probe_steps, read
+from reproduce.measuring.moment_updates import MomentUpdates
+from reproduce.measuring.probe import Probe, measure, moment_steps, probe_steps
 from reproduce.metrics import kurtosis, measure_stream, second_moments
 from reproduce.models.transformer import Transformer
 from reproduce.models.variants import VARIANTS
@@ -33,7 +36,7 @@ def test_second_moments_are_kept_at_a_few_dozen_steps_among_the_probed_ones() ->
 
 def test_a_reading_holds_every_metric_of_every_layer() -> None:
     net, ids = model(), torch.randint(0, 20, (3, 8))
-    reading = read(lambda probe: net.encode(ids, probe), "residual")
+    reading = measure(net, [ids], Probe("residual"))
     streams = ["1", "2", "unembed"]
     assert set(reading.values) == {*measure_stream(torch.randn(4, 4)), "attention_entropy"}
     assert list(reading.values["kurtosis"]) == streams
@@ -50,11 +53,36 @@ def test_the_attention_input_is_the_output_of_the_pre_norm_and_the_raw_stream_wi
     for variant, same in (("op", True), ("pre-ln", False)):
         net = model(variant)
         raw, normed = (
-            read(lambda probe, net=net: net.encode(ids, probe), point).values["activation_rms"]
-            for point in ("residual", "attention-input")
+            measure(net, [ids], Probe(point)).values["activation_rms"] for point in ("residual", "attention-input")
         )
         assert (raw["1"] == normed["1"]) is same
         assert raw["unembed"] == normed["unembed"]
+
+
+def test_several_batches_are_measured_as_one() -> None:
+    net, ids = model(), torch.randint(0, 20, (6, 8))
+    whole, parts = measure(net, [ids], Probe()), measure(net, [ids[:1], ids[1:4], ids[4:]], Probe())
+    assert set(whole.values) == set(parts.values)
+    for metric, by_layer in whole.values.items():
+        assert parts.values[metric] == pytest.approx(by_layer, rel=1e-5, abs=1e-6), metric
+    for layer, moments in whole.moments.items():
+        torch.testing.assert_close(parts.moments[layer], moments)
+
+
+def test_a_model_of_ones_own_is_measured_without_a_trainer() -> None:
+    stream = torch.randn(5, 3, 12)
+
+    class Mine:
+        def encode(self, batch: torch.Tensor, observe: Callable[[str, str, torch.Tensor], None]) -> None:
+            assert not torch.is_grad_enabled()
+            observe("residual", "1", batch)
+
+    reading = measure(Mine(), [stream], Probe())
+    assert {name: by_layer["1"] for name, by_layer in reading.values.items()} == {
+        name: float(value) for name, value in measure_stream(stream).items()
+    }
+    with pytest.raises(ValueError, match="without a batch"):
+        measure(Mine(), [], Probe())
 
 
 def test_moment_updates_add_up_to_the_change_of_the_moments() -> None:
