@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Norm = Literal["none", "ln", "rms", "srms"]
 Precision = Literal["fp32", "bf16", "fp16"]
+ProbePoint = Literal["residual", "attention-input"]
 
 
 class Frozen(BaseModel):
@@ -320,7 +321,7 @@ class ProbeConfig(Frozen):
     """Steps between probes, after the first log-spaced ones."""
     batch_size: int = Field(ge=1)
     """Examples (sequences or images) of the fixed held-out probe batch."""
-    point: Literal["residual", "attention-input"] = "residual"
+    point: ProbePoint = "residual"
     """residual: the stream entering each attention branch; attention-input: the same after its Pre-Norm, if any."""
     on: Literal["held-out", "train-batch"] = "held-out"
     """train-batch probes the current training batch, as the authors' code does."""
@@ -384,3 +385,46 @@ class RunConfig(Frozen):
     def last_step(self) -> int:
         """Step after which training ends."""
         return self.stop_after or self.steps
+
+
+# ---------------------------------------------------------------------------------------------------
+# Measurements
+
+
+class RunParent(Frozen):
+    """A training of this store, as it was after so many of its steps."""
+
+    kind: Literal["run"] = "run"
+    key: str = Field(pattern=r"^[0-9a-f]{16}$")
+    """Key of the training."""
+    step: int = Field(ge=0)
+    """Optimiser steps it had taken: 0 is its initialisation, its last step its final weights."""
+
+
+class MeasureConfig(Frozen):
+    """Everything that changes the numbers of a measurement of a trained model."""
+
+    kind: Literal["measure"] = "measure"
+    parent: RunParent
+    """The model that is measured. It brings its architecture, its weights, and the held-out text or images."""
+    examples: int = Field(ge=1)
+    """Held-out examples (sequences or images) that the metrics are taken of."""
+    point: ProbePoint = "residual"
+    """As `ProbeConfig.point`."""
+    precision: Precision = "fp32"
+    """Type of matrix products; metrics are float32 in any case."""
+
+    @property
+    def last_step(self) -> int:
+        """The step of its parent that it measures, which is the one step of its trace."""
+        return self.parent.step
+
+
+JobConfig = RunConfig | MeasureConfig
+"""What the store holds a trace of: a training, or a measurement of a model."""
+JOB_KINDS: dict[str, type[JobConfig]] = {"train": RunConfig, "measure": MeasureConfig}
+
+
+def kind_of(config: JobConfig) -> str:
+    """The name of the kind of job that `config` describes."""
+    return next(name for name, kind in JOB_KINDS.items() if isinstance(config, kind))

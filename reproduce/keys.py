@@ -11,7 +11,7 @@ import hashlib
 import json
 from typing import Any
 
-from reproduce.config import RunConfig
+from reproduce.config import JobConfig, MeasureConfig, RunConfig
 
 NUMERICS_VERSION: dict[str, int] = {
     "transformer": 1,
@@ -30,19 +30,28 @@ NUMERICS_VERSION: dict[str, int] = {
 }
 
 
-def canonical(config: RunConfig) -> dict[str, Any]:
+def canonical(config: JobConfig) -> dict[str, Any]:
     """What is hashed: the config without its defaults, and the versions of the components it uses.
 
     Where data lies is left out once its fingerprint says what it is: a folder that was moved holds the same text.
+    A measurement is told from a training by its `kind`, which only measurements carry: trainings had keys before there
+    was anything else.
     """
-    used = (config.model.kind, config.data.kind, config.optimizer.name, "schedule", "probe", "train")
+    if isinstance(config, MeasureConfig):
+        body = config.model_dump(mode="json", exclude_defaults=True)
+        return {"kind": config.kind, "config": body, "numerics": _versions("probe")}
     kinds = {"model": {"kind": config.model.kind}, "data": {"kind": config.data.kind}}
     body = config.model_dump(mode="json", exclude_defaults=True)
     for section, kind in kinds.items():
         body[section] = kind | body[section]
     if config.data.fingerprint:
         body["data"].pop("path", None)
-    return {"config": body, "numerics": {name: NUMERICS_VERSION[name] for name in used}}
+    used = (config.model.kind, config.data.kind, config.optimizer.name, "schedule", "probe", "train")
+    return {"config": body, "numerics": _versions(*used)}
+
+
+def _versions(*components: str) -> dict[str, int]:
+    return {name: NUMERICS_VERSION[name] for name in components}
 
 
 def _digest(value: object) -> str:
@@ -50,18 +59,27 @@ def _digest(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def run_key(config: RunConfig) -> str:
-    """16 hexadecimal digits that name the run `config`; equal keys mean equal numbers on one machine."""
+def run_key(config: JobConfig) -> str:
+    """16 hexadecimal digits that name the job `config`; equal keys mean equal numbers on one machine."""
     return _digest(canonical(config))
 
 
-def recipe_key(config: RunConfig) -> str:
+def recipe_key(config: RunConfig, *lineage: MeasureConfig) -> str:
     """The key of the same recipe on any machine: without the data's fingerprint and the precision.
 
     Reference traces are found by it: the embedded corpus is the running interpreter's own library, so its
     fingerprint differs between Python releases although the experiment is the same.
+
+    Args:
+        lineage: the measurement of the training `config`, if that is the job.
     """
     body = canonical(config)
     body["config"]["data"].pop("fingerprint", None)
     body["config"].pop("precision", None)
-    return _digest(body)
+    recipe = _digest(body)
+    for child in lineage:
+        body = canonical(child)
+        body["config"]["parent"]["key"] = recipe
+        body["config"].pop("precision", None)
+        recipe = _digest(body)
+    return recipe

@@ -81,7 +81,7 @@ def prune(ctx: typer.Context, yes: Yes = False) -> None:
     if not yes:
         typer.confirm(f"remove these {len(leftovers)} run folders?", abort=True, err=True)
     for folder in leftovers:
-        store().remove(folder.key)
+        store().remove_unfinished(folder)
         ui.line(f"removed {folder.path.name}")
 
 
@@ -97,7 +97,7 @@ def export_runs(
     ui: Ui = ctx.obj
     for folder in _chosen(keys):
         if keys or folder.sealed:
-            ui.line(str(store().export(folder.key, target).path))
+            ui.line(str(store().export(folder, target).path))
 
 
 @app.command("import")

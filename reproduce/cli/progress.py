@@ -14,15 +14,15 @@ from reproduce.cli.units import duration
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from reproduce.jobs.queue import Job, Observer
+    from reproduce.jobs.queue import Job, Watcher
 
 PLAIN_EVERY_S = 10.0
 """Seconds between two lines about the same run."""
 
 
 @contextmanager
-def watching(ui: Ui, every_s: float = PLAIN_EVERY_S) -> Iterator[Observer]:
-    """An observer of jobs that shows them on stderr while the context is open."""
+def watching(ui: Ui, every_s: float = PLAIN_EVERY_S) -> Iterator[Watcher]:
+    """A watcher of jobs that shows them on stderr while the context is open."""
     if not ui.err.is_terminal:
         yield PlainLines(ui, every_s)
         return

@@ -73,6 +73,7 @@ def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> int:
     """Train what the plan says is missing and return how many runs failed."""
     from reproduce.cli.progress import watching
     from reproduce.cli.selection import store
+    from reproduce.jobs.executor import LocalProcesses
     from reproduce.jobs.queue import execute
     from reproduce.machine import machine
     from reproduce.plan.planner import basis, side_by_side
@@ -88,16 +89,9 @@ def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> int:
     _prepare(ui, todo, offline)
     abreast = side_by_side(planned.jobs, planned.devices)
     gpus = len(machine().gpus) if planned.device == "cuda" else 0
-    with watching(ui) as observe:
-        jobs = execute(
-            todo,
-            store(),
-            jobs=abreast,
-            threads=planned.threads,
-            gpus=gpus,
-            devices=planned.devices,
-            observe=observe,
-        )
+    executor = LocalProcesses(abreast, threads=planned.threads, gpus=gpus, devices=planned.devices)
+    with watching(ui) as watch:
+        jobs = execute(todo, store(), executor, watch=watch)
     if any(job.state == "interrupted" for job in jobs):
         ui.tell(f"stopped; what was trained is saved, and {again} continues")
         raise typer.Exit(INTERRUPTED)
@@ -112,7 +106,7 @@ def _prepare(ui: Ui, runs: Sequence[ResolvedRun], offline: bool) -> None:
     from reproduce.cli.preparing import preparing
     from reproduce.data import open_data, prepared_folder
 
-    for data in dict.fromkeys(run.config.data for run in runs):
+    for data in dict.fromkeys(run.training.data for run in runs):
         if not prepared_folder(data).is_dir():
             ui.tell(f"preparing {data.source}")
             with preparing(ui) as progress:

@@ -1,22 +1,23 @@
-"""Trains the run of one folder, from wherever it stands to its seal: `python -m reproduce.jobs.worker FOLDER`.
+"""Does the job of one run folder, from wherever it stands to its seal: `python -m reproduce.jobs.worker FOLDER`.
 
-    torchrun --nproc-per-node 4 -m reproduce.jobs.worker FOLDER      the same run on four devices (`reproduce.parallel`)
+    torchrun --nproc-per-node 4 -m reproduce.jobs.worker FOLDER     the same training on four devices
 
-A worker knows nothing of figures. It is given a folder with a run.yaml and leaves it sealed; it reports through
-progress.json and its exit code.
+A worker knows nothing of figures. It is given a folder with a run.yaml, does the work of that kind of job, and
+leaves the folder sealed. It reports through progress.json and its exit code.
 
-    0   sealed
+    0   sealed, with all the weights that were asked for
     1   an error, told in progress.json and on stderr
     3   stopped by SIGINT or SIGTERM, its state saved: the same command continues
 
-Of the processes of a group, one holds the lock and writes. A signal to any of them stops all; an error in any ends
-all, and the first to fail says why. All need the same OFE_HOME.
+Of the processes of a group (`reproduce.parallel`), one holds the lock and writes. A signal to any of them stops all; an
+error in any ends all, and the first to fail says why. All need the same OFE_HOME.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
+import hashlib
+import importlib
 import os
 import platform
 import signal
@@ -25,6 +26,7 @@ import sys
 import traceback
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -32,105 +34,39 @@ from typing import Any
 
 import torch
 
-from reproduce.config import RunConfig
-from reproduce.environment import environment
+import reproduce
+from reproduce.children import PACKAGE_VARIABLE
+from reproduce.config import kind_of
 from reproduce.errors import OfeError
+from reproduce.jobs.device import set_up
+from reproduce.jobs.stopping import handle
 from reproduce.machine import machine
 from reproduce.parallel import group
+from reproduce.specs.load import load_setting
+from reproduce.store.atomic import file_hash
+from reproduce.store.layout import TRACE
+from reproduce.store.parquet import trace_bytes
 from reproduce.store.runs import RunFolder
-from reproduce.store.seal import seal
-from reproduce.training.tasks import build_task
-from reproduce.training.train import Execution, Interrupted, Outcome, Task, Training
+from reproduce.store.seal import discard_leftovers, seal
+from reproduce.store.trace import read_rows
+from reproduce.store.weights import read_weights, write_weights
+from reproduce.training.train import Interrupted
+
+WORK = {"train": "reproduce.jobs.train", "measure": "reproduce.jobs.measure"}
+"""Where each kind of job has its function `work(folder, config, stop)`, which returns the kind's own provenance."""
 
 SEALED, FAILED, STOPPED = 0, 1, 3
 _PACKAGES = ("ofe", "torch", "numpy", "tokenizers", "datasets")
-
-
-def keep_large_blocks() -> None:
-    """Tell glibc to reuse large freed blocks: giving them back costs a page fault each time they are needed again."""
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return  # another C library: slower, nothing else
-    m_trim_threshold, m_mmap_threshold = -1, -3
-    mallopt(m_mmap_threshold, 1 << 30)
-    mallopt(m_trim_threshold, (1 << 31) - 1)
-
-
-def pick_device() -> torch.device:
-    """OFE_DEVICE, else the accelerator if there is one.
-
-    Raises:
-        OfeError: OFE_DEVICE names a device that is not there.
-    """
-    name = environment().device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise OfeError("OFE_DEVICE is cuda, but torch sees no CUDA device", hint="unset it to train on the CPU")
-    return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else torch.device("cpu")
-
-
-def plan_execution(config: RunConfig, device: torch.device) -> Execution:
-    """How the run is to be executed: as the environment says, and where it says nothing so that it fits the device.
-
-    Raises:
-        OfeError: a variable has a value that means nothing (exit code 2).
-    """
-    from reproduce.plan.memory import arrange
-
-    asked = environment()
-    memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
-    chosen = arrange(
-        config,
-        group.size(),
-        memory,
-        mode=asked.parallel,
-        recompute=asked.recompute,
-        micro_batch=asked.micro_batch,
-    )
-    return Execution(device, chosen.micro_batch, chosen.mode, chosen.recompute, checkpoint_s=asked.checkpoint_s)
-
-
-def provenance(
-    run: Mapping[str, Any],
-    config: RunConfig,
-    task: Task,
-    data: Mapping[str, Any],
-    outcome: Outcome,
-    execution: Execution,
-) -> dict[str, Any]:
-    """All that may differ between two equal runs, and what plots and claims ask of a finished one."""
-    from reproduce.specs.load import load_setting
-
-    facts = machine()
-    return {
-        "failed": outcome.failed_step is not None,
-        "failed_step": outcome.failed_step,
-        "substitute": config.data.source not in load_setting(run["setting"]).paper_data,
-        "data": dict(data),
-        "seconds": outcome.seconds,
-        "trained_steps": outcome.trained_steps,
-        "tokens_per_s": outcome.trained_steps * task.tokens_per_step / max(outcome.seconds, 1e-9),
-        "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
-        "precision": config.precision,
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if execution.device.type == "cuda" else facts.cpu,
-        "devices": group.size(),
-        "parallel": execution.mode,
-        "micro_batch": execution.micro_batch,
-        "activation_checkpointing": execution.recompute,
-        "machine": {"cpu": facts.cpu, "cores": facts.cores, "os": facts.os, "host": socket.gethostname()},
-        "packages": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+_ATTEMPTS = 2
+"""A training that goes on from a checkpoint may lack early weights; the second one begins anew and has them all."""
 
 
 class StopFlag:
-    """Set by SIGINT or SIGTERM; the loop looks at it between two steps."""
+    """Set by SIGINT or SIGTERM; the work looks at it between two steps."""
 
     def __init__(self) -> None:
         self.set = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._raise)
+        handle((signal.SIGINT, signal.SIGTERM), self._raise)
 
     def _raise(self, number: int, frame: object) -> None:
         self.set = True
@@ -139,28 +75,33 @@ class StopFlag:
         return self.set
 
 
-def train(folder: RunFolder, stop: StopFlag) -> int:
-    """Train the run in `folder` to its seal and say how it ended.
+def do(folder: RunFolder, stop: StopFlag) -> int:
+    """Do the job in `folder` to its seal and say how it ended.
+
+    A training that was sealed without the weights that are wanted now is done once more, and its trace stays.
 
     Raises:
-        OfeError: told in progress.json too, unless another process is training the run: that file is then its own.
+        OfeError: told in progress.json too, unless another process does the job: that file is then its own.
     """
     run, config = folder.read_run_yaml(), folder.config()
     with folder.lock() if group.chief() else nullcontext():
-        if group.from_chief(folder.sealed):
+        if group.from_chief(folder.complete):
+            if group.chief():
+                discard_leftovers(folder.path)
             return SEALED
         started = datetime.now(UTC).isoformat(timespec="seconds")
         if group.chief():  # how an earlier attempt ended is over
             now = {"state": "running", "error": None, "host": socket.gethostname(), "pid": os.getpid()}
             folder.write_progress((folder.progress() or {}) | now | {"launcher": os.getppid(), "started": started})
         try:
-            execution = plan_execution(config, pick_device())
-            on_meta = execution.mode == "fsdp" and not group.chief()
-            task, data = build_task(config, execution.device, micro_batch=execution.micro_batch, on_meta=on_meta)
-            outcome = Training(config, task, folder, execution).run(stop)
-            if group.chief():
-                seal(folder.path, provenance(run, config, task, data, outcome, execution) | {"started": started})
-            group.wait()
+            work = importlib.import_module(WORK[kind_of(config)]).work
+            for _ in range(_ATTEMPTS):
+                about = work(folder, config, stop)
+                if group.chief():
+                    finish(folder, common_provenance(run, about["data"]["source"]) | about | {"started": started})
+                if group.from_chief(folder.complete):
+                    return SEALED
+            raise OfeError(f"{folder.path.name} was trained and still lacks weights that were asked for")
         except Interrupted:
             if group.chief():
                 folder.write_progress((folder.progress() or {}) | {"state": "interrupted", "error": None})
@@ -169,7 +110,42 @@ def train(folder: RunFolder, stop: StopFlag) -> int:
             if group.first_to_fail():
                 folder.write_progress((folder.progress() or {}) | {"state": "failed", "error": error.message})
             raise
-    return SEALED
+
+
+def finish(folder: RunFolder, provenance: Mapping[str, Any]) -> None:
+    """Seal the trace that the work has left. A trace that is sealed already stays, and is compared with the new one.
+
+    The weights that a repeated training leaves belong to its own trace. On the same machine with as many threads it is
+    the sealed one, byte for byte; weights.json says whether it was.
+    """
+    weights, same = read_weights(folder.path), True
+    if folder.sealed:
+        repeated = hashlib.sha256(trace_bytes(read_rows(folder.path))).hexdigest()
+        same = repeated == file_hash(folder.path / TRACE)
+    if weights.files:
+        write_weights(folder.path, replace(weights, same_trace=same))
+    seal(folder.path, provenance)
+
+
+def common_provenance(run: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """What is recorded of every job, of whatever kind: with what it was done, and when.
+
+    Args:
+        run: the content of run.yaml.
+        source: the name of the data source.
+    """
+    facts = machine()
+    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
+    return {
+        "kind": run.get("kind", "train"),
+        "substitute": source not in load_setting(run["setting"]).paper_data,
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if cuda else facts.cpu,
+        "devices": group.size(),
+        "machine": {"cpu": facts.cpu, "cores": facts.cores, "os": facts.os, "host": socket.gethostname()},
+        "packages": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -177,20 +153,33 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="run folder with a run.yaml")
     folder = RunFolder(parser.parse_args(arguments).folder)
     stop = StopFlag()
-    keep_large_blocks()
-    if "OMP_NUM_THREADS" in os.environ:
-        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     try:
+        check_package()
+        set_up()
         with group.joined():
             return _in_group(folder, stop)
     except OfeError as error:
         return _told(error)
 
 
+def check_package() -> None:
+    """Refuse to work for a command whose code is another copy of this package: its numbers would pass for the same.
+
+    Raises:
+        OfeError: the command that started this process runs another copy.
+    """
+    ours, theirs = Path(reproduce.__file__).resolve().parent, os.environ.get(PACKAGE_VARIABLE)
+    if theirs and Path(theirs).resolve() != ours:
+        raise OfeError(
+            f"the command runs ofe from {theirs}, and its worker would run it from {ours}",
+            hint="install one of the two, and start `ofe` from a folder that holds no other copy",
+        )
+
+
 def _in_group(folder: RunFolder, stop: StopFlag) -> int:
-    """Train; of several processes that fail, the first is heard."""
+    """Do the job; of several processes that fail, the first is heard."""
     try:
-        return train(folder, stop)
+        return do(folder, stop)
     except OfeError as error:
         return _told(error) if group.first_to_fail() else FAILED
     except Exception as error:

@@ -33,7 +33,7 @@ def caption(resolved: Resolved, loaded: Loaded) -> str:
 
 def _sizes(resolved: Resolved) -> str:
     """`6.8M parameters`, or from the smallest model to the largest: titles give the paper's size."""
-    counts = sorted(parameters(run.config) for run in resolved.runs)
+    counts = sorted(parameters(run.training) for run in resolved.runs)
     ends = dict.fromkeys(in_millions(count) for count in (counts[0], counts[-1]))
     return f"{' to '.join(ends)} parameters"
 

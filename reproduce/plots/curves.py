@@ -147,7 +147,7 @@ def _x_values(values: pd.DataFrame, axis: Axis, first: dict[str, ResolvedRun]) -
     if axis.metric == "step":
         return values["step"].astype(float)
     if axis.metric == "epoch":
-        lengths = {name: steps_per_epoch(run.config) for name, run in first.items()}
+        lengths = {name: steps_per_epoch(run.training) for name, run in first.items()}
         return values["step"] / values["run"].map(lengths)
     raise SpecError(f"a line plot has no x axis {axis.metric}", hint="set plot.x.metric to step or epoch")
 
@@ -172,7 +172,7 @@ def _curve(
     table = rows.pivot(index="x", columns="seed", values="value")
     recorded = int(table.notna().to_numpy().sum()) + int(rows["value"].isna().sum())
     table = table.where(np.isfinite(table))
-    window = window_of(axis, run.config.last_step)
+    window = window_of(axis, run.training.last_step)
     smooth = table.rolling(window, center=True, min_periods=1).mean().where(table.notna()) if window > 1 else table
     hidden = recorded - int(table.notna().to_numpy().sum())
     if axis.scale == "log":

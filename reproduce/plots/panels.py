@@ -198,8 +198,8 @@ class _Facets:
         if facet == "run":
             every = self._run_values()
             first = {self._run_value(name): self.runs[name] for name in reversed(self.order)}
-            models = [first[value].config.model.model_dump_json() for value in every]
-            kinds = [block_name(first[value].config.model) for value in every]
+            models = [first[value].training.model.model_dump_json() for value in every]
+            kinds = [block_name(first[value].training.model) for value in every]
             members = {value: tuple(name for name in self.order if self._run_value(name) == value) for value in every}
         else:
             every = drawn

@@ -125,7 +125,7 @@ def _printed(value: Any) -> str:
 
 def _configured(path: str, run: ResolvedRun) -> Any:
     """The value at a dotted path of the run's configuration."""
-    value: Any = run.config
+    value: Any = run.training
     for name in path.split("."):
         if not isinstance(value, BaseModel) or name not in type(value).model_fields:
             raise SpecError(f"{run.name} has no {path} in its configuration", hint=f"{name} is not there")

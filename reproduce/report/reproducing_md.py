@@ -184,7 +184,7 @@ def tally(verdicts: Sequence[Verdict]) -> str:
 def _substitutes(entry: Entry) -> list[str]:
     """Sources that stand in for the paper's data: as the traces say, or as the runs would have it."""
     runs = (*entry.resolved.runs, *entry.resolved.extra)
-    return list(dict.fromkeys(run.config.data.source for run in runs if not run.paper_data))
+    return list(dict.fromkeys(run.training.data.source for run in runs if not run.paper_data))
 
 
 # ---------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from reproduce.config import DataConfig, RunConfig
+from reproduce.config import DataConfig, JobConfig, MeasureConfig, RunConfig
 from reproduce.errors import OfeError, SpecError
 from reproduce.keys import recipe_key, run_key
 from reproduce.machine import best_precision
@@ -34,16 +34,26 @@ Fingerprint = Callable[[DataConfig], str]
 
 @dataclass(frozen=True)
 class ResolvedRun:
-    """One training with one seed."""
+    """One job under the name that figures give it: a training with one seed, or a measurement of one."""
 
     name: str
     label: str
     setting: str
     scale: str
     seed: int
-    config: RunConfig
+    config: JobConfig
     paper_data: bool
     """Whether it trains on the paper's own data; if not, what it shows is badged as a substitute's."""
+    parent: ResolvedRun | None = None
+    """The job whose result this one starts from: the training whose weights are measured."""
+
+    @property
+    def training(self) -> RunConfig:
+        """The configuration of the training: the job itself, or what it descends from."""
+        if isinstance(self.config, RunConfig):
+            return self.config
+        assert self.parent is not None, "a measurement has a parent"
+        return self.parent.training
 
     @cached_property
     def key(self) -> str:
@@ -51,12 +61,13 @@ class ResolvedRun:
 
     @cached_property
     def recipe(self) -> str:
-        return recipe_key(self.config)
+        return recipe_key(self.training, *([self.config] if isinstance(self.config, MeasureConfig) else []))
 
     @property
     def slug(self) -> str:
-        """What people call the run: `cp-op-laptop-s0`."""
-        return f"{self.name}-{self.scale}-s{self.seed}"
+        """What people call the run: `cp-op-laptop-s0`, and `cp-op-laptop-s0-at-20` for what it was after 20 steps."""
+        step = f"-at-{self.config.parent.step}" if isinstance(self.config, MeasureConfig) else ""
+        return f"{self.name}-{self.scale}-s{self.seed}{step}"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ whatever interrupts the writing, the old content is still there.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,3 +71,9 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
 def write_json(path: Path, value: object, *, durable: bool = True) -> None:
     """Write `value` to `path` as JSON, see `reproduce.store.json_text`."""
     write_text(path, dumps(value, indent=2) + "\n", durable=durable)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of the content of `path`, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

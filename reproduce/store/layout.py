@@ -11,6 +11,10 @@ sealed      trace.parquet       the trace in long form
             moments.parquet
             provenance.json     all that may differ between two equal runs: time, machine, versions
             SHA256SUMS          written last: a folder that has it is sealed, one without it is not
+if asked    keep.json           the steps whose weights are to be kept
+            model.safetensors   the weights at the end of training
+            model-<step>.safetensors    the weights after so many steps
+            weights.json        which weights there are, with their checksums
 """
 
 from __future__ import annotations
@@ -30,6 +34,9 @@ TRACE = "trace.parquet"
 MOMENTS = "moments.parquet"
 PROVENANCE = "provenance.json"
 SUMS = "SHA256SUMS"
+KEEP = "keep.json"
+WEIGHTS = "weights.json"
+FINAL_WEIGHTS = "model.safetensors"
 
 CHECKED_FILES = (RUN_YAML, TRACE, MOMENTS)
 """What SHA256SUMS covers: the files that equal runs have in common."""

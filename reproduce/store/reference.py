@@ -14,10 +14,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from reproduce.config import MeasureConfig
 from reproduce.errors import OfeError
 from reproduce.store.atomic import write_json
 from reproduce.store.layout import PROVENANCE, damaged
-from reproduce.store.runs import RunFolder
+from reproduce.store.runs import RunFolder, Store
 from reproduce.store.shared import shared_folder
 from reproduce.store.transfer import copy_sealed, remove_folder
 
@@ -63,9 +64,15 @@ def add_reference(run_folder: RunFolder, scale: str, figures: Path | None = None
         OfeError: the run is not sealed, damaged, or reads data from a folder of this machine.
     """
     run_folder.verify()
-    if run_folder.config().data.path is not None:
+    config = run_folder.config()
+    if isinstance(config, MeasureConfig):  # its data are those of its parent
+        parent = Store.of(run_folder).find(config.parent.key)
+        training = None if parent is None else parent.training()
+    else:
+        training = config
+    if training is None or training.data.path is not None:
         raise OfeError(
-            f"{run_folder.path.name} was trained on a folder of this machine, which others do not have",
+            f"{run_folder.path.name} rests on a folder of this machine, which others do not have",
             hint="choose a run on embedded or published data",
         )
     figures = figures or reference_root()

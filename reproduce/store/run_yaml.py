@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import ValidationError
 
-from reproduce.config import RunConfig
+from reproduce.config import JOB_KINDS, JobConfig, kind_of
 from reproduce.errors import OfeError
 from reproduce.keys import canonical, run_key
 from reproduce.store.layout import RUN_YAML, damaged
@@ -30,7 +30,7 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 def render(run: ResolvedRun) -> str:
     """The text of run.yaml, the same for the same run."""
-    content = {
+    content: dict[str, Any] = {
         "schema": SCHEMA,
         "key": run.key,
         "recipe": run.recipe,
@@ -43,6 +43,8 @@ def render(run: ResolvedRun) -> str:
         "config": run.config.model_dump(mode="json"),
         "numerics": canonical(run.config)["numerics"],
     }
+    if kind_of(run.config) != "train":  # a folder that names no kind holds a training, as all once did
+        content["kind"] = kind_of(run.config)
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
 
 
@@ -67,11 +69,16 @@ def read(folder: Path) -> dict[str, Any]:
     return content
 
 
-def read_config(folder: Path) -> RunConfig:
-    """The run's configuration, with every field as it was when it was trained."""
+def read_config(folder: Path) -> JobConfig:
+    """The job's configuration, with every field as it was when it was done.
+
+    Raises:
+        OfeError: run.yaml is damaged, or holds a configuration that this version cannot read.
+    """
+    content = read(folder)
     try:
-        return RunConfig.model_validate(read(folder)["config"])
-    except ValidationError as error:
+        return JOB_KINDS[content.get("kind", "train")].model_validate(content["config"])
+    except (ValidationError, KeyError) as error:
         raise damaged(folder / RUN_YAML, "holds a configuration that this version of ofe cannot read") from error
 
 

@@ -7,7 +7,7 @@ knows of it. Its state is read off the files: see `reproduce.store.layout`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import filelock
 
-from reproduce.config import RunConfig
+from reproduce.config import JobConfig, RunConfig
 from reproduce.errors import OfeError
-from reproduce.store import run_yaml
+from reproduce.store import run_yaml, weights
 from reproduce.store.atomic import write_json, write_text
 from reproduce.store.home import explain_os_errors
 from reproduce.store.layout import LIVE_TRACE, LOCK, PROGRESS, RUN_YAML, checkpoints, damaged
@@ -59,8 +59,13 @@ class RunFolder:
 
     @property
     def sealed(self) -> bool:
-        """Whether training has finished; cheaper than `state`."""
+        """Whether the trace is there in its final form; cheaper than `state`."""
         return is_sealed(self.path)
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is nothing left to do: the trace is sealed, and all weights that were asked for are kept."""
+        return self.sealed and not self.lacking_weights()
 
     @property
     def state(self) -> State:
@@ -71,19 +76,34 @@ class RunFolder:
         return self.status().reason
 
     def status(self) -> Status:
-        """sealed | running: a live process holds the lock | failed | resumable: it can go on | new."""
-        if self.sealed:
+        """sealed | running: a live process holds the lock | failed | resumable: it can go on | new.
+
+        A sealed run that is trained once more for its weights is running, resumable or failed while that goes on. What
+        cannot be read is told as the reason, so that one bad folder does not end a list of many.
+        """
+        try:
+            return self._status()
+        except OSError as error:
+            return Status("failed", f"{self.path} cannot be read: {error.strerror or error}")
+
+    def _status(self) -> Status:
+        sealed = self.sealed
+        if sealed and not (self.path / LIVE_TRACE).exists() and not (self.path / PROGRESS).exists():
             return Status("sealed", "trained and sealed")
         progress = self.progress() or {}
         if self._is_locked():
             return Status("running", f"{_process(progress)} is at {_where(progress)}")
+        if sealed and not self.lacking_weights():  # what training left is only to be cleared away
+            return Status("sealed", "trained and sealed")
+        again = ", once more for its weights" if sealed else ""
         if progress.get("state") == "failed":
             return Status("failed", str(progress.get("error") or "training failed without saying why"))
         if checkpoints(self.path):
-            return Status("resumable", f"training stopped at {_where(progress)} and can go on from its checkpoint")
+            where = f"{_where(progress)}{again}"
+            return Status("resumable", f"training stopped at {where} and can go on from its checkpoint")
         if (self.path / LIVE_TRACE).exists():
-            return Status("resumable", "training stopped before its first checkpoint and starts again")
-        return Status("new", "never trained")
+            return Status("resumable", f"training{again} stopped before its first checkpoint and starts again")
+        return Status("sealed", "trained and sealed") if sealed else Status("new", "never trained")
 
     def _is_locked(self) -> bool:
         if not (self.path / LOCK).exists():
@@ -124,18 +144,32 @@ class RunFolder:
         """What the run is, as written when the folder was created."""
         return run_yaml.read(self.path)
 
-    def config(self) -> RunConfig:
-        """The run's configuration, with every field as it was when it was trained."""
+    def config(self) -> JobConfig:
+        """The job's configuration, with every field as it was when it was done."""
         return run_yaml.read_config(self.path)
 
+    def training(self) -> RunConfig:
+        """The configuration of the training in this folder.
+
+        Raises:
+            OfeError: the folder holds another kind of job.
+        """
+        config = self.config()
+        if not isinstance(config, RunConfig):
+            raise OfeError(f"{self.path.name} is a measurement, not a training", hint="name a training instead")
+        return config
+
     def progress(self) -> dict[str, Any] | None:
-        """Live state of a training, None where there is none. Floats that are not finite stand as strings."""
+        """Live state of a training, None where there is none. Floats that are not finite stand as strings.
+
+        A file that is no JSON object counts as none: it is rewritten every second and not made safe against a power
+        cut, and all that a run needs in order to go on lies in its checkpoint.
+        """
         try:
-            return json.loads((self.path / PROGRESS).read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            content = json.loads((self.path / PROGRESS).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
             return None
-        except ValueError as error:
-            raise damaged(self.path / PROGRESS, "is not JSON") from error
+        return content if isinstance(content, dict) else None
 
     def write_progress(self, progress: Mapping[str, Any]) -> None:
         """Replace the live state that other processes see."""
@@ -160,8 +194,35 @@ class RunFolder:
             OfeError: naming the file that is missing or damaged.
         """
         verify_folder(self.path)
+        self.check_key()
+        weights.check_weights(self.path)
+
+    def check_key(self) -> None:
+        """Check that the folder stands under the key of its run: a copy that was renamed is another run's trace.
+
+        Raises:
+            OfeError: run.yaml describes another run.
+        """
         if not run_yaml.own_name(self.path).endswith(f"-{self.key}"):
             raise damaged(self.path / RUN_YAML, f"describes another run than {self.key}")
+
+    # -- weights -----------------------------------------------------------------------------------
+
+    def lacking_weights(self) -> list[int]:
+        """The steps whose weights were asked for and are not kept."""
+        return weights.read_weights(self.path).lacks(weights.wanted_steps(self.path))
+
+    def keep_weights(self, steps: Iterable[int]) -> None:
+        """Ask for the weights after so many optimiser steps: this training keeps them, or the next one does."""
+        weights.want_steps(self.path, steps)
+
+    def weights_file(self, step: int) -> Path:
+        """The file with the weights after `step` steps, checked.
+
+        Raises:
+            OfeError: they were not kept, or are damaged.
+        """
+        return weights.weights_file(self.path, step)
 
 
 def _process(progress: Mapping[str, Any]) -> str:
@@ -178,13 +239,21 @@ class Store:
     def __init__(self, home: Path) -> None:
         self.runs = home / "runs"
 
+    @classmethod
+    def of(cls, folder: RunFolder) -> Store:
+        """The store in which `folder` lies."""
+        return cls(folder.path.absolute().parent.parent)
+
     def folder(self, run: ResolvedRun) -> RunFolder:
         """The folder of `run`: where its key is found under any name, else where it would be created."""
         own = RunFolder(self.runs / f"{run.slug}-{run.key}")
         return own if own.sealed else self.find(run.key) or own
 
-    def create(self, run: ResolvedRun) -> RunFolder:
+    def create(self, run: ResolvedRun, keep: Iterable[int] = ()) -> RunFolder:
         """The folder of `run`, with its run.yaml. A folder that has one is left as it is.
+
+        Args:
+            keep: steps whose weights the run is asked to keep, beside those that it was asked for before.
 
         Raises:
             OfeError: the disk is full or cannot be written.
@@ -194,6 +263,7 @@ class Store:
             folder.path.mkdir(parents=True, exist_ok=True)
         if not (folder.path / RUN_YAML).exists():
             write_text(folder.path / RUN_YAML, run_yaml.render(run))
+        folder.keep_weights(keep)
         return folder
 
     def find(self, key: str) -> RunFolder | None:
@@ -211,16 +281,20 @@ class Store:
             if path.is_dir() and not path.name.startswith(".") and "-" in path.name
         ]
 
-    def remove(self, key: str) -> None:
-        """Remove the run `key` and all its files.
+    def remove_unfinished(self, folder: RunFolder) -> None:
+        """Remove exactly this folder, which holds no sealed trace and which nobody trains.
+
+        A copy may carry the same key as another folder, so nothing is looked up by key here.
 
         Raises:
-            OfeError: there is no such run, or it is being trained.
+            OfeError: the folder is not there, is sealed, or is being trained.
         """
-        folder = self._existing(key)
-        if folder.state == "running":
-            raise OfeError(f"{folder.path.name} is being trained: {folder.reason}", hint="stop that process first")
-        remove_folder(folder.path)
+        if not folder.path.is_dir():
+            raise OfeError(f"{folder.path} is not there", hint="`ofe cache list` shows the run folders", exit_code=2)
+        with folder.lock():  # from here on nobody can seal it
+            if folder.sealed:
+                raise OfeError(f"{folder.path.name} is sealed", hint=f"to remove it all the same, delete {folder.path}")
+            remove_folder(folder.path)
 
     def import_folder(self, path: Path) -> RunFolder:
         """Copy a sealed run folder from elsewhere into the store, checking it; a run that is already here stays.
@@ -238,21 +312,14 @@ class Store:
         copy_sealed(path, here.path)
         return here
 
-    def export(self, key: str, target: Path) -> RunFolder:
-        """Copy the sealed run `key` to `target/<slug>-<key>/`.
+    def export(self, folder: RunFolder, target: Path) -> RunFolder:
+        """Copy this sealed folder to `target`, under its own name.
 
         Raises:
-            OfeError: there is no such run, it is not sealed, or something else stands there.
+            OfeError: it is not sealed, or something else stands there.
         """
-        folder = self._existing(key)
         there = RunFolder(target / folder.path.name)
         if there.path.exists() and not there.sealed:
             raise OfeError(f"{there.path} exists and is not a sealed run", hint="choose another folder to export to")
         copy_sealed(folder.path, there.path)
         return there
-
-    def _existing(self, key: str) -> RunFolder:
-        folder = self.find(key)
-        if folder is None:
-            raise OfeError(f"no run {key} in {self.runs}", hint="`ofe cache list` shows the keys", exit_code=2)
-        return folder

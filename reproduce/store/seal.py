@@ -7,7 +7,6 @@ one or the other, and sealing again finishes the work.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from reproduce.errors import OfeError
 from reproduce.store import run_yaml
-from reproduce.store.atomic import write_bytes, write_json, write_text
+from reproduce.store.atomic import file_hash, write_bytes, write_json, write_text
 from reproduce.store.home import explain_os_errors
 from reproduce.store.layout import CHECKED_FILES, LEFTOVERS, MOMENTS, PROVENANCE, SUMS, TRACE, checkpoints, damaged
 
@@ -65,11 +64,6 @@ def discard_leftovers(folder: Path) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-
-
-def file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def verify_folder(folder: Path) -> None:

@@ -36,8 +36,10 @@ from reproduce.parallel.arrangement import PRODUCT_TYPE, Arrangement
 from reproduce.parallel.shares import shared_parts
 from reproduce.store.runs import RunFolder
 from reproduce.store.trace import TraceWriter
+from reproduce.store.weights import wanted_steps
 from reproduce.training import checkpoint
 from reproduce.training.divergence import Divergence
+from reproduce.training.weights import keep_weights
 
 
 class Task(Protocol):
@@ -121,11 +123,12 @@ class Training:
         self.window: list[dict[str, float]] = []
         layer = config.probe.moment_updates_layer
         self.updates = None if layer is None else MomentUpdates(layer, self._encode_for_updates)
+        self.keep = group.from_chief(wanted_steps(folder.path))
         state = checkpoint.load(folder.path, task.model, self.optimizer, execution.device, execution.mode)
         self.resumed = state is not None
         if state is not None:
             self._restore(state)
-        self.writer = _open_trace(folder.path, None if state is None else state["trace"])
+        self.writer = open_trace(folder.path, None if state is None else state["trace"])
 
     # -- state -------------------------------------------------------------------------------------
 
@@ -237,6 +240,8 @@ class Training:
                     display.peak(self._probe(self.step in moments))
                 if self.step % config.eval.every == 0 or self.step == last:
                     self._evaluate()
+                if self.step in self.keep:
+                    keep_weights(self.folder.path, self.task.model, self.step, last)
             if self.step == last or failed is not None:
                 break
             due = time.perf_counter() - saved_at > self.execution.checkpoint_s and self.step > begin
@@ -275,7 +280,7 @@ class _NoTrace:
         return {}
 
 
-def _open_trace(folder: Path, position: Mapping[str, int] | None) -> TraceWriter | _NoTrace:
+def open_trace(folder: Path, position: Mapping[str, int] | None) -> TraceWriter | _NoTrace:
     """The trace to append to, from its beginning or at the position of a checkpoint."""
     if not group.chief():
         return _NoTrace()

@@ -76,6 +76,21 @@ def test_prune_removes_only_what_is_unfinished_and_only_when_told(ofe: Ofe, own:
     assert "nothing to remove" in ofe("cache", "prune", home=own).stderr
 
 
+def test_prune_and_export_act_on_the_folder_that_they_name_though_another_has_its_key(
+    ofe: Ofe, own: Path, tmp_path: Path
+) -> None:
+    sealed = _run_folder(own)
+    backup = sealed.with_name(f"backup-{sealed.name.rpartition('-')[2]}")
+    shutil.copytree(sealed, backup)
+    exported = ofe("cache", "export", str(tmp_path / "out"), "backup", home=own)
+    assert [Path(line).name for line in exported.stdout.splitlines()] == [backup.name]
+    (backup / "SHA256SUMS").unlink()
+    result = ofe("cache", "prune", "--yes", home=own)
+    assert result.stdout == f"removed {backup.name}\n"
+    assert list((own / "runs").iterdir()) == [sealed]
+    assert ofe("cache", "verify", home=own).exit_code == 0
+
+
 def test_data_list_json_has_the_promised_shape(ofe: Ofe) -> None:
     rows = json.loads(ofe("data", "list", "--json").stdout)
     assert {"name", "kind", "description", "network", "path"} == set(rows[0])

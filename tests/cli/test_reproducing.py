@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from reproduce.jobs import queue as execute
+from reproduce.jobs import executor
 
 Ofe = Callable[..., Result]
 Reproduced = tuple[Path, subprocess.CompletedProcess[str]]
@@ -54,7 +54,7 @@ def test_another_format_or_folder_draws_without_training(ofe: Ofe, reproduced: R
 
 
 def test_what_is_planned_is_what_is_trained(ofe: Ofe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execute, "worker_command", _worker(FAILS))
+    monkeypatch.setattr(executor, "worker_command", _worker(FAILS))
     plan = json.loads(ofe("plan", "all", "--seeds", "2", "--json").stdout)
     planned = {f"{run['slug']}-{run['key']}" for run in plan["runs"] if run["state"] == "missing"}
     ofe("reproduce", "all", "--seeds", "2")
@@ -62,7 +62,7 @@ def test_what_is_planned_is_what_is_trained(ofe: Ofe, tmp_path: Path, monkeypatc
 
 
 def test_a_failed_run_is_named_with_its_error_and_exits_with_1(ofe: Ofe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execute, "worker_command", _worker(FAILS))
+    monkeypatch.setattr(executor, "worker_command", _worker(FAILS))
     result = ofe("reproduce", "fig1")
     assert result.exit_code == 1
     assert "error: toy-ln-laptop-s0 failed: the text is upside down" in result.stderr
@@ -71,7 +71,7 @@ def test_a_failed_run_is_named_with_its_error_and_exits_with_1(ofe: Ofe, monkeyp
 
 
 def test_ctrl_c_exits_with_130_and_says_how_to_continue(ofe: Ofe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execute, "worker_command", _worker(STOPS))
+    monkeypatch.setattr(executor, "worker_command", _worker(STOPS))
     before = signal.getsignal(signal.SIGINT)
     result = ofe("reproduce", "fig1", "--scale", "smoke", "--seeds", "2", "--set", "optimizer.lr=0.01", "--jobs", "1")
     assert result.exit_code == 130

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -11,8 +12,9 @@ from pathlib import Path
 import filelock
 import pytest
 
-from reproduce.config import RunConfig
-from reproduce.jobs.queue import Job, execute, worker_command
+from reproduce.config import MeasureConfig, RunConfig, RunParent
+from reproduce.jobs.executor import LocalProcesses, worker_command
+from reproduce.jobs.queue import Job, execute
 from reproduce.specs.resolve import ResolvedRun
 from reproduce.store.runs import Store
 
@@ -67,14 +69,14 @@ def worker(program: str) -> Callable[[Path], list[str]]:
 
 
 def stop_when_all_run(wanted: int, signals: Sequence[int]) -> Callable[[Sequence[Job]], None]:
-    """An observer that sends this process signals, one a poll, once so many workers report a step."""
+    """A watcher that sends this process signals, one a poll, once so many workers report a step."""
     left = list(signals)
 
-    def observe(jobs: Sequence[Job]) -> None:
+    def watch(jobs: Sequence[Job]) -> None:
         if left and sum("step" in job.progress for job in jobs) >= wanted:
             os.kill(os.getpid(), left.pop(0))
 
-    return observe
+    return watch
 
 
 def test_the_worker_is_the_one_that_trains() -> None:
@@ -90,10 +92,10 @@ def test_a_run_on_several_devices_is_trained_by_as_many_processes() -> None:
 def test_all_runs_are_sealed_and_never_more_than_jobs_at_once(runs: list[ResolvedRun], store: Store) -> None:
     abreast: list[int] = []
 
-    def observe(jobs: Sequence[Job]) -> None:
+    def watch(jobs: Sequence[Job]) -> None:
         abreast.append(sum(job.state == "running" for job in jobs))
 
-    done = execute(runs, store, jobs=2, command=worker(SEAL), observe=observe)
+    done = execute(runs, store, LocalProcesses(2, command=worker(SEAL)), watch=watch)
     assert [job.state for job in done] == 3 * ["sealed"]
     assert max(abreast) == 2
     assert all((job.folder.path / "run.yaml").exists() for job in done)
@@ -101,7 +103,7 @@ def test_all_runs_are_sealed_and_never_more_than_jobs_at_once(runs: list[Resolve
 
 def test_a_failed_run_does_not_stop_the_others_and_keeps_its_error(runs: list[ResolvedRun], store: Store) -> None:
     program = f"if '-s1-' in folder.name: raise ValueError('seed 1 is bad luck')\n{SEAL}"
-    done = execute(runs, store, jobs=1, command=worker(program))
+    done = execute(runs, store, LocalProcesses(1, command=worker(program)))
     assert [job.state for job in done] == ["sealed", "failed", "sealed"]
     assert done[1].error == "ValueError: seed 1 is bad luck"
     assert done[1].folder.status() == ("failed", "ValueError: seed 1 is bad luck")
@@ -109,31 +111,34 @@ def test_a_failed_run_does_not_stop_the_others_and_keeps_its_error(runs: list[Re
 
 def test_the_worker_s_own_words_go_before_its_output(runs: list[ResolvedRun], store: Store) -> None:
     says = '(folder / \'progress.json\').write_text(\'{"state": "failed", "error": "no text"}\'); sys.exit(1)'
-    assert execute(runs[:1], store, jobs=1, command=worker(says))[0].error == "no text"
+    assert execute(runs[:1], store, LocalProcesses(1, command=worker(says)))[0].error == "no text"
 
 
 def test_a_worker_that_was_asked_to_stop_is_not_failed_whatever_its_launcher_says(
     runs: list[ResolvedRun], store: Store
 ) -> None:
     says = "(folder / 'progress.json').write_text('{\"state\": \"interrupted\"}'); sys.exit(1)"
-    (job,) = execute(runs[:1], store, jobs=1, command=worker(says))
+    (job,) = execute(runs[:1], store, LocalProcesses(1, command=worker(says)))
     assert (job.state, job.error) == ("interrupted", None)
 
 
 def test_a_hint_is_not_taken_for_the_error(runs: list[ResolvedRun], store: Store) -> None:
     says = "print('error: no text\\n\\nhint: find some', file=sys.stderr); sys.exit(1)"
-    assert execute(runs[:1], store, jobs=1, command=worker(says))[0].error == "no text"
+    assert execute(runs[:1], store, LocalProcesses(1, command=worker(says)))[0].error == "no text"
 
 
 def test_a_killed_worker_is_told_and_its_run_can_go_on(runs: list[ResolvedRun], store: Store) -> None:
     program = "(folder / 'checkpoint.pt').touch(); os.kill(os.getpid(), signal.SIGKILL)"
-    (job,) = execute(runs[:1], store, jobs=1, command=worker(program))
+    (job,) = execute(runs[:1], store, LocalProcesses(1, command=worker(program)))
     assert job.error == "its process was killed by SIGKILL, perhaps because the memory was full"
     assert job.folder.state == "resumable"
 
 
 def test_a_worker_that_ends_well_without_a_seal_has_failed(runs: list[ResolvedRun], store: Store) -> None:
-    assert execute(runs[:1], store, jobs=1, command=worker("pass"))[0].error == "its process ended without sealing it"
+    assert (
+        execute(runs[:1], store, LocalProcesses(1, command=worker("pass")))[0].error
+        == "its process ended without sealing it"
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -141,16 +146,16 @@ def test_a_signal_lets_the_workers_save_and_starts_no_other(
     runs: list[ResolvedRun], store: Store, number: signal.Signals
 ) -> None:
     before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
-    observe = stop_when_all_run(2, [number])
-    done = execute(runs, store, jobs=2, command=worker(SAVE_WHEN_STOPPED), observe=observe)
+    watch = stop_when_all_run(2, [number])
+    done = execute(runs, store, LocalProcesses(2, command=worker(SAVE_WHEN_STOPPED)), watch=watch)
     assert [job.state for job in done] == 3 * ["interrupted"]
     assert [(job.folder.path / "saved").exists() for job in done] == [True, True, False]
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 def test_a_second_signal_kills_the_workers(runs: list[ResolvedRun], store: Store) -> None:
-    observe = stop_when_all_run(1, [signal.SIGINT, signal.SIGINT])
-    (job,) = execute(runs[:1], store, jobs=1, command=worker(REFUSE), observe=observe)
+    watch = stop_when_all_run(1, [signal.SIGINT, signal.SIGINT])
+    (job,) = execute(runs[:1], store, LocalProcesses(1, command=worker(REFUSE)), watch=watch)
     assert job.state == "interrupted"
 
 
@@ -159,12 +164,12 @@ def test_a_run_in_other_hands_is_waited_for_and_then_taken_over(runs: list[Resol
     held.acquire()
     seen: list[tuple[str, ...]] = []
 
-    def observe(jobs: Sequence[Job]) -> None:
+    def watch(jobs: Sequence[Job]) -> None:
         seen.append(tuple(job.state for job in jobs))
         if jobs[1].state == "sealed":
             held.release()
 
-    done = execute(runs[:2], store, jobs=1, command=worker(SEAL), observe=observe)
+    done = execute(runs[:2], store, LocalProcesses(1, command=worker(SEAL)), watch=watch)
     assert seen[0] == ("elsewhere", "running")
     assert [job.state for job in done] == ["sealed", "sealed"]
 
@@ -173,11 +178,11 @@ def test_a_run_that_someone_else_seals_is_not_trained_again(runs: list[ResolvedR
     held = filelock.FileLock(store.create(runs[0]).path / "lock")
     held.acquire()
 
-    def observe(jobs: Sequence[Job]) -> None:
+    def watch(jobs: Sequence[Job]) -> None:
         (jobs[0].folder.path / "SHA256SUMS").write_text("")
         held.release()
 
-    (job,) = execute(runs[:1], store, jobs=1, command=worker("sys.exit(1)"), observe=observe)
+    (job,) = execute(runs[:1], store, LocalProcesses(1, command=worker("sys.exit(1)")), watch=watch)
     assert job.state == "sealed"
 
 
@@ -186,7 +191,9 @@ def test_workers_get_their_threads_and_a_device_each(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     program = "(folder / 'seen').write_text(os.environ['OMP_NUM_THREADS'] + ' ' + os.environ['CUDA_VISIBLE_DEVICES'])"
-    done = execute(runs[:2], store, jobs=2, threads=3, gpus=2, command=worker(f"{program}; time.sleep(1); {SEAL}"))
+    done = execute(
+        runs[:2], store, LocalProcesses(2, threads=3, gpus=2, command=worker(f"{program}; time.sleep(1); {SEAL}"))
+    )
     assert [(job.folder.path / "seen").read_text() for job in done] == ["3 4", "3 7"]
 
 
@@ -196,7 +203,7 @@ def test_a_run_on_several_devices_gets_neighbouring_ones(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7,8")
     program = "(folder / 'seen').write_text(os.environ['CUDA_VISIBLE_DEVICES'])"
     command = worker(f"{program}; time.sleep(1); {SEAL}")
-    done = execute(runs[:2], store, jobs=2, gpus=5, devices=2, command=command)
+    done = execute(runs[:2], store, LocalProcesses(2, gpus=5, devices=2, command=command))
     assert [(job.folder.path / "seen").read_text() for job in done] == ["4,5", "6,7"]
 
 
@@ -211,6 +218,57 @@ signal.signal(signal.SIGINT, signal.SIG_IGN)
 subprocess.run([sys.executable, "-c", {inner!r}, str(folder)])
 sys.exit(1)
 """
-    (job,) = execute(runs[:1], store, jobs=1, command=worker(program), observe=stop_when_all_run(1, [signal.SIGINT]))
+    (job,) = execute(
+        runs[:1], store, LocalProcesses(1, command=worker(program)), watch=stop_when_all_run(1, [signal.SIGINT])
+    )
     assert job.state == "interrupted"
     assert (job.folder.path / "saved").read_text() == "SIGINT"
+
+
+def measured(run: ResolvedRun, step: int) -> ResolvedRun:
+    """The measurement of what `run` was after `step` steps."""
+    config = MeasureConfig(parent=RunParent(key=run.key, step=step), examples=2)
+    return ResolvedRun("seen", "Seen", "toy", "smoke", run.seed, config, paper_data=False, parent=run)
+
+
+def test_a_run_waits_for_its_parent_though_it_is_named_first(runs: list[ResolvedRun], store: Store) -> None:
+    child, seen = measured(runs[0], 9), list[tuple[str, ...]]()
+
+    def watch(jobs: Sequence[Job]) -> None:
+        seen.append(tuple(job.state for job in jobs))
+
+    done = execute([child, runs[0]], store, LocalProcesses(2, command=worker(SEAL)), watch=watch)
+    assert [job.state for job in done] == ["sealed", "sealed"]
+    assert ("running", "running") not in seen
+    assert seen[0] == ("waiting", "running")
+
+
+def test_what_starts_from_a_failed_run_fails_with_it_and_nothing_else_does(
+    runs: list[ResolvedRun], store: Store
+) -> None:
+    program = f"sys.exit(1) if '-s0-' in folder.name else None\n{SEAL}"
+    done = execute([runs[0], measured(runs[0], 9), runs[1]], store, LocalProcesses(1, command=worker(program)))
+    assert [job.state for job in done] == ["failed", "failed", "sealed"]
+    assert done[1].error == "it starts from toy-smoke-s0, which failed"
+
+
+def test_a_run_is_told_which_weights_to_keep_and_is_not_done_without_them(
+    runs: list[ResolvedRun], store: Store
+) -> None:
+    (job,) = execute(runs[:1], store, LocalProcesses(1, command=worker(SEAL)), keep={runs[0].key: [3, 9]})
+    assert json.loads((job.folder.path / "keep.json").read_text()) == {"steps": [3, 9]}
+    assert (job.state, job.error) == ("failed", "its process ended without sealing it")
+    (job,) = execute(runs[:1], store, LocalProcesses(1, command=worker("sys.exit(1)")))
+    assert job.state == "failed", "an earlier wish stands"
+
+
+def test_a_signal_that_was_ignored_at_the_start_stays_ignored(runs: list[ResolvedRun], store: Store) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        program = f"report('{{\"step\": 3}}'); time.sleep(1); {SEAL}"
+        watch = stop_when_all_run(1, [signal.SIGHUP])
+        (job,) = execute(runs[:1], store, LocalProcesses(1, command=worker(program)), watch=watch)
+        assert job.state == "sealed"
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

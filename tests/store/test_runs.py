@@ -118,9 +118,9 @@ def test_progress_is_read_back_and_absent_before_training(store: Store, make_run
     assert folder.progress() is None
     folder.write_progress({"step": 1, "loss": float("inf")})
     assert folder.progress() == {"step": 1, "loss": "inf"}
-    (folder.path / "progress.json").write_text("{")
-    with pytest.raises(OfeError, match=r"progress\.json"):
-        folder.progress()
+    for damaged in ("{", "", "[1]"):
+        (folder.path / "progress.json").write_text(damaged)
+        assert folder.progress() is None
 
 
 # -- the store -------------------------------------------------------------------------------------
@@ -174,19 +174,46 @@ def test_the_list_shows_runs_and_nothing_else(store: Store, make_run: MakeRun) -
     assert store.list() == [second, folders[0]]
 
 
-def test_removing_takes_the_whole_folder(store: Store, make_run: MakeRun, make_sealed: MakeSealed) -> None:
-    folder = make_sealed(make_run())
-    store.remove(folder.key)
+def test_removing_takes_the_whole_folder(store: Store, make_run: MakeRun) -> None:
+    folder = store.create(make_run())
+    store.remove_unfinished(folder)
     assert list(store.runs.iterdir()) == []
-    with pytest.raises(OfeError, match=f"no run {folder.key}"):
-        store.remove(folder.key)
+    with pytest.raises(OfeError, match="is not there"):
+        store.remove_unfinished(folder)
 
 
 def test_a_run_in_training_is_not_removed(store: Store, make_run: MakeRun) -> None:
     folder = store.create(make_run())
-    with folder.lock(), pytest.raises(OfeError, match="is being trained"):
-        store.remove(folder.key)
+    with another_process_training(folder), pytest.raises(OfeError, match="another process is training"):
+        store.remove_unfinished(folder)
     assert folder.path.exists()
+
+
+def test_a_copy_is_removed_and_the_sealed_run_of_the_same_key_is_not(
+    store: Store, make_run: MakeRun, make_sealed: MakeSealed
+) -> None:
+    sealed = make_sealed(make_run())
+    copy = RunFolder(store.runs / f"backup-{sealed.key}")
+    shutil.copytree(sealed.path, copy.path)
+    (copy.path / "SHA256SUMS").unlink()
+    store.remove_unfinished(copy)
+    assert store.list() == [sealed]
+    sealed.verify()
+    with pytest.raises(OfeError, match="is sealed"):
+        store.remove_unfinished(sealed)
+    assert sealed.path.exists()
+
+
+def test_a_folder_that_cannot_be_read_is_told_and_does_not_end_a_list(
+    store: Store, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = store.create(make_run())
+
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("reproduce.store.runs.is_sealed", refuse)
+    assert folder.status() == ("failed", f"{folder.path} cannot be read: Permission denied")
 
 
 # -- between machines ------------------------------------------------------------------------------
@@ -196,9 +223,9 @@ def test_an_exported_run_can_be_imported_elsewhere(
     store: Store, make_run: MakeRun, make_sealed: MakeSealed, tmp_path: Path
 ) -> None:
     folder = make_sealed(make_run())
-    there = store.export(folder.key, tmp_path / "usb")
+    there = store.export(folder, tmp_path / "usb")
     assert there.path == tmp_path / "usb" / folder.path.name
-    assert store.export(folder.key, tmp_path / "usb") == there, "exporting again is no error"
+    assert store.export(folder, tmp_path / "usb") == there, "exporting again is no error"
     other = Store(tmp_path / "other")
     imported = other.import_folder(there.path)
     assert imported.path == other.runs / folder.path.name
@@ -244,7 +271,7 @@ def test_a_damaged_folder_is_not_imported(
     with pytest.raises(OfeError, match=r"moments\.parquet"):
         other.import_folder(folder.path)
     with pytest.raises(OfeError, match=r"moments\.parquet"):
-        store.export(folder.key, tmp_path / "usb")
+        store.export(folder, tmp_path / "usb")
     assert other.list() == []
     with pytest.raises(OfeError, match="not a sealed run"):
         other.import_folder(tmp_path)
@@ -256,11 +283,11 @@ def test_an_export_does_not_overwrite_what_is_not_a_run(
     folder = make_sealed(make_run())
     (tmp_path / folder.path.name).mkdir()
     with pytest.raises(OfeError, match="exists and is not a sealed run"):
-        store.export(folder.key, tmp_path)
+        store.export(folder, tmp_path)
 
 
 def test_an_unfinished_run_is_not_exported(store: Store, make_run: MakeRun, tmp_path: Path) -> None:
     folder = store.create(make_run())
     with pytest.raises(OfeError, match="not a sealed run"):
-        store.export(folder.key, tmp_path)
+        store.export(folder, tmp_path)
     assert yaml.safe_load((folder.path / "run.yaml").read_text())["key"] == folder.key

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 
 from reproduce.data import open_text
 from reproduce.errors import OfeError
-from reproduce.jobs.worker import main, plan_execution
+from reproduce.jobs.train import plan_execution
+from reproduce.jobs.worker import main
 from reproduce.models.transformer import Transformer
 from reproduce.store.layout import LIVE_MOMENTS, LIVE_TRACE
 from reproduce.store.runs import RunFolder
@@ -173,7 +174,7 @@ def test_an_unforeseen_error_is_told_in_one_line_and_a_former_one_forgotten(
         seen.append(folder.progress())
         raise RuntimeError("the device is gone")
 
-    monkeypatch.setattr("reproduce.jobs.worker.build_task", fail)
+    monkeypatch.setattr("reproduce.jobs.train.build_task", fail)
     assert main([str(folder.path)]) == 1
     assert (seen[0]["state"], seen[0]["error"], seen[0]["step"]) == ("running", None, 7)
     errors = capfd.readouterr().err

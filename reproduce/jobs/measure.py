@@ -1,0 +1,90 @@
+"""The work of a measurement: the metrics of the weights that a training has kept, as a trace of one step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from reproduce.config import MeasureConfig
+from reproduce.environment import environment
+from reproduce.errors import OfeError
+from reproduce.jobs.device import pick_device
+from reproduce.jobs.stopping import StopAsked
+from reproduce.measuring.probe import Probe, measure
+from reproduce.parallel.shares import shared_parts
+from reproduce.store.runs import RunFolder, Store
+from reproduce.store.weights import read_weights
+from reproduce.training.tasks import build_task
+from reproduce.training.train import Interrupted, Task, autocast, open_trace
+from reproduce.training.weights import load_weights
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """The model of a task as a subject of measurements."""
+
+    task: Task
+
+    def encode(self, batch: Any, observe: Callable[[str, str, Tensor], None]) -> object:
+        return self.task.encode(batch, observe)
+
+
+def work(folder: RunFolder, config: MeasureConfig, stop: StopAsked) -> dict[str, Any]:
+    """Measure the model that `config` names, write the trace of it to `folder`, and return its provenance.
+
+    Raises:
+        Interrupted: `stop` said so; nothing is kept, since nothing takes long.
+        OfeError: the parent is not in the store, or has not kept the weights that are measured.
+    """
+    begin = time.perf_counter()
+    parent = parent_folder(folder, config)
+    weights = parent.weights_file(config.parent.step)
+    trained = parent.training()
+    probe = trained.probe.model_copy(update={"batch_size": config.examples, "on": "held-out"})
+    training = trained.model_copy(update={"probe": probe, "precision": config.precision})
+
+    device = pick_device()
+    task, data = build_task(training, device)
+    task.model.to(device)
+    load_weights(weights, task.model)
+    if stop():
+        raise Interrupted(config.parent.step)
+    parts = shared_parts(task.probe_batch(0), environment().micro_batch)
+    with autocast(training, device):
+        reading = measure(TrainedModel(task), parts, Probe(config.point))
+
+    step = config.parent.step
+    writer = open_trace(folder.path, None)
+    writer.record(step, "probe", reading.values)
+    for layer, moment in reading.moments.items():
+        writer.moments(step, layer, moment.tolist())
+    writer.close()
+    return {
+        "failed": False,
+        "failed_step": None,
+        "data": data,
+        "seconds": time.perf_counter() - begin,
+        "trained_steps": 0,
+        "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
+        "precision": config.precision,
+        "parent": {"name": parent.path.name, "step": step, "weights": read_weights(parent.path).files[step][1]},
+    }
+
+
+def parent_folder(folder: RunFolder, config: MeasureConfig) -> RunFolder:
+    """The run folder of the training whose weights `config` measures: it lies in the same store as `folder`.
+
+    Raises:
+        OfeError: there is none.
+    """
+    parent = Store.of(folder).find(config.parent.key)
+    if parent is None:
+        raise OfeError(
+            f"the training {config.parent.key}, whose weights are measured, is not in {folder.path.parent}",
+            hint="`ofe reproduce` of the figure trains it first",
+        )
+    return parent

@@ -1,0 +1,72 @@
+"""The work of a training: from a run folder to a trace that can be sealed, and the weights that somebody asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from reproduce.config import RunConfig
+from reproduce.environment import environment
+from reproduce.jobs.device import pick_device
+from reproduce.jobs.stopping import StopAsked
+from reproduce.parallel import group
+from reproduce.store.runs import RunFolder
+from reproduce.store.weights import read_weights, write_weights
+from reproduce.training.tasks import build_task
+from reproduce.training.train import Execution, Outcome, Task, Training
+
+
+def work(folder: RunFolder, config: RunConfig, stop: StopAsked) -> dict[str, Any]:
+    """Train the run in `folder` to its end, from wherever it stands, and return its provenance.
+
+    Raises:
+        Interrupted: `stop` said so; the state is saved.
+        OfeError: the run cannot go on.
+    """
+    execution = plan_execution(config, pick_device())
+    on_meta = execution.mode == "fsdp" and not group.chief()
+    task, data = build_task(config, execution.device, micro_batch=execution.micro_batch, on_meta=on_meta)
+    training = Training(config, task, folder, execution)
+    outcome = training.run(stop)
+    if training.keep and group.chief():
+        write_weights(folder.path, replace(read_weights(folder.path), end=outcome.step, same_trace=None))
+    return provenance(config, task, outcome, execution) | {"data": data}
+
+
+def plan_execution(config: RunConfig, device: torch.device) -> Execution:
+    """How the run is to be executed: as the environment says, and where it says nothing so that it fits the device.
+
+    Raises:
+        OfeError: a variable has a value that means nothing (exit code 2).
+    """
+    from reproduce.plan.memory import arrange
+
+    asked = environment()
+    memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+    chosen = arrange(
+        config,
+        group.size(),
+        memory,
+        mode=asked.parallel,
+        recompute=asked.recompute,
+        micro_batch=asked.micro_batch,
+    )
+    return Execution(device, chosen.micro_batch, chosen.mode, chosen.recompute, checkpoint_s=asked.checkpoint_s)
+
+
+def provenance(config: RunConfig, task: Task, outcome: Outcome, execution: Execution) -> dict[str, Any]:
+    """What is true of this training and may differ between two equal ones, and how it ended."""
+    return {
+        "failed": outcome.failed_step is not None,
+        "failed_step": outcome.failed_step,
+        "seconds": outcome.seconds,
+        "trained_steps": outcome.trained_steps,
+        "tokens_per_s": outcome.trained_steps * task.tokens_per_step / max(outcome.seconds, 1e-9),
+        "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
+        "precision": config.precision,
+        "parallel": execution.mode,
+        "micro_batch": execution.micro_batch,
+        "activation_checkpointing": execution.recompute,
+    }

@@ -1,0 +1,144 @@
+"""The weights that a training keeps: which are wanted, which there are, and whether they are whole.
+
+    keep.json       {"steps": [10, 20]}                    written by whoever wants weights, before or after training
+    weights.json    {"end": 20, "same_trace": true, "files": {"10": {"name": ..., "sha256": ...}, ...}}
+
+A step counts the optimiser steps taken: 0 is the initialisation, the run's last step its final weights. Weights stay
+out of a run's key and out of its SHA256SUMS, since they change none of its numbers: a run is the same with and without
+them. Nothing here loads torch; `reproduce.training.weights` writes and reads the tensors.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reproduce.errors import OfeError
+from reproduce.store.atomic import file_hash, write_json
+from reproduce.store.layout import FINAL_WEIGHTS, KEEP, WEIGHTS, damaged
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What weights.json says."""
+
+    files: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """Name and SHA-256 of the file with the weights after so many steps."""
+    end: int | None = None
+    """The step at which training ended; None while it has not."""
+    same_trace: bool | None = None
+    """Whether the training that wrote the weights gave the trace that is sealed beside them; None before the seal.
+
+    Only a training that was repeated for the sake of its weights can differ, for instance with other threads.
+    """
+
+    def lacks(self, wanted: Iterable[int]) -> list[int]:
+        """The steps of `wanted` whose weights are not there, without those that training never reached."""
+        return sorted(step for step in wanted if step not in self.files and (self.end is None or step <= self.end))
+
+
+def file_name(step: int, last_step: int) -> str:
+    """Name of the file with the weights after `step` steps of a run of `last_step`."""
+    return FINAL_WEIGHTS if step == last_step else f"model-{step}.safetensors"
+
+
+def wanted_steps(folder: Path) -> frozenset[int]:
+    """The steps whose weights somebody has asked this run to keep."""
+    content = _read(folder / KEEP) or {"steps": []}
+    try:
+        return frozenset(int(step) for step in content["steps"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(folder / KEEP, "names no steps") from error
+
+
+def want_steps(folder: Path, steps: Iterable[int]) -> None:
+    """Ask the run in `folder` to keep the weights of `steps` too; earlier wishes stay."""
+    before = wanted_steps(folder)
+    if not before.issuperset(after := before.union(steps)):
+        write_json(folder / KEEP, {"steps": sorted(after)})
+
+
+def read_weights(folder: Path) -> Weights:
+    """What weights.json of `folder` says; nothing is kept where it is missing.
+
+    Raises:
+        OfeError: the file is damaged.
+    """
+    content = _read(folder / WEIGHTS)
+    if content is None:
+        return Weights()
+    try:
+        files = {int(step): (str(entry["name"]), str(entry["sha256"])) for step, entry in content["files"].items()}
+        if any(Path(name).name != name for name, _ in files.values()):
+            raise ValueError("a name that leads out of the folder")
+        return Weights(files, content["end"], content["same_trace"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise damaged(folder / WEIGHTS, "does not list the weights") from error
+
+
+def write_weights(folder: Path, weights: Weights) -> None:
+    """Write weights.json, once the files that it lists are there."""
+    files = {str(step): {"name": name, "sha256": digest} for step, (name, digest) in sorted(weights.files.items())}
+    write_json(folder / WEIGHTS, {"end": weights.end, "same_trace": weights.same_trace, "files": files})
+
+
+def weights_file(folder: Path, step: int) -> Path:
+    """The file with the weights after `step` steps, checked against its checksum.
+
+    Raises:
+        OfeError: these weights were not kept, the run ended before that step, or the file is damaged.
+    """
+    weights = read_weights(folder)
+    if step not in weights.files:
+        if weights.end is not None and step > weights.end:
+            raise OfeError(f"{folder.name} ended at step {weights.end}, before step {step}")
+        kept = f"only those of steps {', '.join(map(str, sorted(weights.files)))}" if weights.files else "none"
+        raise OfeError(
+            f"{folder.name} has not kept its weights of step {step}, {kept}",
+            hint="`ofe reproduce` with `--keep-weights` trains the run again and keeps its final weights",
+        )
+    check_weights_file(folder, *weights.files[step])
+    return folder / weights.files[step][0]
+
+
+def check_weights(folder: Path) -> None:
+    """Compare all weights of `folder` with their checksums.
+
+    Raises:
+        OfeError: naming the file that is missing or damaged.
+    """
+    for name, digest in read_weights(folder).files.values():
+        check_weights_file(folder, name, digest)
+
+
+def check_weights_file(folder: Path, name: str, digest: str) -> None:
+    path = folder / name
+    hint = f"remove {folder / WEIGHTS}: the run is then trained again when its weights are asked for"
+    if not path.is_file():
+        raise OfeError(f"{path} is missing", hint=hint)
+    if file_hash(path) != digest:
+        raise OfeError(f"{path} is not what was kept: its checksum differs", hint=hint)
+
+
+def drop_weights(folder: Path) -> int:
+    """Remove the weights of a run, and the wish to keep them; returns the bytes that are free now."""
+    paths = [folder / WEIGHTS, folder / KEEP, *folder.glob("model*.safetensors")]  # the list first, then the files
+    freed = sum(path.stat().st_size for path in paths if path.is_file())
+    for path in paths:
+        path.unlink(missing_ok=True)
+    return freed
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise damaged(path, "cannot be read") from error
+    if not isinstance(content, dict):
+        raise damaged(path, "is not a JSON object")
+    return content

@@ -1,0 +1,66 @@
+"""The weights of a model in a file that anyone can read: safetensors, float32, under the names of the parameters.
+
+A parameter that stands in two places (a tied unembedding) is written once, under its first name. Under FSDP2 every
+process holds a part of each parameter, so all processes take part in writing; the chief writes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from reproduce.parallel import group
+from reproduce.store.atomic import file_hash, replacing
+from reproduce.store.layout import damaged
+from reproduce.store.weights import file_name, read_weights, write_weights
+
+
+@torch.no_grad()
+def keep_weights(folder: Path, model: nn.Module, step: int, last_step: int) -> None:
+    """Write the weights after `step` of `last_step` optimiser steps to the run folder, and enter them in weights.json.
+
+    Raises:
+        OfeError: the disk is full or cannot be written; the weights kept before stay.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        whole = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+        if group.chief():
+            tensors[name] = whole.detach().cpu().contiguous()
+    if not group.chief():
+        return
+    path = folder / file_name(step, last_step)
+    with replacing(path) as aside:
+        try:
+            save_file(tensors, aside, metadata={"format": "pt", "step": str(step)})
+        except SafetensorError as error:  # it tells what the system said in its text alone
+            number = re.search(r"os error (\d+)", str(error))
+            raise (OSError(int(number[1]), os.strerror(int(number[1]))) if number else error) from error
+    known = read_weights(folder)
+    write_weights(folder, replace(known, files=known.files | {step: (path.name, file_hash(path))}))
+
+
+@torch.no_grad()
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Put the weights of the file `path` into `model`, wherever its parameters lie.
+
+    Raises:
+        OfeError: the file is damaged, or holds the weights of another model.
+    """
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise damaged(path, "cannot be read") from error
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != shapes:
+        raise damaged(path, "holds the weights of another model")
+    for name, parameter in model.named_parameters():
+        parameter.copy_(tensors[name])
