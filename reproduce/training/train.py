@@ -35,6 +35,7 @@ from reproduce.parallel import group
 from reproduce.parallel.arrangement import PRODUCT_TYPE, Arrangement
 from reproduce.parallel.shares import shared_parts
 from reproduce.store.runs import RunFolder
+from reproduce.store.sinks import Values
 from reproduce.store.trace import TraceWriter
 from reproduce.store.weights import wanted_steps
 from reproduce.training import checkpoint
@@ -269,10 +270,10 @@ class Training:
         return Outcome(failed, self.step, self.step - begin, time.perf_counter() - started)
 
 
-class _NoTrace:
-    """What a process writes that is not the chief of its group."""
+class NoTrace:
+    """The sink of a process that is not the chief of its group: it writes nothing."""
 
-    def record(self, step: int, split: str, values: Mapping[str, float | Mapping[str, float]]) -> None: ...
+    def record(self, step: int, split: str, values: Values) -> None: ...
     def moments(self, step: int, layer: str, second_moment: Sequence[float]) -> None: ...
     def close(self) -> None: ...
 
@@ -280,10 +281,10 @@ class _NoTrace:
         return {}
 
 
-def open_trace(folder: Path, position: Mapping[str, int] | None) -> TraceWriter | _NoTrace:
+def open_trace(folder: Path, position: Mapping[str, int] | None) -> TraceWriter | NoTrace:
     """The trace to append to, from its beginning or at the position of a checkpoint."""
     if not group.chief():
-        return _NoTrace()
+        return NoTrace()
     return TraceWriter(folder) if position is None else TraceWriter.resume(folder, position)
 
 
