@@ -16,6 +16,7 @@ from reproduce.cli import cache, data
 from reproduce.cli.console import ui
 from reproduce.cli.doctor import doctor
 from reproduce.cli.listing import list_figures
+from reproduce.cli.measuring import measure
 from reproduce.cli.options import INTERRUPTED
 from reproduce.cli.planning import plan
 from reproduce.cli.plotting import plot
@@ -76,6 +77,7 @@ app.command("plan")(plan)
 app.command("reproduce")(reproduce)
 app.command("plot")(plot)
 app.command("verify")(verify)
+app.command("measure")(measure)
 app.command("status")(status)
 app.add_typer(cache.app, name="cache")
 app.add_typer(data.app, name="data")

@@ -1,9 +1,9 @@
-"""`ofe cache`: the run folders as files: where they are, what they weigh, whether they are whole, moving them."""
+"""`ofe cache`: the run folders as files: where they are, what they hold, whether they are whole, moving them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -52,7 +52,7 @@ def verify_runs(ctx: typer.Context, keys: Keys = None) -> None:
 
     ui: Ui = ctx.obj
     damaged = 0
-    folders = [folder for folder in _chosen(keys) if folder.sealed]
+    folders = [folder for folder in chosen(keys) if folder.sealed]
     for folder in folders:
         try:
             folder.verify()
@@ -66,13 +66,22 @@ def verify_runs(ctx: typer.Context, keys: Keys = None) -> None:
 
 
 @app.command("prune")
-def prune(ctx: typer.Context, yes: Yes = False) -> None:
+def prune(
+    ctx: typer.Context,
+    yes: Yes = False,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Remove the kept weights of sealed runs instead; traces stay.")
+    ] = False,
+) -> None:
     """Remove what unfinished trainings left. They start again from the beginning. Sealed runs stay."""
     from reproduce.cli.selection import store
     from reproduce.cli.units import size
 
     ui: Ui = ctx.obj
-    leftovers = [folder for folder in store().list() if folder.state not in ("sealed", "running")]
+    if weights:
+        _prune_weights(ui, yes)
+        return
+    leftovers = [folder for folder in store().list() if not folder.sealed and folder.state != "running"]
     if not leftovers:
         ui.tell("nothing to remove: every run is sealed or being trained")
         return
@@ -85,6 +94,23 @@ def prune(ctx: typer.Context, yes: Yes = False) -> None:
         ui.line(f"removed {folder.path.name}")
 
 
+def _prune_weights(ui: Ui, yes: bool) -> None:
+    from reproduce.cli.selection import store
+    from reproduce.cli.units import size
+
+    keeping = [folder for folder in store().list() if folder.sealed and folder.state == "sealed" and folder.weights()]
+    if not keeping:
+        ui.tell("nothing to remove: no sealed run keeps weights")
+        return
+    for folder in keeping:
+        steps = ", ".join(map(str, folder.weights()))
+        ui.tell(f"{folder.path.name}: the weights of step {steps}")
+    if not yes:
+        typer.confirm(f"remove the weights of these {len(keeping)} runs?", abort=True, err=True)
+    for folder in keeping:
+        ui.line(f"removed {size(folder.drop_weights())} of weights of {folder.path.name}")
+
+
 @app.command("export")
 def export_runs(
     ctx: typer.Context,
@@ -95,7 +121,7 @@ def export_runs(
     from reproduce.cli.selection import store
 
     ui: Ui = ctx.obj
-    for folder in _chosen(keys):
+    for folder in chosen(keys):
         if keys or folder.sealed:
             ui.line(str(store().export(folder, target).path))
 
@@ -121,7 +147,72 @@ def import_runs(
             ui.line(str(store().import_folder(folder).path))
 
 
-def _chosen(keys: list[str] | None) -> list[RunFolder]:
+@app.command("promote")
+def promote(
+    ctx: typer.Context,
+    keys: Annotated[list[str], typer.Argument(metavar="RUN...", help="Keys or slugs of sealed runs.")],
+) -> None:
+    """Make sealed runs reference traces, which come with the code.
+
+    Their folders are copied to `figures/SCALE/traces/` of this clone, without what is about this machine. A reference
+    trace of the same recipe is replaced. `make figures` then draws with them.
+    """
+    from reproduce.store.reference import add_reference
+
+    ui: Ui = ctx.obj
+    for folder in chosen(keys):
+        ui.line(str(add_reference(folder, folder.read_run_yaml()["scale"]).path))
+
+
+@app.command("moments")
+def moments(
+    ctx: typer.Context,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Key or slug of a sealed run.")],
+    form: Annotated[
+        Literal["eq1", "variance", "sample", "neurons", "share"],
+        typer.Option("--form", help="eq1: Eq (1); variance: Eq (1) - 1; sample: with d - 1; neurons: d / Eq (1); "
+                     "share: of the largest neuron."),
+    ] = "eq1",
+    json: Json = False,
+) -> None:  # fmt: skip
+    """Kurtosis in any convention, computed from the second moments that a run keeps beside its trace."""
+    from reproduce.store.moments import recompute
+
+    ui: Ui = ctx.obj
+    for folder in chosen([run]):
+        table = recompute(folder.read_moments(), form)
+        rows = [
+            {"step": step, "layer": layer, form: value, "neuron": neuron}
+            for step, layer, value, neuron in table.itertuples(index=False)
+        ]
+        if json:
+            ui.json([{**row, form: row[form] if abs(row[form]) < float("inf") else str(row[form])} for row in rows])
+        else:
+            cells = [[str(row["step"]), row["layer"], f"{row[form]:.6g}", str(row["neuron"])] for row in rows]
+            ui.table(["step", "layer", form, "largest neuron"], cells)
+
+
+@app.command("trace")
+def trace(
+    ctx: typer.Context,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Key or slug of a run.")],
+    following: Annotated[bool, typer.Option("--follow", help="Go on while the run is being trained.")] = False,
+) -> None:
+    """The trace of a run as CSV: step, split, metric, layer, value. Of an unfinished run, as far as it is."""
+    import time
+
+    from reproduce.store.sinks import CsvSink, follow, replay
+
+    ui: Ui = ctx.obj
+    for folder in chosen([run]):
+        sink = CsvSink(ui.out.file)
+        if following:
+            follow(folder, sink, sleep=lambda: time.sleep(1))
+        else:
+            replay(folder, sink)
+
+
+def chosen(keys: list[str] | None) -> list[RunFolder]:
     """The runs of these keys or slugs, or all.
 
     Raises:

@@ -35,15 +35,18 @@ def status(ctx: typer.Context, json: Json = False) -> None:
 
 
 def row_of(folder: RunFolder) -> dict[str, Any]:
-    """One run as `ofe status --json` gives it; what is not known is null."""
+    """One run as `ofe status --json` gives it; what is not known is null.
+
+    A folder that cannot be read, or holds something damaged, has a row that says so.
+    """
     from reproduce.errors import OfeError
 
-    state = folder.state
     try:
+        state, reason = folder.status()
         known = _of_sealed(folder) if state == "sealed" else folder.progress() or {}
-        error = folder.reason if state == "failed" else None
+        error = reason if state == "failed" else None
     except OfeError as damage:
-        known, error = {}, damage.message
+        state, known, error = "failed", {}, damage.message
     return {
         "key": folder.key,
         "slug": folder.slug,
@@ -59,10 +62,9 @@ def row_of(folder: RunFolder) -> dict[str, Any]:
 
 
 def _of_sealed(folder: RunFolder) -> dict[str, Any]:
-    provenance, config = folder.provenance(), folder.read_run_yaml()["config"]
-    steps = config["stop_after"] or config["steps"]
-    trained = provenance["failed_step"] if provenance["failed"] else steps
-    known = {"step": trained, "steps": steps, "updated": provenance.get("finished")}
+    provenance, steps = folder.provenance(), folder.config().last_step
+    done = provenance["failed_step"] if provenance["failed"] else steps
+    known = {"step": done, "steps": steps, "updated": provenance.get("finished")}
     return known | {"started": provenance.get("started"), "host": provenance.get("machine", {}).get("host")}
 
 

@@ -17,7 +17,8 @@ import filelock
 
 from reproduce.config import JobConfig, RunConfig
 from reproduce.errors import OfeError
-from reproduce.store import run_yaml, weights
+from reproduce.store import run_yaml
+from reproduce.store import weights as kept
 from reproduce.store.atomic import write_json, write_text
 from reproduce.store.home import explain_os_errors
 from reproduce.store.layout import LIVE_TRACE, LOCK, PROGRESS, RUN_YAML, checkpoints, damaged
@@ -195,7 +196,7 @@ class RunFolder:
         """
         verify_folder(self.path)
         self.check_key()
-        weights.check_weights(self.path)
+        kept.check_weights(self.path)
 
     def check_key(self) -> None:
         """Check that the folder stands under the key of its run: a copy that was renamed is another run's trace.
@@ -210,11 +211,19 @@ class RunFolder:
 
     def lacking_weights(self) -> list[int]:
         """The steps whose weights were asked for and are not kept."""
-        return weights.read_weights(self.path).lacks(weights.wanted_steps(self.path))
+        return kept.read_weights(self.path).lacks(kept.wanted_steps(self.path))
 
     def keep_weights(self, steps: Iterable[int]) -> None:
         """Ask for the weights after so many optimiser steps: this training keeps them, or the next one does."""
-        weights.want_steps(self.path, steps)
+        kept.want_steps(self.path, steps)
+
+    def weights(self) -> list[int]:
+        """The steps whose weights are kept."""
+        return sorted(kept.read_weights(self.path).files)
+
+    def drop_weights(self) -> int:
+        """Remove the weights and the wish to keep them; returns how many bytes that frees."""
+        return kept.drop_weights(self.path)
 
     def weights_file(self, step: int) -> Path:
         """The file with the weights after `step` steps, checked.
@@ -222,7 +231,7 @@ class RunFolder:
         Raises:
             OfeError: they were not kept, or are damaged.
         """
-        return weights.weights_file(self.path, step)
+        return kept.weights_file(self.path, step)
 
 
 def _process(progress: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TextIO
+from typing import IO, Protocol
 
 from reproduce.store.runs import RunFolder
 from reproduce.store.trace import layer_order, read_live
@@ -37,7 +37,7 @@ class Sink(Protocol):
 class CsvSink:
     """The trace in long form as CSV: step, split, metric, layer, value. Moments are left out: they are vectors."""
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: IO[str]) -> None:
         self._rows = csv.writer(file, lineterminator="\n")
         self._rows.writerow(["step", "split", "metric", "layer", "value"])
         self._file = file

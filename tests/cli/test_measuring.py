@@ -1,0 +1,142 @@
+"""measure, and what `cache` reads of a run: its trace, its moments, its weights."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from reproduce.store.runs import RunFolder
+
+Ofe = Callable[..., Result]
+Reproduced = tuple[Path, subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def own(reproduced: Reproduced, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the home in which the figure has been reproduced."""
+    return Path(shutil.copytree(reproduced[0], tmp_path_factory.mktemp("copy") / "own"))
+
+
+def trained(home: Path) -> RunFolder:
+    (path,) = (home / "runs").glob("toy-ln-laptop-s0-????????????????")
+    return RunFolder(path)
+
+
+def test_a_run_without_weights_is_trained_to_keep_them_and_measured_as_it_was_probed(ofe: Ofe, own: Path) -> None:
+    before = trained(own).read_trace()
+    first = ofe("measure", "toy-ln-laptop-s0", "--step", "20", "--step", "5", "--json", home=own)
+    assert first.exit_code == 0, first.stderr
+    assert "has not kept its weights of step 5, 20: it is trained to keep them" in first.stderr
+    readings = json.loads(first.stdout)
+    assert [list(reading) for reading in readings] == 2 * [["model", "key", "step", "examples", "layers"]]
+    assert [reading["step"] for reading in readings] == [5, 20]
+    for reading in readings:
+        assert [layer["layer"] for layer in reading["layers"]] == ["1", "2", "unembed"]
+        rows = before[(before.split == "probe") & (before.step == reading["step"]) & (before.metric == "kurtosis")]
+        ours = {layer["layer"]: layer["all"]["kurtosis"] for layer in reading["layers"]}
+        assert ours == dict(zip(rows.layer, rows.value, strict=True))
+    assert trained(own).read_trace().equals(before)
+
+    again = ofe("measure", "toy-ln-laptop-s0", "--step", "20", "--step", "5", "--json", home=own)
+    assert (again.stdout, again.stderr) == (first.stdout, ""), "it is cached"
+    table = ofe("measure", trained(own).key, home=own)
+    assert table.stdout.startswith("toy-ln-laptop-s0, measured on 2 held-out examples")
+    assert "kurtosis" in table.stdout
+
+
+def test_measurements_are_runs_like_others(ofe: Ofe, own: Path) -> None:
+    ofe("measure", "toy-ln-laptop-s0", home=own)
+    rows = {row["slug"]: row for row in json.loads(ofe("status", "--json", home=own).stdout)}
+    row = rows["toy-ln-laptop-s0-at-20"]
+    assert (row["state"], row["step"], row["steps"], row["error"]) == ("sealed", 20, 20, None)
+    assert "toy-ln-laptop-s0-at-20" in ofe("cache", "list", home=own).stdout
+    assert ofe("cache", "verify", home=own).exit_code == 0
+    refused = ofe("measure", "toy-ln-laptop-s0-at-20", home=own)
+    assert (refused.exit_code, "is a measurement, not a training" in refused.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("nope",), "no run nope"),
+        (("toy-ln-laptop-s0", "--step", "21"), "ends at step 20, before step 21"),
+    ],
+)
+def test_what_cannot_be_measured_is_bad_usage(ofe: Ofe, own: Path, arguments: tuple[str, ...], says: str) -> None:
+    result = ofe("measure", *arguments, home=own)
+    assert result.exit_code == 2
+    assert says in result.stderr
+    assert "hint:" in result.stderr
+
+
+def test_the_trace_of_a_run_is_csv(ofe: Ofe, reproduced: Reproduced) -> None:
+    for follow in ((), ("--follow",)):
+        text = ofe("cache", "trace", "toy-ln-laptop-s0", *follow, home=reproduced[0]).stdout
+        rows = list(csv.reader(io.StringIO(text)))
+        assert rows[0] == ["step", "split", "metric", "layer", "value"]
+        assert len(rows) - 1 == len(trained(reproduced[0]).read_trace())
+
+
+def test_moments_give_the_kurtosis_that_was_recorded(ofe: Ofe, reproduced: Reproduced) -> None:
+    rows = json.loads(ofe("cache", "moments", "toy-ln-laptop-s0", "--json", home=reproduced[0]).stdout)
+    trace = trained(reproduced[0]).read_trace()
+    recorded = trace[(trace.metric == "kurtosis") & (trace.step == 20)].set_index("layer").value
+    ours = {row["layer"]: row["eq1"] for row in rows if row["step"] == 20}
+    assert ours == pytest.approx(recorded.to_dict(), rel=1e-5)
+    variance = json.loads(
+        ofe("cache", "moments", "toy-ln-laptop-s0", "--form", "variance", "--json", home=reproduced[0]).stdout
+    )
+    assert [row["variance"] for row in variance] == pytest.approx([row["eq1"] - 1 for row in rows])
+    assert "largest neuron" in ofe("cache", "moments", "toy-ln-laptop-s0", home=reproduced[0]).stdout
+
+
+def test_weights_are_kept_when_asked_for_and_pruned_alone(ofe: Ofe, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    done = ofe("reproduce", "fig1", "--keep-weights", home=home)
+    assert done.exit_code == 0, done.stderr
+    folder = trained(home)
+    assert folder.weights() == [20]
+    assert ofe("cache", "prune", "--weights", home=home, input="n\n").exit_code == 1
+    assert folder.weights() == [20]
+    assert "of weights of toy-ln-laptop-s0" in ofe("cache", "prune", "--weights", "--yes", home=home).stdout
+    assert (folder.weights(), folder.state) == ([], "sealed")
+    assert "no sealed run keeps weights" in ofe("cache", "prune", "--weights", home=home).stderr
+    again = ofe("reproduce", "fig1", "--keep-weights", home=home)
+    assert "1 run to train" in again.stderr, "the sealed run has lost its weights"
+    assert folder.weights() == [20]
+
+
+def test_a_sealed_run_is_promoted_to_a_reference(
+    ofe: Ofe, reproduced: Reproduced, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reproduce.store.reference.reference_root", lambda: tmp_path / "figures")
+    refused = ofe("cache", "promote", "toy-ln-laptop-s0", home=reproduced[0])
+    assert refused.exit_code == 1
+    assert "rests on a folder of this machine" in refused.stderr
+    assert not (tmp_path / "figures").exists()
+
+
+def test_a_damaged_run_has_a_row_and_the_others_theirs(ofe: Ofe, own: Path) -> None:
+    bad = own / "runs" / "broken-0123456789abcdef"
+    bad.mkdir()
+    (bad / "SHA256SUMS").touch()
+    (own / "runs" / "empty-0123456789abcde0").mkdir()
+    (own / "runs" / "empty-0123456789abcde0" / "progress.json").touch()
+    try:
+        rows = {row["slug"]: row for row in json.loads(ofe("status", "--json", home=own).stdout)}
+        assert "cannot be read" in rows["broken"]["error"]
+        assert (rows["empty"]["state"], rows["empty"]["error"]) == ("new", None)
+        assert rows["toy-ln-laptop-s0"]["state"] == "sealed"
+        for command in (("list",), ("cache", "list"), ("doctor",), ("plan", "fig1")):
+            assert ofe(*command, home=own).exit_code in (0, 1), command
+    finally:
+        shutil.rmtree(bad)
+        shutil.rmtree(own / "runs" / "empty-0123456789abcde0")
