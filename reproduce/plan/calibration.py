@@ -11,7 +11,6 @@ import bisect
 import hashlib
 import json
 import math
-import os
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from reproduce.children import child_environment
 from reproduce.config import RunConfig
 from reproduce.environment import Device, environment
 from reproduce.errors import OfeError
@@ -159,7 +159,7 @@ def calibrate(
 def _measure(name: str, precision: str, threads: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "reproduce.plan.calibrate"]
     command += ["--device", name, "--precision", precision, "--threads", str(threads)]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    environment = child_environment(OMP_NUM_THREADS=str(threads))
     begin = time.perf_counter()
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, env=environment, check=False)

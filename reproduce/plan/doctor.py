@@ -19,6 +19,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal
 
+from reproduce.children import child_environment
 from reproduce.config import DataConfig
 from reproduce.environment import VARIABLES, environment
 from reproduce.errors import OfeError
@@ -157,7 +158,9 @@ def _devices() -> Iterator[Check]:
 def _torch() -> Iterator[Check]:
     command = [sys.executable, "-c", _TORCH_FACTS]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TORCH_TIMEOUT_S, check=True)
+        done = subprocess.run(
+            command, env=child_environment(), capture_output=True, text=True, timeout=TORCH_TIMEOUT_S, check=True
+        )
         facts = json.loads(done.stdout.splitlines()[-1])
     except (subprocess.SubprocessError, ValueError, IndexError) as error:
         said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1:]

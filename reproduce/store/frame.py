@@ -104,6 +104,8 @@ def load(resolved: Resolved, store: Store, *, reference: bool, figures: Path | N
         if not own.sealed and shipped is None:
             missing.append(run)
             continue
+        if shipped is None:
+            own.check_key()
         trace = (shipped or own).read_trace()
         parts.append(trace.assign(run=run.name, label=run.label, setting=run.setting, seed=run.seed))
         facts[run.name, run.seed] = _facts(run, shipped or own, trace, reference=shipped is not None)

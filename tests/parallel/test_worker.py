@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from reproduce.jobs.queue import Job, execute, worker_command
+from reproduce.config import MeasureConfig, RunParent
+from reproduce.jobs.executor import LocalProcesses, worker_command
+from reproduce.jobs.queue import Job, execute
+from reproduce.specs.resolve import ResolvedRun
 from reproduce.store.layout import checkpoints
 from reproduce.store.runs import Store
 from tests.runs import create, tiny_run, write_text_folder
@@ -35,19 +38,34 @@ def test_a_run_on_two_devices_is_stopped_and_continued(
             signals -= 1
             os.kill(os.getpid(), signal.SIGINT)
 
-    (job,) = execute([run], store, jobs=1, devices=2, observe=interrupt)
+    two = LocalProcesses(1, devices=2)
+    (job,) = execute([run], store, two, keep={run.key: [0, 200]}, watch=interrupt)
     assert (job.state, job.error) == ("interrupted", None)
     assert job.folder.state == "resumable"
     assert [path.is_dir() for path in checkpoints(job.folder.path)] == [True]
 
-    (job,) = execute([run], store, jobs=1, devices=2)
+    (job,) = execute([run], store, two)
     assert (job.state, job.error) == ("sealed", None)
     job.folder.verify()
     assert not checkpoints(job.folder.path)
     provenance = job.folder.provenance()
     assert (provenance["devices"], provenance["parallel"], provenance["micro_batch"]) == (2, "fsdp", None)
     assert 0 < provenance["trained_steps"] < 200
-    assert job.folder.read_trace().query("split == 'train' and metric == 'loss'").step.tolist() == list(range(200))
+    trace = job.folder.read_trace()
+    assert trace.query("split == 'train' and metric == 'loss'").step.tolist() == list(range(200))
+
+    # The weights were put together from both devices; one and two processes measure the same of them.
+    assert job.folder.weights() == [0, 200]
+    for step, executor in ((0, LocalProcesses(1)), (200, two)):
+        config = MeasureConfig(parent=RunParent(key=run.key, step=step), examples=run.training.probe.batch_size)
+        child = ResolvedRun("seen", "Seen", run.setting, run.scale, run.seed, config, paper_data=False, parent=run)
+        (measured,) = execute([child], store, executor)
+        assert (measured.state, measured.error) == ("sealed", None)
+        columns = ["split", "metric", "layer"]
+        ours = measured.folder.read_trace().set_index(columns).value.drop("eq5_residual", level="metric")
+        there = trace[(trace.split == "probe") & (trace.step == step)].set_index(columns).value[ours.index]
+        assert len(ours) > 30
+        assert ours.to_numpy() == pytest.approx(there.to_numpy(), rel=1e-4, abs=1e-6)
 
 
 @pytest.mark.slow

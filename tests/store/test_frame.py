@@ -223,3 +223,13 @@ print(json.dumps([light, heavy()]))
 """
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert json.loads(output) == [[], ["pandas", "pyarrow"]]
+
+
+def test_a_folder_that_was_renamed_to_another_run_is_not_taken_for_it(
+    store: Store, make_run: MakeRun, make_sealed: MakeSealed
+) -> None:
+    first, second = make_run(), make_run(seed=1)
+    folder = make_sealed(first)
+    folder.path.rename(store.runs / f"{second.slug}-{second.key}")
+    with pytest.raises(OfeError, match="describes another run"):
+        load(resolved(second), store, reference=False)
