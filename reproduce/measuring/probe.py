@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from reproduce.measuring.tallies import MeanTally, StreamTally
-from reproduce.metrics import attention_entropy_from_logits, moment_updates
+from reproduce.metrics.entropy import attention_entropy_from_logits
+from reproduce.metrics.moment_updates import moment_updates
 from reproduce.parallel import group
 
 ByLayer = dict[str, float]

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from reproduce.claims.check import NotMeasured
 from reproduce.claims.quantity import read
+from reproduce.claims.ruling import NotMeasured
 
 from .traces import Traces, quantity
 

@@ -7,7 +7,9 @@ import torch
 
 from reproduce.config import BlockConfig, TransformerConfig
 from reproduce.measuring.probe import MomentUpdates, moment_steps, probe_steps, read
-from reproduce.metrics import kurtosis, measure_stream, second_moments
+from reproduce.metrics.kurtosis import kurtosis
+from reproduce.metrics.scale import second_moments
+from reproduce.metrics.stream import measure_stream
 from reproduce.models.transformer import Transformer
 from reproduce.models.variants import VARIANTS
 

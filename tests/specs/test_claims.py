@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from reproduce.claims.check import at_scale, check, claim_problems, open_dims, runs_of
 from reproduce.errors import SpecError
+from reproduce.specs.claims import at_scale, check, claim_problems, open_dims, runs_of
 from reproduce.specs.schema import Claim
 from reproduce.specs.yaml import dotted
-
-from .traces import claim, quantity
+from tests.claims.traces import claim, quantity
 
 IN_LAYER = {"layer": 2, "over": "peak"}
 
