@@ -88,6 +88,30 @@ def test_comparators(cmp: str, left: float, right: float, fields: dict[str, floa
     assert judged(finals(a=left), A, cmp, right, **fields) == found
 
 
+def test_a_comparator_that_nothing_is_known_of_is_an_error() -> None:
+    made = finals(a=2.0, b=5.0)
+    stated = claim(A, "within_factor", B, bound=3.0).model_copy(update={"cmp": "nearly"})
+    tables = sides(stated, made.frame, made.facts)
+    with pytest.raises(ValueError, match="the comparator nearly has no margin"):
+        compare(stated, tables)
+    with pytest.raises(AssertionError, match="nearly"):
+        same_direction(stated, tables)
+
+
+def test_a_comparison_without_a_right_side_is_no_trend() -> None:
+    made = finals(a=2.0, b=5.0)
+    stated = claim(quantity("eval_loss", runs=["a", "b"]), "gt")
+    with pytest.raises(AssertionError, match="gt has a right side"):
+        compare(stated, sides(stated, made.frame, made.facts))
+
+
+def test_a_right_side_in_words_is_the_unembedding_or_an_error() -> None:
+    made = finals(a=2.0)
+    stated = claim(A, "lt", "the first")
+    with pytest.raises(ValueError, match="the first"):
+        sides(stated, made.frame, made.facts)
+
+
 @pytest.mark.parametrize(
     ("cmp", "losses", "allowed", "holds"),
     [
