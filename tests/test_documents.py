@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 import typer
 
-from reproduce.claims.verdict import Ruling
+from reproduce.claims.ruling import Ruling
 from reproduce.cli.app import app
 from reproduce.specs.schema import SCALES
 

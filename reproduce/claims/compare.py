@@ -1,8 +1,9 @@
 """Comparators: whether `left cmp factor * right + plus` holds, and which of the matched pairs decides.
 
-Both sides are tables (`reproduce.claims.quantity`). They are matched one to one on the dims they share; a side
-without a dim broadcasts; equally long run lists are matched in the order they are listed. Every pair has a *margin*,
-by how much it satisfies the comparator (rhs = factor * right + plus, slack = max(tol, rel_tol |rhs|)):
+Both sides are tables (`reproduce.claims.quantity`). Their rows are matched one to one on the dims that both have; a
+dim that one side lacks broadcasts; run lists of the same length are matched in the order in which they are listed. Each
+pair has a *margin*, which says by how much it satisfies the comparator. With rhs = factor * right + plus and
+slack = max(tol, rel_tol |rhs|) the margins are:
 
     gt, ge                   left - rhs + slack, over the larger of |left| and |rhs|: the ratio decides, not the size
     lt, le                   rhs - left + slack, likewise
@@ -12,9 +13,9 @@ by how much it satisfies the comparator (rhs = factor * right + plus, slack = ma
     spearman_ge              correlation over `across` - bound
     decreasing, increasing   inversions_allowed - inversions, an inversion being two runs out of order (a tie is one)
 
-`some` asks for one probe or step and takes the largest margin, everything else asks for all and takes the smallest:
-over steps first, then layers, then runs. What is left is the deciding pair, and the claim holds when its margin is
-not negative (for gt and lt: is positive).
+The word `some` asks for one layer or step and picks the largest margin; every other word asks for all of them and
+picks the smallest. Steps are picked first, then layers, then runs. The pair that is left decides: the claim holds when
+its margin is not negative, or for gt and lt when it is positive.
 """
 
 from __future__ import annotations
@@ -22,18 +23,20 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import combinations
+from typing import assert_never
 
 import numpy as np
 import pandas as pd
 
-from reproduce.claims.check import ACROSS, DIMS, ORDERS, TRENDS, NotMeasured, Ruling, quantities
 from reproduce.claims.quantity import FEWEST_RANKS, FactsOf, constant, dims, join, layers_of, rank_correlation, read
+from reproduce.claims.ruling import NotMeasured, Ruling
+from reproduce.specs.claims import ACROSS, DIMS, TRENDS, UNEMBED, quantities
 from reproduce.specs.schema import Claim, Quantity
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a comparison found."""
+class Comparison:
+    """What comparing the two sides of a claim found."""
 
     holds: bool
     left: float | list[float]
@@ -43,16 +46,20 @@ class Outcome:
     where: dict[str, str | int]
     """Run, layer and step of the deciding pair, as far as the claim leaves them open."""
     agree: int
-    """Pairs that satisfy the comparator, ..."""
+    """How many pairs satisfy the comparator."""
     of: int
-    """... of this many."""
+    """How many pairs there are."""
 
 
 Sides = tuple[pd.DataFrame, pd.DataFrame | None]
 
 
 def sides(claim: Claim, frame: pd.DataFrame, facts: FactsOf) -> Sides:
-    """The tables of both sides; None on the right where the claim has no such side."""
+    """The tables of both sides of `claim`. The right one is None where the claim has no right side.
+
+    Raises:
+        NotMeasured: the traces do not hold what a side reads.
+    """
     variance = claim.form == "variance"
     left = read(claim.left, frame, facts, variance=variance)
     right, names = claim.right, claim.left.run_names
@@ -63,25 +70,25 @@ def sides(claim: Claim, frame: pd.DataFrame, facts: FactsOf) -> Sides:
         if "run" in table.columns and "run" in left.columns:
             table = table.assign(run=table["run"].map(dict(zip(right.run_names, names, strict=True))))
         return left, table
-    if isinstance(right, str):
+    if right == UNEMBED:
         values = [1.0 + layers_of(run, facts) for run in names]
     else:
         values = [float(value) for value in right] if isinstance(right, list) else [float(right)] * len(names)
     return left, pd.DataFrame({"run": names, "value": values}) if "run" in left.columns else constant(values[0])
 
 
-def compare(claim: Claim, tables: Sides) -> Outcome:
+def compare(claim: Claim, tables: Sides) -> Comparison:
     """Whether `claim` holds for its two sides.
 
     Raises:
-        NotMeasured: the sides have nothing in common, or ranks are undefined.
+        NotMeasured: the sides have no row in common, or their ranks are undefined.
     """
     pairs = _with_margins(claim, *tables)
     pairs["enough"] = pairs["margin"] > 0 if claim.cmp in ("gt", "lt") else pairs["margin"] >= 0
     decider = _decider(claim, pairs)
     left, right = decider["left"], decider.get("right")
     where = {dim: int(decider[dim]) if dim == "step" else str(decider[dim]) for dim in dims(pairs)}
-    return Outcome(
+    return Comparison(
         holds=bool(decider["enough"]),
         left=left if isinstance(left, list) else float(left),
         right=None if right is None else float(right),
@@ -92,33 +99,45 @@ def compare(claim: Claim, tables: Sides) -> Outcome:
 
 
 def same_direction(claim: Claim, tables: Sides) -> bool:
-    """Whether the weak form of `claim` holds: its direction without the amount. Some comparators have none."""
-    if claim.cmp in ORDERS:
-        return compare(claim.model_copy(update={"factor": 1.0, "plus": 0.0}), tables).holds
-    if claim.cmp == "spearman_ge":
-        above_zero = math.nextafter(0.0, 1.0)
-        return compare(claim.model_copy(update={"bound": above_zero}), tables).holds
-    if claim.cmp in TRENDS:
-        return all(_trends_weakly(claim, values) for values in _with_margins(claim, *tables)["left"])
-    return False
+    """Whether the weak form of `claim` holds, which is its direction without the amount.
+
+    Comparators that ask for equality have no weak form, so that theirs never holds.
+    """
+    match claim.cmp:
+        case "gt" | "ge" | "lt" | "le":
+            return compare(claim.model_copy(update={"factor": 1.0, "plus": 0.0}), tables).holds
+        case "spearman_ge":
+            above_zero = math.nextafter(0.0, 1.0)
+            return compare(claim.model_copy(update={"bound": above_zero}), tables).holds
+        case "decreasing" | "increasing":
+            return all(_trends_weakly(claim, values) for values in _with_margins(claim, *tables)["left"])
+        case "eq" | "approx" | "within_factor":
+            return False
+        case _:
+            assert_never(claim.cmp)
 
 
-def ruling(claim: Claim, tables: Sides, outcome: Outcome) -> Ruling:
-    """What becomes of `claim` with these two sides, whose comparison found `outcome`."""
-    if outcome.holds:
+def ruling(claim: Claim, tables: Sides, comparison: Comparison) -> Ruling:
+    """What becomes of `claim`, whose sides are `tables` and gave `comparison`."""
+    if comparison.holds:
         return "reproduced"
     return "direction only" if same_direction(claim, tables) else "not reproduced"
 
 
 def inversions(claim: Claim, values: list[float]) -> int:
-    """Pairs out of the order that a trend claims."""
-    rising = claim.cmp == "increasing"
-    return sum(not (later > earlier if rising else later < earlier) for earlier, later in combinations(values, 2))
+    """How many pairs of `values` are out of the order that a trend claims."""
+    sign = _sign(claim)
+    return sum(not sign * later > sign * earlier for earlier, later in combinations(values, 2))
+
+
+def _sign(claim: Claim) -> float:
+    """The sign that makes the order which a trend claims an increasing one."""
+    return {"increasing": 1.0, "decreasing": -1.0}[claim.cmp]
 
 
 def _trends_weakly(claim: Claim, values: list[float]) -> bool:
-    """The ends are in order, or the ranks go with the order on the whole."""
-    sign = 1.0 if claim.cmp == "increasing" else -1.0
+    """Whether the two ends are in the order claimed, or the ranks follow it on the whole."""
+    sign = _sign(claim)
     if sign * (values[-1] - values[0]) > 0:
         return True
     ranked = len(values) >= FEWEST_RANKS and len(set(values)) > 1
@@ -130,30 +149,38 @@ def _trends_weakly(claim: Claim, values: list[float]) -> bool:
 
 
 def _with_margins(claim: Claim, left: pd.DataFrame, right: pd.DataFrame | None) -> pd.DataFrame:
-    if right is None:
+    """The matched pairs with the margin of each; for a trend and for spearman_ge, a row for each group of pairs."""
+    if claim.cmp in TRENDS:
         return _trend(claim, left)
+    assert right is not None, f"{claim.cmp} has a right side"
     pairs = join(left, right)
     if claim.cmp == "spearman_ge":
         return _correlations(claim, pairs)
+    return pairs.assign(margin=_margins(claim, pairs).fillna(-np.inf))
+
+
+def _margins(claim: Claim, pairs: pd.DataFrame) -> pd.Series:
     rhs = claim.factor * pairs["right"] + claim.plus
+    # An infinite right side has no slack, which would be infinite too and make up for anything.
     slack = (claim.rel_tol * rhs.abs().replace(np.inf, 0.0)).clip(lower=claim.tol)
     ahead = pairs["left"] - rhs
     size = pairs["left"].abs().clip(lower=rhs.abs()).replace([0.0, np.inf], 1.0)
     match claim.cmp:
         case "gt" | "ge":
-            margin = (ahead + slack) / size
+            return (ahead + slack) / size
         case "lt" | "le":
-            margin = (slack - ahead) / size
+            return (slack - ahead) / size
         case "approx" | "eq":
-            margin = slack - ahead.abs()
-        case _:
+            return slack - ahead.abs()
+        case "within_factor":
             assert claim.bound is not None, "within_factor has a bound"
-            margin = claim.bound - _ratio(pairs["left"], rhs)
-    return pairs.assign(margin=margin.fillna(-np.inf))
+            return claim.bound - _ratio(pairs["left"], rhs)
+        case _:
+            raise ValueError(f"the comparator {claim.cmp} has no margin")
 
 
 def _ratio(left: pd.Series, right: pd.Series) -> pd.Series:
-    """How many times the larger of two positive values exceeds the smaller; infinite where one is not positive."""
+    """The larger of two values over the smaller, at least 1; infinite where one of them is not positive."""
     positive = (left > 0) & (right > 0)
     ratio = (left / right).where(positive)
     return ratio.where(ratio >= 1, 1 / ratio).fillna(np.inf)
@@ -182,7 +209,7 @@ def _trend(claim: Claim, left: pd.DataFrame) -> pd.DataFrame:
 
 
 def _decider(claim: Claim, pairs: pd.DataFrame) -> pd.Series:
-    """The pair on which the verdict hangs."""
+    """The pair that decides: one dim after the other is reduced to its largest or smallest margin."""
     for dim in reversed(DIMS):
         if dim not in pairs.columns:
             continue

@@ -1,30 +1,34 @@
 """Quantities: one number, or one per run, layer or step, read off the traces.
 
-A *table* is a DataFrame with the column `value` beside those of `run`, `seed`, `layer` and `step` over which values
-are left, its dims. `read` goes in one order, each stage a function:
+A *table* is a DataFrame with the column `value` and, beside it, a column for each of `run`, `seed`, `layer` and `step`
+over which the quantity still has several values. Those columns are the table's dims. `read` goes through six stages in
+this order, each of which is a function:
 
-    trajectories   rows of the metric, + plus_metric, kurtosis - 1, cumulative sum over the steps, absolute value
-    probes         `mean` and `max` reduce at every step; a block, a list, `each`, `early`, ... select
-    steps          those that come `after` a part of the run: init, final, peak, min, mean, argpeak; `each` and
-                   `some` keep them
-    seeds          the mean: a peak over three seeds is the mean of three peaks, as in the tables
-    argmax         the probe with the largest value
-    runs           reduce_runs, then minus_run
+    trajectories   takes the metric's rows, kurtosis minus one where asked, adds plus_metric, sums over the steps so
+                   far (cumulative), takes absolute values
+    probes         reduces the layers at every step (`mean`, `max`) or selects some (a block, a list, `early`, ...)
+    steps          drops the steps before `after`, then takes the initial, final, largest, ... value; `each` and
+                   `some` keep all steps
+    seeds          takes the mean over seeds: a peak over three seeds is the mean of three peaks, as in the tables
+    argmax         finds the layer with the largest value
+    runs           reduces the runs (reduce_runs), then subtracts minus_run
 
-Which probes a word means: `each`, `some`, `max` and `argmax` are over every probe, the input of the unembedding
-(`unembed`) included unless `blocks` leaves it out. `mean`, `early` and `late` are over the blocks alone: the paper
-averages over blocks, its "final few blocks" are blocks, and the plots' mean is the same one.
+The words `each`, `some`, `max` and `argmax` are about every probed layer, the input of the unembedding (`unembed`)
+included, unless `blocks` leaves that one out. The words `mean`, `early` and `late` are about the blocks alone: the
+paper averages over blocks, its "final few blocks" are blocks, and the plots' mean is the same one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, assert_never
 
 import numpy as np
 import pandas as pd
 
-from reproduce.claims.check import DIMS, FACT_METRICS, PAIR, UNEMBED, NotMeasured
+from reproduce.claims.ruling import NotMeasured
+from reproduce.metrics.table import METRICS
+from reproduce.specs.claims import DIMS, PAIR, UNEMBED, reads_fact
 from reproduce.specs.schema import Quantity
 from reproduce.store.frame import metric_rows
 
@@ -33,21 +37,17 @@ if TYPE_CHECKING:
 
     from reproduce.store.frame import RunFacts
 
-VARIANCE_METRICS = ("kurtosis", "kurtosis_centred")
-SINGLE_BATCH_METRICS = ("train_loss", "train_accuracy")
-"""Recorded on one training batch at a time: their final value is a mean over the last `TAIL` of the run."""
-
 TAIL = 1 / 80
-"""Last part of a run that "final" means for single-batch metrics: 1,000 of the paper's 80,000 steps."""
+"""Last part of a run, over which a single-batch metric is averaged for its final value: 1,000 of the paper's 80,000
+steps."""
 
 FEWEST_RANKS = 3
-"""Two pairs are always perfectly correlated."""
-
+"""Fewest pairs whose ranks may be correlated; two pairs are always perfectly correlated."""
 
 _DIMS = ("run", "seed", *DIMS[1:])
 
 FactsOf = Mapping[tuple[str, int], "RunFacts"]
-"""Facts by (run, seed)."""
+"""Facts of the runs by (run, seed)."""
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -58,12 +58,12 @@ def read(quantity: Quantity, frame: pd.DataFrame, facts: FactsOf, *, variance: b
     """The table of `quantity`: its value for each run, layer and step that its words leave open.
 
     Args:
-        frame: tidy frame of `reproduce.store.frame`.
-        facts: facts of each (run, seed); a run without any has no trace.
-        variance: take kurtosis - 1 (the variance form) for kurtosis.
+        frame: the tidy frame of `reproduce.store.frame`.
+        facts: the facts of each (run, seed). A run without facts has no trace.
+        variance: whether kurtosis is read in the variance form, kurtosis - 1.
 
     Raises:
-        NotMeasured: a run, metric, layer or step is not there, or the run failed.
+        NotMeasured: a run, metric, layer or step is not in the traces, or the run failed.
     """
     if quantity.minus_run is not None:
         base = quantity.model_copy(
@@ -80,10 +80,9 @@ def read(quantity: Quantity, frame: pd.DataFrame, facts: FactsOf, *, variance: b
             for name in (pair[2], pair[3])
         )
         pairs = join(first, second)
-        of_two = rank_correlation if pair[1] == "rank_corr" else rank_at_max
-        return constant(of_two(pairs["left"], pairs["right"]))
+        return constant(_OF_TWO[pair[1]](pairs["left"], pairs["right"]))
 
-    if quantity.metric in FACT_METRICS:
+    if reads_fact(quantity):
         table = _facts_table(quantity, facts)
     else:
         table = trajectories(quantity, frame, facts, variance=variance)
@@ -97,17 +96,23 @@ def read(quantity: Quantity, frame: pd.DataFrame, facts: FactsOf, *, variance: b
 
 
 def dims(table: pd.DataFrame) -> list[str]:
-    """The dims that `table` has left, in the order run, seed, layer, step."""
+    """The dims of `table`, in the order run, seed, layer, step."""
     return [dim for dim in _DIMS if dim in table.columns]
 
 
 def constant(value: float) -> pd.DataFrame:
-    """A table without dims: one number."""
+    """A table without dims, which holds one number."""
     return pd.DataFrame({"value": [float(value)]})
 
 
 def join(left: pd.DataFrame, right: pd.DataFrame) -> pd.DataFrame:
-    """Two tables matched one to one on the dims they share, as columns `left` and `right`; others broadcast."""
+    """The values of two tables side by side, in the columns `left` and `right`.
+
+    Rows are matched one to one on the dims that both tables have. A dim that only one of them has broadcasts.
+
+    Raises:
+        NotMeasured: no row matches.
+    """
     shared = [dim for dim in dims(left) if dim in dims(right)]
     first, second = left.rename(columns={"value": "left"}), right.rename(columns={"value": "right"})
     pairs = first.merge(second, on=shared) if shared else first.merge(second, how="cross")
@@ -128,21 +133,31 @@ def rank_correlation(x: pd.Series, y: pd.Series) -> float:
 
 
 def rank_at_max(x: pd.Series, y: pd.Series) -> float:
-    """The place of x, counted from the largest, where y is largest; equals share the better place."""
+    """The place of `x`, counted from its largest value, where `y` is largest. Equal values share the better place."""
     return float(x.rank(ascending=False, method="min").to_numpy()[y.to_numpy().argmax()])
+
+
+_OF_TWO: dict[str, Callable[[pd.Series, pd.Series], float]] = {
+    "rank_corr": rank_correlation,
+    "rank_at_max": rank_at_max,
+}
+"""The functions of two metrics, by the name that `PAIR` gives them."""
 
 
 def seeds_read(run: str, quantity: Quantity, facts: FactsOf) -> list[int]:
     """The seeds of `run` that are averaged for `quantity`.
 
-    A seed that failed is left out while another one finished. When all failed, the run has no value, except at
-    initialisation: what a truncated trace shows says nothing of a peak or an end. A quantity with a rule for
-    failures (`nan`), or about them, reads every seed.
+    A seed that failed is left out where another one finished. Where all seeds failed, the run only has a value at
+    initialisation, since a trace that was cut short does not show a peak or an end. A quantity with a rule for
+    failures (`nan`), and a fact such as `failed`, read every seed.
+
+    Raises:
+        NotMeasured: the run has no trace, or all its seeds failed and `quantity` needs more than the initialisation.
     """
     all_seeds = sorted(seed for name, seed in facts if name == run)
     if not all_seeds:
         raise NotMeasured(f"no trace of {run}")
-    if quantity.nan is not None or quantity.metric in FACT_METRICS:
+    if quantity.nan is not None or reads_fact(quantity):
         return all_seeds
     finished = [seed for seed in all_seeds if not facts[run, seed].failed]
     if finished:
@@ -153,12 +168,10 @@ def seeds_read(run: str, quantity: Quantity, facts: FactsOf) -> list[int]:
 
 
 def trajectories(quantity: Quantity, frame: pd.DataFrame, facts: FactsOf, *, variance: bool) -> pd.DataFrame:
-    """Values by run, seed, layer and step; runs as listed, seeds ascending, layers by depth, steps ascending."""
-    table = _rows(quantity.metric, quantity, frame, facts)
-    if variance and quantity.metric in VARIANCE_METRICS:
-        table["value"] -= 1.0
+    """Values by run, seed, layer and step: runs in the order listed, seeds, layers and steps ascending."""
+    table = _rows(quantity.metric, quantity, frame, facts, variance=variance)
     if quantity.plus_metric is not None:
-        pairs = join(table, _rows(quantity.plus_metric, quantity, frame, facts))
+        pairs = join(table, _rows(quantity.plus_metric, quantity, frame, facts, variance=variance))
         table = pairs.assign(value=pairs["left"] + pairs["right"]).drop(columns=["left", "right"])
     if quantity.cumulative:
         table["value"] = table.groupby(["run", "seed", "layer"], sort=False)["value"].cumsum()
@@ -167,7 +180,7 @@ def trajectories(quantity: Quantity, frame: pd.DataFrame, facts: FactsOf, *, var
     return table
 
 
-def _rows(metric: str, quantity: Quantity, frame: pd.DataFrame, facts: FactsOf) -> pd.DataFrame:
+def _rows(metric: str, quantity: Quantity, frame: pd.DataFrame, facts: FactsOf, *, variance: bool) -> pd.DataFrame:
     """The rows of `metric` that have a value, of the runs and seeds that `quantity` reads."""
     names = quantity.run_names
     seeds = {run: seeds_read(run, quantity, facts) for run in names}
@@ -176,6 +189,8 @@ def _rows(metric: str, quantity: Quantity, frame: pd.DataFrame, facts: FactsOf) 
     if quantity.nan == "counts_as_inf":
         rows = _failures_as_inf(rows, facts)
     rows = rows.dropna(subset="value")
+    if variance and metric in METRICS and "variance" in METRICS[metric].forms:
+        rows = rows.assign(value=rows["value"] - 1.0)
     for run in names:
         without = sorted(set(seeds[run]) - set(rows.loc[rows["run"] == run, "seed"]))
         if without:
@@ -189,7 +204,10 @@ def _rows(metric: str, quantity: Quantity, frame: pd.DataFrame, facts: FactsOf) 
 
 
 def _failures_as_inf(rows: pd.DataFrame, facts: FactsOf) -> pd.DataFrame:
-    """NaN becomes infinity, and so does all that a failed seed has, or would have had, from its failure on."""
+    """`rows` with infinity in place of NaN and of all values that a failed seed has from its failure on.
+
+    A failed seed gets one infinite value in each layer at the step of its failure, whether it was probed there or not.
+    """
     rows, parts = rows.fillna({"value": np.inf}), []
     for (run, seed), fact in facts.items():
         ours = rows[(rows["run"] == run) & (rows["seed"] == seed)]
@@ -202,7 +220,7 @@ def _failures_as_inf(rows: pd.DataFrame, facts: FactsOf) -> pd.DataFrame:
 
 
 def _depth(label: str) -> float:
-    """Place of a layer label: the unembedding comes last."""
+    """The place of a layer in the model, by which tables are sorted. The input of the unembedding comes last."""
     return np.inf if label == UNEMBED else float(label or 0)
 
 
@@ -212,43 +230,61 @@ def _depth(label: str) -> float:
 
 def _probes(table: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
     layer = quantity.layer
-    if layer is None:
-        return table.drop(columns="layer")
     if quantity.blocks:
         table = table[table["layer"] != UNEMBED]
-    if layer in ("each", "some", "argmax"):
-        return table
-    if layer == "max":
-        return _reduce(table, "layer", "max")
-    if layer in ("mean", "early", "late"):
-        blocks = table[table["layer"] != UNEMBED]
-        if layer == "mean":
+    blocks = table[table["layer"] != UNEMBED]
+    match layer:
+        case None:
+            return table.drop(columns="layer")
+        case "each" | "some" | "argmax":
+            return table
+        case "max":
+            return _reduce(table, "layer", "max")
+        case "mean":
             return _reduce(blocks, "layer", "mean")
-        return pd.concat([_third(group, layer) for _, group in blocks.groupby("run", sort=False)], ignore_index=True)
-    wanted = [str(label) for label in (layer if isinstance(layer, list) else [layer])]
+        case "early" | "late":
+            return pd.concat(
+                [_third(group, layer) for _, group in blocks.groupby("run", sort=False)], ignore_index=True
+            )
+        case "unembed" | int():
+            return _selected(table, [str(layer)], quantity).drop(columns="layer")
+        case list():
+            return _selected(table, [str(label) for label in layer], quantity)
+        case _:
+            assert_never(layer)
+
+
+def _selected(table: pd.DataFrame, wanted: list[str], quantity: Quantity) -> pd.DataFrame:
+    """The rows of the layers `wanted`, which every run must have."""
     for run, group in table.groupby("run", sort=False):
         absent = [label for label in wanted if label not in set(group["layer"])]
         if absent:
             raise NotMeasured(f"{run} has no {quantity.metric} in layer {', '.join(absent)}")
-    chosen = table[table["layer"].isin(wanted)]
-    return chosen if isinstance(layer, list) else chosen.drop(columns="layer")
+    return table[table["layer"].isin(wanted)]
 
 
-def _third(of_run: pd.DataFrame, which: str) -> pd.DataFrame:
-    """The first or last third of a run's blocks, at least one."""
+def _third(of_run: pd.DataFrame, which: Literal["early", "late"]) -> pd.DataFrame:
+    """The first or the last third of a run's blocks, which is at least one block."""
     blocks = of_run["layer"].unique()
     count = max(1, round(len(blocks) / 3))
-    return of_run[of_run["layer"].isin(blocks[:count] if which == "early" else blocks[-count:])]
+    match which:
+        case "early":
+            return of_run[of_run["layer"].isin(blocks[:count])]
+        case "late":
+            return of_run[of_run["layer"].isin(blocks[-count:])]
+        case _:
+            assert_never(which)
 
 
 def _time_mean(steps: NDArray[np.int64], values: NDArray[np.float64]) -> float:
-    """Mean over the steps, not over the records: probes are denser early on."""
+    """Mean over the steps by the trapezoidal rule. A mean over the records would weigh the denser early probes more."""
     if len(steps) == 1:
         return float(values[0])
     return float(np.average((values[1:] + values[:-1]) / 2, weights=np.diff(steps)))
 
 
 def _tail_mean(steps: NDArray[np.int64], values: NDArray[np.float64]) -> float:
+    """Mean over the last `TAIL` of the run, which is how a single-batch metric ends."""
     return float(values[steps > steps[-1] * (1 - TAIL)].mean())
 
 
@@ -269,7 +305,8 @@ def _steps(table: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
     if quantity.over is None or quantity.over in ("each", "some"):
         return table
     over = _OVER_STEPS[quantity.over]
-    if quantity.over == "final" and quantity.metric in SINGLE_BATCH_METRICS:
+    metric = METRICS.get(quantity.metric)  # None for a sum of metrics
+    if quantity.over == "final" and metric is not None and metric.single_batch:
         over = _tail_mean
     left = [dim for dim in dims(table) if dim != "step"]
     reduced = [
@@ -280,7 +317,7 @@ def _steps(table: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
 
 
 def _seed_means(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean over the seeds of each run; a step that only some of them have is left out."""
+    """The mean over the seeds of each run. A step that only some of the seeds have is left out."""
     left = [dim for dim in dims(table) if dim != "seed"]
     means = table.groupby(left, sort=False)["value"].agg(["mean", "size"]).reset_index()
     seeds = table.groupby("run", sort=False)["seed"].nunique()
@@ -298,12 +335,16 @@ def _argmax(table: pd.DataFrame, quantity: Quantity, facts: FactsOf) -> pd.DataF
 
 
 def probe_index(label: str, run: str, facts: FactsOf) -> float:
-    """1-based index of a probe; the input of the unembedding comes after the last block."""
+    """The 1-based index of a layer. The input of the unembedding comes after the last block."""
     return float(label) if label != UNEMBED else 1.0 + layers_of(run, facts)
 
 
 def layers_of(run: str, facts: FactsOf) -> int:
-    """Number of blocks of a run's model."""
+    """The number of blocks of a run's model.
+
+    Raises:
+        NotMeasured: the run has no trace.
+    """
     for (name, _), fact in facts.items():
         if name == run:
             return fact.layers
@@ -311,12 +352,17 @@ def layers_of(run: str, facts: FactsOf) -> int:
 
 
 def _facts_table(quantity: Quantity, facts: FactsOf) -> pd.DataFrame:
-    """`n_layers`, or the fraction of the seeds that `failed`."""
-    values = {}
+    """The table of `n_layers`, or of the fraction of the seeds that `failed`."""
+    values: dict[str, float] = {}
     for run in quantity.run_names:
         seeds = seeds_read(run, quantity, facts)
-        failures = [facts[run, seed].failed for seed in seeds]
-        values[run] = float(layers_of(run, facts) if quantity.metric == "n_layers" else np.mean(failures))
+        match quantity.metric:
+            case "n_layers":
+                values[run] = float(layers_of(run, facts))
+            case "failed":
+                values[run] = float(np.mean([facts[run, seed].failed for seed in seeds]))
+            case unknown:
+                raise ValueError(f"nothing says how to read the fact {unknown} of a run")
     return pd.DataFrame({"run": list(values), "value": list(values.values())})
 
 

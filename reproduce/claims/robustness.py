@@ -5,21 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from reproduce.claims.check import (
-    EARLY,
-    FACT_METRICS,
-    ORDERS,
-    TRENDS,
-    NotMeasured,
-    Ruling,
-    open_dims,
-    quantities,
-    runs_of,
-    runs_read,
-)
 from reproduce.claims.compare import compare, ruling, sides
 from reproduce.claims.quantity import FactsOf, seeds_read
+from reproduce.claims.ruling import EARLY, NotMeasured, Ruling
 from reproduce.claims.wording import found
+from reproduce.specs.claims import ORDERS, TRENDS, open_dims, quantities, reads_fact, runs_of, runs_read
 from reproduce.specs.schema import Claim
 
 if TYPE_CHECKING:
@@ -42,13 +32,13 @@ def without_early_steps(claim: Claim, verdict: Ruling, frame: pd.DataFrame, fact
     settled = claim.model_copy(update=later)
     try:
         tables = sides(settled, frame, facts)
-        outcome = compare(settled, tables)
+        comparison = compare(settled, tables)
     except NotMeasured:
         return ""
-    other = ruling(settled, tables, outcome)
+    other = ruling(settled, tables, comparison)
     if other == verdict:
         return ""
-    return f"{other} without the first {EARLY:.0%} of the steps: {found(settled, outcome)}"
+    return f"{other} without the first {EARLY:.0%} of the steps: {found(settled, comparison)}"
 
 
 def fewest_seeds(claim: Claim, facts: FactsOf) -> int:
@@ -94,7 +84,7 @@ def _chance(claim: Claim) -> float | None:
     """
     read = list(quantities(claim).values())
     several = any(open_dims(quantity) not in ([], ["run"]) or quantity.minus_run for quantity in read)
-    facts = any(quantity.metric in FACT_METRICS for quantity in read)
+    facts = any(reads_fact(quantity) for quantity in read)
     alike = {quantity.model_copy(update={"run": None, "runs": None}).model_dump_json() for quantity in read}
     if several or facts or len(alike) > 1 or claim.cmp not in (*ORDERS, *TRENDS):
         return None

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from reproduce.claims.check import NotMeasured, Ruling, at_scale, check, metrics_of, quantities, runs_of
+from reproduce.claims.ruling import NotMeasured, Ruling
+from reproduce.specs.claims import at_scale, check, metrics_of, quantities, runs_of
 from reproduce.specs.schema import Claim, Experiment, Scale
 
 if TYPE_CHECKING:
@@ -143,26 +144,26 @@ def evaluate(
         _can_be_judged(claim, facts, scale)
         ours = frame[frame["run"].isin(names)]
         tables = sides(in_force, ours, facts)
-        outcome = compare(in_force, tables)
+        comparison = compare(in_force, tables)
     except NotMeasured as gap:
         return replace(unjudged, reason=str(gap))
 
     judged = replace(
         unjudged,
         measured={
-            "left": outcome.left,
-            "right": outcome.right,
-            "where": outcome.where,
-            "agree": outcome.agree,
-            "of": outcome.of,
-            "text": found(in_force, outcome),
+            "left": comparison.left,
+            "right": comparison.right,
+            "where": comparison.where,
+            "agree": comparison.agree,
+            "of": comparison.of,
+            "text": found(in_force, comparison),
         },
         n_seeds=fewest_seeds(in_force, facts),
         test=seed_by_seed(in_force, ours, facts),
     )
     if scale == "smoke":
         return replace(judged, reason="smoke scale checks the plumbing, never the science")
-    verdict = ruling(in_force, tables, outcome)
+    verdict = ruling(in_force, tables, comparison)
     return replace(judged, verdict=verdict, early=without_early_steps(in_force, verdict, ours, facts))
 
 

@@ -75,8 +75,8 @@ def _about(experiment: Experiment, resolved: Resolved, scale: Scale) -> dict[str
 
 
 def _claim(claim: Any, scale: Scale) -> dict[str, Any]:
-    from reproduce.claims.check import at_scale
     from reproduce.claims.wording import asked
+    from reproduce.specs.claims import at_scale
 
     own = claim.at.get(scale)
     return {

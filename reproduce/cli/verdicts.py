@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reproduce.claims.check import EARLY
+from reproduce.claims.ruling import EARLY
 from reproduce.claims.verdict import evidence
 from reproduce.cli.console import Ui
 

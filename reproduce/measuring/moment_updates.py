@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reproduce.measuring.probe import ByLayer
-from reproduce.metrics import moment_updates
+from reproduce.metrics.moment_updates import moment_updates
 from reproduce.parallel import group
 
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from reproduce.measuring.tallies import MeanTally, StreamTally
-from reproduce.metrics import attention_entropy_from_logits
+from reproduce.metrics.entropy import attention_entropy_from_logits
 
 ByLayer = dict[str, float]
 

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reproduce.metrics import StreamSums, row_ratios, second_moments, stream_metrics
 from reproduce.metrics.inputs import upcast
+from reproduce.metrics.mmr import row_ratios
+from reproduce.metrics.scale import second_moments
+from reproduce.metrics.stream import stream_metrics
+from reproduce.metrics.sums import StreamSums
 from reproduce.parallel import group
 
 

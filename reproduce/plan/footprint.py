@@ -11,14 +11,13 @@ import math
 from dataclasses import dataclass
 
 from reproduce.config import ImageData, MlpConfig, Norm, RunConfig, TextData, TransformerConfig
+from reproduce.metrics.table import ATTENTION_METRICS, STREAM_METRICS, UPDATE_METRICS
 from reproduce.models.size import CHANNELS, Shape, parameter_shapes, positions, rotated_axes
 
 FLOAT = 4
 """Bytes of a float32."""
 PROCESS_BYTES = 400_000_000
 """Memory of a process that has loaded torch and nothing else."""
-STREAM_METRICS = 11
-"""Metrics of one residual stream in a probe."""
 _NORM_STREAMS: dict[Norm, int] = {"none": 0, "ln": 1, "srms": 1, "rms": 2}
 """Streams that a norm keeps for its backward pass, beside what enters the next matrix."""
 _STORED_IMAGES = {"cifar10": 60_000}
@@ -179,9 +178,9 @@ def _trace_values(config: RunConfig) -> tuple[int, int]:
     layers, probes = config.model.layers, probe_steps(config)
     accuracy = int(isinstance(config.data, ImageData))
     train = (3 + accuracy) * min(config.last_step, _TRAIN_RECORDS)
-    updates = 6 * config.last_step if config.probe.moment_updates_layer is not None else 0
-    entropies = 0 if isinstance(config.model, MlpConfig) else layers
-    streams = len(probes) * (STREAM_METRICS * (layers + 1) + entropies)
+    updates = len(UPDATE_METRICS) * config.last_step if config.probe.moment_updates_layer is not None else 0
+    entropies = 0 if isinstance(config.model, MlpConfig) else len(ATTENTION_METRICS) * layers
+    streams = len(probes) * (len(STREAM_METRICS) * (layers + 1) + entropies)
     kept = 2 + len(_thinned(probes[1:-1]))
     return train + updates + streams + (1 + accuracy) * evaluations(config), kept * (layers + 1) * config.model.width
 

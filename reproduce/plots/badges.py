@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from reproduce.claims.check import EARLY
+from reproduce.claims.ruling import EARLY
 from reproduce.plots.theme import BAD, GOOD, HALF, QUIET
 
 if TYPE_CHECKING:

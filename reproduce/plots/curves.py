@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from reproduce.claims.quantity import SINGLE_BATCH_METRICS, TAIL
+from reproduce.claims.quantity import TAIL
 from reproduce.errors import SpecError
+from reproduce.metrics.table import metric_named, terms
 from reproduce.plots.epochs import steps_per_epoch
 from reproduce.plots.names import metric_label
 from reproduce.specs.schema import Axis, Layers, LinePlot
@@ -161,7 +162,8 @@ def window_of(axis: Axis, steps: int) -> int:
 
     Metrics of single batches or single steps are averaged over the share of the run that "final" means for them.
     """
-    noisy = all(name in SINGLE_BATCH_METRICS or "_update_" in name for name in axis.metric.split(" + "))
+    metrics = [metric_named(name) for _, name in terms(axis.metric)]
+    noisy = all(metric.single_batch or metric.subject == "update" for metric in metrics)
     return 2 * (round(steps * TAIL) // 2) + 1 if noisy and not axis.cumulative else 1
 
 

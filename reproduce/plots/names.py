@@ -5,43 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reproduce.config import MlpConfig, TransformerConfig, VitConfig
+from reproduce.metrics.table import metric_named, terms
 from reproduce.specs.schema import Axis
 
-_LABELS = {
-    "kurtosis": "kurtosis",
-    "kurtosis_centred": "centred kurtosis",
-    "mmr_mean": "max-median ratio (mean)",
-    "mmr_median": "max-median ratio (median)",
-    "mmr_max": "max-median ratio (max)",
-    "input_correlation_mean": "input correlation (mean)",
-    "input_correlation_rms": "input correlation (RMS)",
-    "feature_correlation_rms": "feature correlation (RMS)",
-    "activation_rms": "activation RMS",
-    "attention_entropy": "attention entropy (nats)",
-    "eq5_residual": "residual of Eq (5)",
-    "train_loss": "train loss",
-    "train_accuracy": "train accuracy",
-    "eval_loss": "eval loss",
-    "eval_ppl": "eval perplexity",
-    "test_accuracy": "test accuracy",
-    "grad_norm": "gradient norm",
-    "lr": "learning rate",
-}
-_ORDERS = ("linear", "quadratic", "cubic", "quartic")
+
+def metric_label(expression: str) -> str:
+    """A metric, or a sum or difference of metrics, in words.
+
+    Metrics whose labels share what stands before the comma name it once: `m4 update, cubic + quartic`.
+
+    Raises:
+        ValueError: there is no such metric.
+    """
+    signed = terms(expression)
+    labels = [_label(name) for _, name in signed]
+    head, parts = common_label(labels)
+    text = parts[0] if parts == labels else f"{head}, {parts[0]}"
+    for (sign, _), part in zip(signed[1:], parts[1:], strict=True):
+        text += f" {'−' if sign == '-' else '+'} {part}"
+    return text
 
 
-def metric_label(metric: str) -> str:
-    """`metric` or a sum of metrics in words."""
-    names = metric.split(" + ")
-    parts = [name.partition("_update_") for name in names]
-    moments = {moment for moment, _, order in parts if order in _ORDERS}
-    if len(moments) == 1 and all(order in _ORDERS for _, _, order in parts):
-        return f"{moments.pop()} update, {' + '.join(order for _, _, order in parts)}"
-    return " + ".join(_LABELS.get(name, name.replace("_", " ")) for name in names)
+def _label(name: str) -> str:
+    metric = metric_named(name)
+    return f"{metric.label} ({metric.unit})" if metric.unit else metric.label
 
 
 def axis_label(axis: Axis) -> str:
-    """Label of an axis; one that shows kurtosis in the variance form always says that one is subtracted."""
+    """Label of an axis. An axis that shows kurtosis in the variance form always says that one is subtracted."""
     label = axis.label or f"{'cumulative ' if axis.cumulative else ''}{metric_label(axis.metric)}"
     if axis.form == "variance" and "− 1" not in label and "- 1" not in label:
         label = f"{label} − 1" if axis.label is None else f"{label} (minus 1)"
@@ -49,7 +40,10 @@ def axis_label(axis: Axis) -> str:
 
 
 def common_label(labels: Sequence[str]) -> tuple[str, list[str]]:
-    """What labels such as `m4 update, cubic` and `m4 update, quartic` share, and what is left of each."""
+    """What labels such as `m4 update, cubic` and `m4 update, quartic` share before the comma, and the rest of each.
+
+    Labels that share nothing are kept whole under the name "value".
+    """
     if len(set(labels)) == 1:
         return labels[0], list(labels)
     heads, tails = zip(*(label.partition(", ")[::2] for label in labels), strict=True)
@@ -57,13 +51,21 @@ def common_label(labels: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def layer_label(layer: str) -> str:
-    """Name of a stream layer in a legend or panel title."""
+    """Name of a layer in a legend or panel title: a block's number, `unembed`, `mean`, or "" for no layer.
+
+    Raises:
+        ValueError: there is no such layer.
+    """
     words = {"unembed": "unembedding", "mean": "mean over blocks", "": ""}
-    return words.get(layer, f"layer {layer}")
+    if layer in words:
+        return words[layer]
+    if not layer.isdigit():
+        raise ValueError(f"there is no layer {layer}")
+    return f"layer {layer}"
 
 
 def block_name(model: TransformerConfig | MlpConfig | VitConfig) -> str | None:
-    """What kind of block a model has, as `theme.BLOCK_COLOURS` calls it; None for any other arrangement of norms."""
+    """Kind of block that a model has, as `theme.BLOCK_COLOURS` names it; None for any other arrangement of norms."""
     if isinstance(model, MlpConfig):
         return None
     block = model.block

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from pydantic import BaseModel
 
-from reproduce.claims.check import WITHOUT_LAYERS, NotMeasured
 from reproduce.claims.quantity import read
+from reproduce.claims.ruling import NotMeasured
 from reproduce.errors import SpecError
+from reproduce.metrics.table import layered
 from reproduce.plots.badges import badges, chips
 from reproduce.plots.captions import caption, divergence, missing_notes, seed_counts, subtitle, title
 from reproduce.plots.names import value_label
@@ -150,7 +151,7 @@ def _measured(column: Column, run: ResolvedRun, loaded: Loaded) -> tuple[str, di
 def _of_seed(column: Column, run: ResolvedRun, seed: int, loaded: Loaded) -> float | None:
     """One seed's value, read as a claim reads it, so that table and verdict agree."""
     assert column.metric is not None
-    if (column.metric in WITHOUT_LAYERS) != (column.layer is None):
+    if layered(column.metric) == (column.layer is None):
         has = "has no layers" if column.layer is not None else "has a value in every layer"
         raise SpecError(f"column {column.title!r}: {column.metric} {has}", hint="give or drop its layer: 2, mean, ...")
     if not isinstance(column.layer, int) and column.layer not in (None, "unembed", "mean", "max"):

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, get_args
 
 from reproduce.claims import Verdict, judge
-from reproduce.claims.check import EARLY, Ruling
+from reproduce.claims.ruling import EARLY, Ruling
 from reproduce.claims.wording import number
 from reproduce.specs.load import list_experiments
 from reproduce.specs.resolve import Resolved, resolve

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from reproduce.claims.check import FACT_METRICS, TRACED_METRICS, X_METRICS, claim_problems, parts_of, quantities
+from reproduce.metrics.table import METRICS, Form, terms
 from reproduce.models.variants import VARIANTS
+from reproduce.specs.claims import claim_problems, quantities
 from reproduce.specs.fields import check_tree, deviation_fields
 from reproduce.specs.problems import Problem, nearest, unknown
 from reproduce.specs.schema import Claim, Deviation, Experiment, LinePlot, Plot, Quantity, RunSpec, Setting, TablePlot
 from reproduce.specs.yaml import Path, dotted
+
+X_METRICS = ("step", "epoch")
+"""What the x axis of curves may show."""
 
 Catalogue = Mapping[str, tuple[Setting, RunSpec]]
 """Every run that a setting names, with its setting."""
@@ -106,20 +110,29 @@ def experiment_problems(experiment: Experiment, catalogue: Catalogue) -> Iterato
 
 
 def _metric_problems(plot: Plot) -> Iterator[Problem]:
-    """Axes and columns of metrics that no trace has."""
-    shown: list[tuple[Path, str | None]] = []
-    valid = TRACED_METRICS
+    """Axes and columns of metrics that do not exist, or of a form that a metric does not have."""
     if isinstance(plot, LinePlot):
         if plot.x.metric not in X_METRICS:
             yield unknown("x metric", plot.x.metric, X_METRICS, ("plot", "x", "metric"))
-        shown = [(("plot", "y", index), axis.metric) for index, axis in enumerate(plot.y)]
-    elif isinstance(plot, TablePlot):
-        shown = [(("plot", "columns", index), column.metric) for index, column in enumerate(plot.columns)]
-        valid += FACT_METRICS
-    for path, metric in shown:
-        for name in parts_of(metric) if metric is not None else ():
-            if name not in valid:
-                yield unknown("metric", name, valid, (*path, "metric"))
+        valid = [name for name, metric in METRICS.items() if not metric.is_fact]
+        for index, axis in enumerate(plot.y):
+            yield from _shown_problems(axis.metric, axis.form, valid, ("plot", "y", index))
+    if isinstance(plot, TablePlot):
+        for index, column in enumerate(plot.columns):
+            if column.metric is not None:
+                yield from _shown_problems(column.metric, column.form, list(METRICS), ("plot", "columns", index))
+
+
+def _shown_problems(expression: str, form: Form, valid: Sequence[str], path: Path) -> Iterator[Problem]:
+    names = [name for _, name in terms(expression)]
+    for name in names:
+        if name not in valid:
+            yield unknown("metric", name, valid, (*path, "metric"))
+        elif len(names) > 1 and METRICS[name].is_fact:
+            yield Problem((*path, "metric"), f"{name} is a fact of a run, which cannot be added to other metrics")
+    having = [name for name, metric in METRICS.items() if form in metric.forms]
+    if set(names) <= METRICS.keys() and expression not in having and form != "eq1":
+        yield Problem((*path, "form"), f"{form} is a form of {' and '.join(having)}, not of {expression}")
 
 
 def _layer_problems(experiment: Experiment, catalogue: Catalogue) -> Iterator[Problem]:

@@ -1,8 +1,8 @@
 """What a spec or an option may set: the fields of a run's configuration by dotted path.
 
-Settings, runs and `--set` write parts of a `RunConfig` before there is a whole one. Checking each field as it
-is written lets a message name the place of the mistake. Two fields are nobody's to set: the seed, which
-comes from the number of seeds, and the data's fingerprint.
+Settings, runs and `--set` write parts of a `RunConfig` before there is a whole one. Each field is checked as it is
+written, so that a message can name the place of the mistake. Nobody may set two fields: the seed, which comes from the
+number of seeds, and the fingerprint of the data, which is computed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache, reduce
 from operator import or_
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.fields import FieldInfo
@@ -24,13 +24,13 @@ from reproduce.specs.yaml import Path
 
 
 def deviation_fields(deviation: Deviation) -> dict[str, Any]:
-    """What `deviation` says, as nested mappings: only what was written, so that an explicit null is kept."""
+    """What was written in `deviation`, as nested mappings. A null that was written is kept, a default is left out."""
     return deviation.model_dump(exclude_unset=True, include=set(Deviation.model_fields))
 
 
 @cache
 def leaves() -> dict[str, tuple[FieldInfo, ...]]:
-    """Every value that may be set, with the field of each kind of model or data that has it."""
+    """Every value that may be set, by dotted path, with the field of each kind of model or data that has it."""
     found: dict[str, list[FieldInfo]] = {}
     for name, field in Deviation.model_fields.items():
         if name in RunConfig.model_fields and _models(RunConfig.model_fields[name]):
@@ -43,12 +43,12 @@ def leaves() -> dict[str, tuple[FieldInfo, ...]]:
 
 @cache
 def sections() -> frozenset[str]:
-    """The paths that hold several values, such as `model` and `model.block`."""
+    """The paths under which several values stand, such as `model` and `model.block`."""
     return frozenset(path.rpartition(".")[0] for path in leaves()) - {""}
 
 
 def children(section: str) -> tuple[str, ...]:
-    """Names of what stands directly in `section` ("" is the whole configuration)."""
+    """The names that stand directly in `section`, where "" is the whole configuration."""
     prefix = f"{section}." if section else ""
     inside = [path.removeprefix(prefix) for path in (*leaves(), *sections()) if path.startswith(prefix)]
     return tuple(dict.fromkeys(name for name in inside if "." not in name))
@@ -68,15 +68,28 @@ def _collect(field: FieldInfo, path: str, found: dict[str, list[FieldInfo]]) -> 
         found.setdefault(path, []).append(field)
 
 
+@cache
+def takes_text(path: str) -> bool:
+    """Whether the field at `path` holds a text or one of several words, and never a number, a list or the like."""
+    members = [member for field in leaves()[path] for member in union_members(field.annotation)]
+    return all(member is str or get_origin(member) is Literal for member in members)
+
+
+@cache
+def takes_null(path: str) -> bool:
+    """Whether the field at `path` may be left without a value."""
+    return any(type(None) in get_args(field.annotation) for field in leaves()[path])
+
+
 class _Leaf(Frozen):
-    """Base of the models of single fields. What is not finite has no place in a run: its key could not be written."""
+    """Base of the models of single fields. It refuses inf and nan, since the key of a run could not be written."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
 
 @cache
 def _holder(path: str) -> type[BaseModel]:
-    """A model of the one field, with the types that any kind gives it."""
+    """A model of a single field. Its type is that of any kind of model or data that has the field."""
     fields = leaves()[path]
     annotation: Any = reduce(or_, dict.fromkeys(field.annotation for field in fields))
     return create_model("Leaf", __base__=_Leaf, value=(annotation, fields[0]))

@@ -22,6 +22,7 @@ from reproduce.specs.checks import experiment_problems, setting_problems
 from reproduce.specs.problems import Problem, explain, spec_error
 from reproduce.specs.schema import Experiment, RunSpec, Setting
 from reproduce.specs.yaml import Document, parse
+from reproduce.store.shared import shared_folder
 
 Spec = TypeVar("Spec", bound=Frozen)
 
@@ -30,8 +31,6 @@ def experiments_root() -> Path:
     """The folder that holds the specs."""
     given = os.environ.get("OFE_EXPERIMENTS")
     if not given:
-        from reproduce.store.shared import shared_folder
-
         return shared_folder("experiments")
     if not Path(given).is_dir():
         raise SpecError(f"OFE_EXPERIMENTS names {given}, which is not a folder", hint="unset it or correct it")

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from reproduce.errors import SpecError
-from reproduce.specs.fields import check_value, children, leaves, sections
+from reproduce.specs.fields import check_value, children, leaves, sections, takes_null, takes_text
 from reproduce.specs.problems import nearest
 from reproduce.specs.yaml import parse
 
+_QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+"""A text that is quoted as a whole, as YAML quotes it."""
+
+_NULLS = ("", "~", "null", "Null", "NULL")
+"""The ways in which YAML writes that there is no value."""
+
 
 def parse_overrides(items: Sequence[str]) -> dict[str, Any]:
-    """The nested mapping that `items` spell, each `key=value`.
+    """The nested mapping that `items` spell, each of them `key=value`.
 
-    A key is a dotted path (`model.width`) or a last name that no other path has (`lr`); a value is written as in
-    a spec. Of two items for one key the later wins.
+    A key is a dotted path (`model.width`), or the last name of a path where no other path ends in it (`lr`). Where two
+    items set the same key, the later one wins.
+
+    How a value is read depends on its field. Numbers, booleans, lists and mappings are read as YAML, as in a spec. A
+    text, such as a path or the name of an optimiser, is taken exactly as typed, so that `#`, `:` and brackets are parts
+    of it; only blanks around it are dropped. There are two exceptions for texts: one that is quoted as a whole is read
+    as YAML reads it, which keeps its blanks, and where a field may have no value, an empty text, `null` and `~` mean
+    that it has none.
 
     Raises:
-        SpecError: if a key is unknown or ambiguous, or a value is not what its field takes.
+        SpecError: a key is unknown or ambiguous, or a value is not what its field takes.
     """
     tree: dict[str, Any] = {}
     for item in items:
@@ -26,7 +39,7 @@ def parse_overrides(items: Sequence[str]) -> dict[str, Any]:
         if not equals:
             raise SpecError(f"--set {item} gives no value", hint="write --set key=value")
         path = _path(key.strip())
-        value = parse(text, f"--set {key}").data
+        value = _value(path, text)
         problem = next(check_value(path, value, (path,)), None)
         if problem is not None:
             raise SpecError(f"--set {path}: {problem.text}", hint=problem.hint)
@@ -38,7 +51,21 @@ def parse_overrides(items: Sequence[str]) -> dict[str, Any]:
     return tree
 
 
+def _value(path: str, text: str) -> Any:
+    typed = text.strip()
+    if not takes_text(path) or _QUOTED.fullmatch(typed):
+        return parse(text, f"--set {path}").data
+    if typed in _NULLS and takes_null(path):
+        return None
+    return typed
+
+
 def _path(key: str) -> str:
+    """The whole path of the value that `key` names.
+
+    Raises:
+        SpecError: it names none, several, or a section of values.
+    """
     if key in leaves():
         return key
     if key in sections():

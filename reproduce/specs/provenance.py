@@ -14,8 +14,8 @@ from reproduce.specs.schema import Experiment, Origin, RunSpec, Scale, Setting, 
 
 
 @dataclass(frozen=True)
-class Row:
-    """One value: at the paper's scale, with its origin, and at the scale asked for."""
+class Hyperparameter:
+    """One value of a setting or a run: at the paper's scale, with its origin, and at the scale asked for."""
 
     setting: str
     run: str | None
@@ -34,14 +34,14 @@ class Row:
         return bool(self.value != self.scale_value)
 
 
-def hyperparameters(experiment: Experiment, scale: Scale) -> list[Row]:
+def hyperparameters(experiment: Experiment, scale: Scale) -> list[Hyperparameter]:
     """Every value of the experiment's settings, then what each of its runs changes."""
     settings = [load_setting(name) for name in experiment.settings]
     rows = [row for setting in settings for row in _setting_rows(setting, scale)]
     return rows + [row for setting, run, _ in shown_runs(experiment) for row in _run_rows(setting, run, scale)]
 
 
-def _setting_rows(setting: Setting, scale: Scale) -> Iterator[Row]:
+def _setting_rows(setting: Setting, scale: Scale) -> Iterator[Hyperparameter]:
     own = merge(deviation_fields(setting.base), {"blocks": setting.blocks})
     paper, scaled = (
         merge(own, deviation_fields(setting.scales[at])) if at in setting.scales else own for at in ("paper", scale)
@@ -49,7 +49,7 @@ def _setting_rows(setting: Setting, scale: Scale) -> Iterator[Row]:
     return _rows(setting.id, None, paper, scaled, setting.sources, (None, ""))
 
 
-def _run_rows(setting: Setting, run: RunSpec, scale: Scale) -> Iterator[Row]:
+def _run_rows(setting: Setting, run: RunSpec, scale: Scale) -> Iterator[Hyperparameter]:
     paper, scaled = (
         merge(deviation_fields(run), *(deviation_fields(run.at[at]) for at in run.at if at == wanted))
         for wanted in ("paper", scale)
@@ -64,12 +64,12 @@ def _rows(
     scaled: Mapping[str, Any],
     sources: Mapping[str, Origin],
     default: tuple[Source | None, str],
-) -> Iterator[Row]:
+) -> Iterator[Hyperparameter]:
     """A row for each leaf of either tree; the paper's have the origin that `sources` gives them, or the default."""
     theirs, ours = dict(_leaves(paper)), dict(_leaves(scaled))
     for path in dict.fromkeys([*theirs, *ours]):
         source, note = _origin(path, sources, default) if path in theirs else (None, "")
-        yield Row(setting, run, path, theirs.get(path), source, note, ours.get(path))
+        yield Hyperparameter(setting, run, path, theirs.get(path), source, note, ours.get(path))
 
 
 def _origin(path: str, sources: Mapping[str, Origin], default: tuple[Source | None, str]) -> tuple[Source | None, str]:

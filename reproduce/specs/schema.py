@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, model_validator
 
 from reproduce.config import Frozen
+from reproduce.metrics.table import Form
 
 Scale = Literal["smoke", "laptop", "workstation", "paper"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
@@ -105,7 +106,7 @@ class Axis(Frozen):
     metric: str
     """Metric name, or `a + b` for a sum of two."""
     scale: Literal["linear", "log"] = "linear"
-    form: Literal["eq1", "variance"] = "eq1"
+    form: Form = "eq1"
     """Kurtosis as Eq (1), or minus one (what the authors plot)."""
     cumulative: bool = False
     """Summed over the steps so far."""
@@ -146,7 +147,7 @@ class Column(Frozen):
     metric: str | None = None
     layer: int | str | None = None
     over: Literal["init", "final", "peak", "min", "mean"] = "final"
-    form: Literal["eq1", "variance"] = "eq1"
+    form: Form = "eq1"
     config: str | None = None
     """Dotted path into the run's configuration, such as `model.block.post_qk`."""
     published: str | None = None

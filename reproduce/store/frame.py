@@ -11,7 +11,6 @@ What is true of a run as a whole, such as whether it failed, stands beside the t
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from reproduce.metrics.table import metric_named, terms
 from reproduce.store.reference import find_reference
 from reproduce.store.runs import RunFolder, Store
 
@@ -36,16 +36,6 @@ COLUMNS = {
     "layer": "str",
     "value": "float64",
 }
-
-NAMED_METRICS = {
-    "train_loss": ("train", "loss"),
-    "train_accuracy": ("train", "accuracy"),
-    "eval_loss": ("eval", "loss"),
-    "test_accuracy": ("eval", "accuracy"),
-    "grad_norm": ("train", "grad_norm"),
-    "lr": ("train", "lr"),
-}
-"""Where specs and claims find what is not measured by the probes, as (split, metric)."""
 
 _POINT = ["run", "label", "setting", "seed", "step", "layer"]
 
@@ -136,15 +126,18 @@ def metric_rows(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     """Rows of the metric that specs and claims call `name`, in the frame's order.
 
     Args:
-        name: a name of `NAMED_METRICS`; `eval_ppl` = exp(eval_loss); any other is a probe metric. Sums and
-            differences, `a + b - c`, are taken at the steps and layers that all of their terms have.
+        name: a metric of `reproduce.metrics.table`, or a sum or difference `a + b - c` of metrics, which is taken at
+            the steps and layers that all of its terms have.
 
     Returns:
         Columns run, label, setting, seed, step, layer, value; no rows where the metric was not recorded.
+
+    Raises:
+        ValueError: the table has no such metric, or it is a fact of a run that no trace records.
     """
-    first, *rest = re.split(r"\s+([+-])\s+", name.strip())
+    (_, first), *rest = terms(name)
     rows = _one_metric(frame, first)
-    for sign, term in zip(rest[::2], rest[1::2], strict=True):
+    for sign, term in rest:
         pairs = rows.merge(_one_metric(frame, term), on=_POINT, suffixes=("", "_right"))
         right = pairs.pop("value_right")
         pairs["value"] = pairs["value"] + right if sign == "+" else pairs["value"] - right
@@ -153,9 +146,13 @@ def metric_rows(frame: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _one_metric(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    if name == "eval_ppl":
-        rows = _one_metric(frame, "eval_loss")
+    metric = metric_named(name)
+    if metric.exp_of is not None:
+        rows = _one_metric(frame, metric.exp_of)
         with np.errstate(over="ignore"):  # a diverged run's perplexity is inf
             return rows.assign(value=np.exp(rows["value"]))
-    split, metric = NAMED_METRICS.get(name, ("probe", name))
-    return frame.loc[(frame["split"] == split) & (frame["metric"] == metric), [*_POINT, "value"]].reset_index(drop=True)
+    if metric.place is None:
+        raise ValueError(f"{name} is a fact of a run, which no trace records")
+    split, recorded_as = metric.place
+    of_metric = (frame["split"] == split) & (frame["metric"] == recorded_as)
+    return frame.loc[of_metric, [*_POINT, "value"]].reset_index(drop=True)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reproduce.claims.check import NotMeasured
-from reproduce.claims.compare import Outcome, compare, same_direction, sides
+from reproduce.claims.compare import Comparison, compare, same_direction, sides
+from reproduce.claims.ruling import NotMeasured
 
 from .traces import Traces, claim, quantity
 
@@ -25,7 +25,7 @@ def finals(**losses: float) -> Traces:
     return made
 
 
-def judged(made: Traces, left: Any, cmp: str, right: Any = None, **fields: Any) -> Outcome:
+def judged(made: Traces, left: Any, cmp: str, right: Any = None, **fields: Any) -> Comparison:
     stated = claim(left, cmp, right, **fields)
     return compare(stated, sides(stated, made.frame, made.facts))
 
@@ -84,8 +84,32 @@ def directed(made: Traces, left: Any, cmp: str, right: Any = None, **fields: Any
 )
 def test_comparators(cmp: str, left: float, right: float, fields: dict[str, float], holds: bool) -> None:
     found = judged(finals(a=left, b=right), A, cmp, B, **fields)
-    assert found == Outcome(holds, left, right, {}, int(holds), 1)
+    assert found == Comparison(holds, left, right, {}, int(holds), 1)
     assert judged(finals(a=left), A, cmp, right, **fields) == found
+
+
+def test_a_comparator_that_nothing_is_known_of_is_an_error() -> None:
+    made = finals(a=2.0, b=5.0)
+    stated = claim(A, "within_factor", B, bound=3.0).model_copy(update={"cmp": "nearly"})
+    tables = sides(stated, made.frame, made.facts)
+    with pytest.raises(ValueError, match="the comparator nearly has no margin"):
+        compare(stated, tables)
+    with pytest.raises(AssertionError, match="nearly"):
+        same_direction(stated, tables)
+
+
+def test_a_comparison_without_a_right_side_is_no_trend() -> None:
+    made = finals(a=2.0, b=5.0)
+    stated = claim(quantity("eval_loss", runs=["a", "b"]), "gt")
+    with pytest.raises(AssertionError, match="gt has a right side"):
+        compare(stated, sides(stated, made.frame, made.facts))
+
+
+def test_a_right_side_in_words_is_the_unembedding_or_an_error() -> None:
+    made = finals(a=2.0)
+    stated = claim(A, "lt", "the first")
+    with pytest.raises(ValueError, match="the first"):
+        sides(stated, made.frame, made.facts)
 
 
 @pytest.mark.parametrize(
@@ -103,13 +127,13 @@ def test_comparators(cmp: str, left: float, right: float, fields: dict[str, floa
 def test_trends_count_the_pairs_out_of_order(cmp: str, losses: list[float], allowed: int, holds: bool) -> None:
     made = finals(**dict(zip("abc", losses, strict=True)))
     found = judged(made, quantity("eval_loss", runs=["a", "b", "c"]), cmp, inversions_allowed=allowed)
-    assert found == Outcome(holds, losses, None, {}, int(holds), 1)
+    assert found == Comparison(holds, losses, None, {}, int(holds), 1)
 
 
 def test_a_trend_goes_along_the_runs_as_listed_in_every_layer() -> None:
     made = Traces().add("a", "kurtosis", {"1": [9.0], "2": [9.0]}).add("b", "kurtosis", {"1": [5.0], "2": [12.0]})
     found = judged(made, quantity(runs=["a", "b"], layer="each"), "decreasing")
-    assert found == Outcome(False, [9.0, 12.0], None, {"layer": "2"}, 1, 2)
+    assert found == Comparison(False, [9.0, 12.0], None, {"layer": "2"}, 1, 2)
     assert judged(made, quantity(runs=["b", "a"], layer=2), "decreasing").holds
 
 
@@ -170,12 +194,12 @@ def two_runs() -> Traces:
 
 def test_each_asks_for_all_layers_and_the_worst_decides(two_runs: Traces) -> None:
     found = judged(two_runs, quantity(layer="each"), "gt", quantity(run="b", layer="each"))
-    assert found == Outcome(False, 2.0, 3.0, {"layer": "1"}, 1, 3)
+    assert found == Comparison(False, 2.0, 3.0, {"layer": "1"}, 1, 3)
 
 
 def test_some_asks_for_one_matched_layer_and_the_best_decides(two_runs: Traces) -> None:
     found = judged(two_runs, quantity(layer="some"), "gt", quantity(run="b", layer="some"), factor=2)
-    assert found == Outcome(True, 30.0, 10.0, {"layer": "2"}, 1, 3)
+    assert found == Comparison(True, 30.0, 10.0, {"layer": "2"}, 1, 3)
     # Layer 2 of b is above layer 1 of a, but they are not the same layer.
     assert not judged(two_runs, quantity(run="b", layer="some"), "gt", quantity(layer="some"), factor=4).holds
 
@@ -194,7 +218,7 @@ def test_the_ratio_decides_not_the_size() -> None:
 def test_steps_are_matched_where_both_sides_have_them() -> None:
     made = Traces().add("a", "kurtosis", {"2": [1.0, 2.0, 9.0]}, steps=[0, 5, 10])
     made.add("b", "kurtosis", {"2": [2.0, 8.0, 1.0]}, steps=[0, 10, 15])
-    assert judged(made, quantity(layer=2, over="each"), "lt", quantity(run="b", layer=2, over="each")) == Outcome(
+    assert judged(made, quantity(layer=2, over="each"), "lt", quantity(run="b", layer=2, over="each")) == Comparison(
         False, 9.0, 8.0, {"step": 10}, 1, 2
     )
     assert judged(made, quantity(layer=2, over="some"), "lt", quantity(run="b", layer=2, over="some")).holds
@@ -209,14 +233,14 @@ def test_each_layer_may_have_its_own_step() -> None:
 def test_every_run_needs_its_own_layer(two_runs: Traces) -> None:
     both = quantity(runs=["a", "b"], layer="some", over="peak")
     found = judged(two_runs, both, "gt", quantity(runs=["a", "b"], layer="some", over="init"), factor=20)
-    assert found == Outcome(False, 10.0, 1.0, {"run": "b", "layer": "2"}, 1, 6)
+    assert found == Comparison(False, 10.0, 1.0, {"run": "b", "layer": "2"}, 1, 6)
 
 
 def test_run_lists_are_matched_in_the_order_listed() -> None:
     made = finals(a=1.0, b=2.0, c=1.5, d=2.5)
     left, right = quantity("eval_loss", runs=["a", "b"]), quantity("eval_loss", runs=["c", "d"])
     assert judged(made, left, "lt", right).holds
-    assert judged(made, left, "lt", right.model_copy(update={"runs": ["d", "c"]})) == Outcome(
+    assert judged(made, left, "lt", right.model_copy(update={"runs": ["d", "c"]})) == Comparison(
         False, 2.0, 1.5, {"run": "b"}, 1, 2
     )
 
@@ -224,7 +248,7 @@ def test_run_lists_are_matched_in_the_order_listed() -> None:
 def test_a_single_run_broadcasts_either_way() -> None:
     made = finals(a=1.0, b=2.0, c=1.5)
     many = quantity("eval_loss", runs=["b", "c"])
-    assert judged(made, many, "gt", A) == Outcome(True, 1.5, 1.0, {"run": "c"}, 2, 2)
+    assert judged(made, many, "gt", A) == Comparison(True, 1.5, 1.0, {"run": "c"}, 2, 2)
     assert judged(made, A, "lt", many).holds
     assert judged(made, many, "gt", quantity("eval_loss", runs=["a"])).holds
 
@@ -237,7 +261,7 @@ def test_a_list_of_numbers_is_matched_with_the_runs() -> None:
 
 def test_the_unembedding_is_an_index_after_the_last_block(two_runs: Traces) -> None:
     peak = {"layer": "argmax", "over": "peak"}
-    assert judged(two_runs, quantity(**peak), "lt", "unembed") == Outcome(True, 2.0, 4.0, {}, 1, 1)
+    assert judged(two_runs, quantity(**peak), "lt", "unembed") == Comparison(True, 2.0, 4.0, {}, 1, 1)
     two_runs.add("c", "kurtosis", {"1": [1.0], "unembed": [2.0]})
     assert not judged(two_runs, quantity(runs=["a", "c"], **peak), "lt", "unembed").holds
     assert not judged(two_runs, quantity(run="c", **peak), "lt", quantity("n_layers", "c", over=None)).holds
@@ -257,7 +281,7 @@ def test_sides_without_a_common_layer_are_not_measured(two_runs: Traces) -> None
 def test_variance_form_applies_to_both_sides(two_runs: Traces) -> None:
     fields = {"right": quantity(run="b", layer=2), "factor": 3.1}
     assert not judged(two_runs, quantity(layer=2), "gt", form="eq1", **fields).holds
-    assert judged(two_runs, quantity(layer=2), "gt", form="variance", **fields) == Outcome(True, 29.0, 9.0, {}, 1, 1)
+    assert judged(two_runs, quantity(layer=2), "gt", form="variance", **fields) == Comparison(True, 29.0, 9.0, {}, 1, 1)
 
 
 # ---------------------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from reproduce.claims.check import NotMeasured
 from reproduce.claims.quantity import read
+from reproduce.claims.ruling import NotMeasured
+from reproduce.metrics.table import METRICS, Metric
 
 from .traces import Traces, quantity
 
@@ -48,6 +49,19 @@ def test_blocks_leave_out_the_unembedding(layered: Traces) -> None:
 
 # ---------------------------------------------------------------------------------------------------
 # Steps
+
+
+def test_a_word_that_nothing_is_known_of_is_an_error(layered: Traces) -> None:
+    plain = quantity(layer=2)
+    for word in ({"over": "median"}, {"layer": "first"}, {"layer": 2.5}):
+        with pytest.raises((KeyError, AssertionError)):
+            read(plain.model_copy(update=word), layered.frame, layered.facts)
+
+
+def test_a_fact_that_nothing_is_known_of_is_an_error(layered: Traces, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METRICS, "weight", Metric("weight", "weight", "run", None))
+    with pytest.raises(ValueError, match="nothing says how to read the fact weight of a run"):
+        read(quantity("weight", over=None), layered.frame, layered.facts)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +166,8 @@ def test_variance_form_is_kurtosis_minus_one_and_touches_nothing_else() -> None:
     found = [value(made, metric=name, layer=2, variance=True) for name in ("kurtosis", "kurtosis_centred", "mmr_max")]
     assert found == [2.0, 4.0, 7.0]
     assert value(made, layer=2) == 3.0
+    assert value(made, metric="mmr_max", plus_metric="kurtosis", layer=2, variance=True) == 9.0
+    assert value(made, metric="kurtosis_centred - kurtosis", layer=2, variance=True) == 2.0
 
 
 def test_the_cumulative_sum_is_taken_per_layer_before_the_absolute_value() -> None:

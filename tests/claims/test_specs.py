@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from reproduce.claims import evaluate
-from reproduce.claims.check import at_scale, claim_problems, quantities
 from reproduce.claims.wording import asked
+from reproduce.specs.claims import at_scale, claim_problems, quantities
 from reproduce.specs.load import experiments_root, load_experiment
 from reproduce.specs.schema import SCALES, Claim, Scale
 

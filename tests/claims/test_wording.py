@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from reproduce.claims.compare import compare, sides
-from reproduce.claims.wording import asked, found, number
-from reproduce.specs.schema import Claim, Quantity
+from reproduce.claims.wording import asked, found, number, quantity_words
+from reproduce.specs.schema import Claim, Comparator, Over, Quantity
 
 from .traces import Traces, claim, quantity
 
@@ -129,8 +131,40 @@ def test_what_was_found_is_a_true_statement(made: Traces, stated: Claim, text: s
     assert found(stated, compare(stated, sides(stated, made.frame, made.facts))) == text
 
 
+@pytest.mark.parametrize(
+    ("metric", "words"),
+    [
+        ("kurtosis", "kurtosis - 1"),
+        ("kurtosis_centred", "kurtosis centred - 1"),
+        ("rank_at_max(kurtosis,mmr_max)", "rank of kurtosis - 1 at the largest mmr max"),
+        ("kurtosis - kurtosis_centred", "kurtosis - kurtosis centred"),
+        ("mmr_max", "mmr max"),
+    ],
+)
+def test_one_is_only_subtracted_in_words_where_it_is_from_the_values(metric: str, words: str) -> None:
+    assert quantity_words(quantity(metric, layer=2), "variance") == f"final {words} in layer 2 of a"
+
+
+def test_words_that_nothing_is_known_of_are_an_error(made: Traces) -> None:
+    known = claim(quantity(layer=2), "approx", 3, tol=1)
+    comparison = compare(known, sides(known, made.frame, made.facts))
+    strange = known.model_copy(update={"cmp": "nearly"})
+    with pytest.raises(AssertionError, match="nearly"):
+        asked(strange)
+    with pytest.raises(ValueError, match="there are no words for what nearly found"):
+        found(strange, comparison)
+    for word in ({"over": "median"}, {"layer": "first"}, {"reduce_runs": "sum"}):
+        with pytest.raises(KeyError):
+            quantity_words(quantity(layer=2).model_copy(update=word))
+
+
+def test_every_comparator_has_words() -> None:
+    for cmp in get_args(Comparator):
+        assert asked(claim(quantity(layer=2), cmp, 1, across="layer", bound=2)).startswith("final kurtosis in layer 2")
+
+
 def test_every_word_of_the_vocabulary_reads_as_one_phrase() -> None:
-    for over in ("init", "final", "peak", "min", "mean", "argpeak", "each", "some"):
+    for over in get_args(Over):
         for layer in (2, [2, 3], "unembed", "each", "some", "early", "late", "mean", "max", "argmax"):
             stated = claim(Quantity(metric="kurtosis", run="a", layer=layer, over=over), "gt", 1)
             assert "  " not in asked(stated)

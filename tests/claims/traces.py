@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reproduce.claims.check import FACT_METRICS, METRICS, WITHOUT_LAYERS, runs_of
+from reproduce.metrics.table import METRICS
+from reproduce.specs.claims import runs_of
 from reproduce.specs.schema import Claim, Quantity
-from reproduce.store.frame import COLUMNS, NAMED_METRICS, RunFacts
+from reproduce.store.frame import COLUMNS, RunFacts
 
 Curves = Sequence[float] | Mapping[str, Sequence[float]]
 
@@ -40,7 +41,9 @@ class Traces:
         substitute: bool = False,
     ) -> Traces:
         """Record one curve, or one for each layer; steps are 0, 10, 20, ... unless given."""
-        split, name = NAMED_METRICS.get(metric, ("probe", metric))
+        place = METRICS[metric].place
+        assert place is not None, f"no trace records {metric}"
+        split, name = place
         point = {"run": run, "label": run, "setting": "toy", "seed": seed, "split": split, "metric": name}
         for layer, values in (curves if isinstance(curves, Mapping) else {"": curves}).items():
             at = steps if steps is not None else range(0, 10 * len(values), 10)
@@ -84,14 +87,10 @@ def random_traces(
     """Every metric of every run that the claims read, in every layer, for some seeds: random numbers above 1."""
     blocks = [str(layer + 1) for layer in range(layers)]
     template = Traces(layers)
-    for metric in METRICS:
-        probed = ["2"] if "update" in metric else [*blocks, "unembed"]
-        if metric == "attention_entropy":
-            probed = blocks
-        if metric in WITHOUT_LAYERS:
-            probed = [""]
-        if metric not in (*FACT_METRICS, "eval_ppl"):
-            template.add("", metric, {layer: [0.0] * 6 for layer in probed})
+    probed = {"run": [""], "stream": [*blocks, "unembed"], "attention": blocks, "update": ["2"]}
+    for metric in METRICS.values():
+        if metric.place is not None:
+            template.add("", metric.name, {layer: [0.0] * 6 for layer in probed[metric.subject]})
     rng, bare, parts, facts = np.random.default_rng(0), template.frame, [], {}
     for run in dict.fromkeys(name for one in claims for name in runs_of(one)):
         for seed in range(seeds):

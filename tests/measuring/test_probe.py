@@ -10,7 +10,9 @@ import torch
 from reproduce.config import BlockConfig, TransformerConfig
 from reproduce.measuring.moment_updates import MomentUpdates
 from reproduce.measuring.probe import Probe, measure, moment_steps, probe_steps
-from reproduce.metrics import kurtosis, measure_stream, second_moments
+from reproduce.metrics.kurtosis import kurtosis
+from reproduce.metrics.scale import second_moments
+from reproduce.metrics.stream import measure_stream
 from reproduce.models.transformer import Transformer
 from reproduce.models.variants import VARIANTS
 

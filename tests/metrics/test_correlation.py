@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from reproduce.metrics import (
+from reproduce.metrics.correlation import (
     eq5_residual,
     feature_correlation_rms,
     input_correlation_mean,
     input_correlation_rms,
-    kurtosis,
 )
+from reproduce.metrics.kurtosis import kurtosis
 
 from . import naive
 from .streams import gaussian, generator, quick, rotation, seeds, streams, uneven

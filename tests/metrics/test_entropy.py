@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from reproduce.metrics import attention_entropy, attention_entropy_from_logits
+from reproduce.metrics.entropy import attention_entropy, attention_entropy_from_logits
 
 from . import naive
 from .streams import gaussian, generator, quick, seeds

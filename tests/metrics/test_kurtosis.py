@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from reproduce.metrics import kurtosis, kurtosis_centred, second_moments
-from reproduce.metrics.kurtosis import kurtosis_of_moments
+from reproduce.metrics.kurtosis import kurtosis, kurtosis_centred, kurtosis_of_moments
+from reproduce.metrics.scale import second_moments
 
 from . import naive
 from .streams import gaussian, generator, one_outlier, quick, rotation, seeds, streams, uneven

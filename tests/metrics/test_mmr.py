@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from reproduce.metrics import mmr, mmr_infinite, row_ratios
-from reproduce.metrics.mmr import lower_median
+from reproduce.metrics.mmr import lower_median, mmr, mmr_infinite, row_ratios
 
 from . import naive
 from .streams import gaussian, generator, quick, seeds, streams, uneven

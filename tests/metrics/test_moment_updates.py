@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from reproduce.metrics import moment_updates
+from reproduce.metrics.moment_updates import moment_updates
 
 from . import naive
 from .streams import gaussian, quick, seeds, uneven

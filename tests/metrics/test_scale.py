@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from reproduce.metrics import activation_rms, second_moments
+from reproduce.metrics.scale import activation_rms, second_moments
 
 from . import naive
 from .streams import gaussian, generator, quick, rotation, seeds, streams, uneven

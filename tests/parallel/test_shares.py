@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from reproduce.measuring.tallies import MeanTally, StreamTally
-from reproduce.metrics import measure_stream, second_moments
+from reproduce.metrics.scale import second_moments
+from reproduce.metrics.stream import measure_stream
 from reproduce.parallel import group
 from reproduce.parallel.shares import shared_parts
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
+from reproduce.metrics.table import STREAM_METRICS
 from reproduce.store.layout import checkpoints
 from reproduce.store.trace import read_live, read_moments
 from reproduce.training.train import Execution
@@ -109,7 +110,7 @@ def test_metrics_of_the_same_weights_are_the_same(one: Path, two: Path) -> None:
         ours, theirs = (read_live(folder)[lambda rows: rows.step == 0] for folder in (one / "whole", two / mode))
         columns = ["split", "metric", "layer"]
         ours, theirs = (rows[rows.split == "probe"].set_index(columns).value for rows in (ours, theirs))
-        assert len(ours) == 11 * 3 + 2
+        assert len(ours) == len(STREAM_METRICS) * 3 + 2
         # The residual of Eq (5) is rounding itself.
         assert (ours.isna() == theirs.isna()).all()
         gap = (ours - theirs).abs()[ours.index.get_level_values("metric") != "eq5_residual"]

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from reproduce.measuring.probe import moment_steps
 from reproduce.measuring.probe import probe_steps as real_probe_steps
+from reproduce.metrics.table import STREAM_METRICS
 from reproduce.models.transformer import Transformer
 from reproduce.optim import build_optimizer
 from reproduce.plan.footprint import _trace_values as trace_values
@@ -89,13 +90,12 @@ def test_a_sealed_trace_is_about_as_large_as_said(make_run: MakeRun, tmp_path: P
 
     config = make_run(steps=1000, model={"layers": 6}).config
     values = random.Random(0)
-    metrics = [f"metric{number}" for number in range(11)]
     with TraceWriter(tmp_path) as trace:
         for step in range(1000):
             trace.record(step, "train", {name: values.random() for name in ("loss", "grad_norm", "lr")})
         for step in probe_steps(config):
             layers = [*map(str, range(1, 7)), "unembed"]
-            trace.record(step, "probe", {name: {layer: values.random() for layer in layers} for name in metrics})
+            trace.record(step, "probe", {name: {layer: values.random() for layer in layers} for name in STREAM_METRICS})
     took = len(trace_bytes(read_rows(tmp_path)))
     expected = footprint(config.model_copy(update={"model": config.model.model_copy(update={"width": 0})})).trace
     assert expected == pytest.approx(took, rel=0.5)

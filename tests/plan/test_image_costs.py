@@ -9,6 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from reproduce.config import RunConfig
+from reproduce.metrics.table import STREAM_METRICS
 from reproduce.models.mlp import Mlp
 from reproduce.models.size import flops, forward_flops, input_flops
 from reproduce.plan.calibration import Rate
@@ -82,8 +83,9 @@ def test_images_that_stay_in_memory_count() -> None:
 
 def test_a_trace_has_accuracies_too() -> None:
     # 100 steps of loss, norm, rate, accuracy; 3 evaluations of loss, accuracy; probes at 0, 1, 2, 4, 8, 10, 20 ... 100
-    assert trace_values(run(MLP))[0] == 4 * 100 + 2 * 3 + 15 * 11 * 7
-    assert trace_values(run(VIT))[0] == 4 * 100 + 2 * 3 + 15 * (11 * 5 + 4)
+    streams = len(STREAM_METRICS)
+    assert trace_values(run(MLP))[0] == 4 * 100 + 2 * 3 + 15 * streams * 7
+    assert trace_values(run(VIT))[0] == 4 * 100 + 2 * 3 + 15 * (streams * 5 + 4)
 
 
 def test_the_doctor_knows_images(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,8 @@ from reproduce.specs.schema import Axis
         (Axis(metric="kurtosis", form="variance", label="kurtosis - 1"), "kurtosis - 1"),
         (Axis(metric="m4_update_linear", cumulative=True), "cumulative m4 update, linear"),
         (Axis(metric="m2_update_linear + m2_update_quadratic"), "m2 update, linear + quadratic"),
-        (Axis(metric="something_new"), "something new"),
+        (Axis(metric="m4_update_cubic - m4_update_quartic"), "m4 update, cubic − quartic"),
+        (Axis(metric="attention_entropy"), "attention entropy (nats)"),
     ],
 )
 def test_axis_labels(axis: Axis, label: str) -> None:
@@ -28,6 +29,14 @@ def test_axis_labels(axis: Axis, label: str) -> None:
 
 def test_a_sum_of_unlike_metrics_names_both() -> None:
     assert metric_label("train_loss + eval_loss") == "train loss + eval loss"
+    assert metric_label("eval_loss - train_loss + lr") == "eval loss − train loss + learning rate"
+    assert metric_label("m2_update_linear - m4_update_linear") == "m2 update, linear − m4 update, linear"
+
+
+@pytest.mark.parametrize("metric", ["something_new", "kurtosis + something_new"])
+def test_what_the_table_of_metrics_lacks_has_no_label(metric: str) -> None:
+    with pytest.raises(ValueError, match="there is no metric something_new"):
+        metric_label(metric)
 
 
 def test_what_labels_share_becomes_the_axis() -> None:
@@ -41,6 +50,11 @@ def test_what_labels_share_becomes_the_axis() -> None:
 )
 def test_layer_labels(layer: str, label: str) -> None:
     assert layer_label(layer) == label
+
+
+def test_other_words_are_no_layers() -> None:
+    with pytest.raises(ValueError, match="there is no layer max"):
+        layer_label("max")
 
 
 @pytest.mark.parametrize(

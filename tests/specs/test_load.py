@@ -164,6 +164,30 @@ def test_sums_and_differences_of_metrics_are_axes(change: Change) -> None:
     load_experiment("fig1")
 
 
+@pytest.mark.parametrize("metric", ["mmr_max", "kurtosis + mmr_max", "eval_loss"])
+def test_an_axis_has_a_form_only_where_its_metric_does(change: Change, metric: str) -> None:
+    change("fig1.yaml", "{metric: kurtosis, scale: log}", f"{{metric: {metric}, form: variance}}")
+    text = f"variance is a form of kurtosis and kurtosis_centred, not of {metric}"
+    assert failure()[0].endswith(f"plot.y[0].form: {text}")
+
+
+def test_a_column_has_a_form_only_where_its_metric_does(change: Change) -> None:
+    lines = "  kind: lines\n  y:\n    - {metric: kurtosis, scale: log}\n"
+    column = "{title: Loss, metric: eval_loss, form: variance}"
+    change("fig1.yaml", lines, f"  kind: table\n  columns:\n    - {column}\n")
+    text = "variance is a form of kurtosis and kurtosis_centred, not of eval_loss"
+    assert failure()[0] == f"fig1.yaml:14:46: plot.columns[0].form: {text}"
+
+
+def test_a_fact_is_a_column_but_no_term_of_one(change: Change) -> None:
+    lines = "  kind: lines\n  y:\n    - {metric: kurtosis, scale: log}\n"
+    table = "  kind: table\n  columns:\n    - {title: Depth, metric: n_layers}\n"
+    change("fig1.yaml", lines, table)
+    load_experiment("fig1")
+    change("fig1.yaml", "metric: n_layers", "metric: n_layers - eval_loss")
+    assert failure()[0].endswith("n_layers is a fact of a run, which cannot be added to other metrics")
+
+
 def test_what_is_true_of_a_run_as_a_whole_is_no_axis(change: Change) -> None:
     change("fig1.yaml", "{metric: kurtosis, scale: log}", "{metric: failed}")
     assert failure()[0] == "fig1.yaml:14:16: plot.y[0].metric: unknown metric failed"

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from reproduce.errors import SpecError
-from reproduce.specs.fields import check_value, children, leaves, sections
+from reproduce.specs.fields import check_value, children, leaves, sections, takes_null, takes_text
 from reproduce.specs.overrides import parse_overrides
 
 
@@ -31,6 +32,117 @@ from reproduce.specs.overrides import parse_overrides
 )
 def test_items_become_a_nested_mapping(items: list[str], tree: dict[str, Any]) -> None:
     assert parse_overrides(items) == tree
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "/data/my #1 set",
+        "#1",
+        "# all of it",
+        "a: b",
+        "a:",
+        "- a",
+        "[x]",
+        "[x",
+        "{y}",
+        "{y: 1}",
+        "*z",
+        "&a",
+        "&a b",
+        "!t",
+        "!!int 3",
+        "yes",
+        "true",
+        "no",
+        "3",
+        "1e3",
+        "0x10",
+        ".inf",
+        ".nan",
+        "2024-01-01",
+        "@x",
+        "`x`",
+        "%x",
+        "|",
+        ">",
+        "---",
+        "? a",
+        "C:\\new\\x",
+        "a\tb",
+        "a=b=c",
+        "it's",
+        "'odd'name'",
+        "'a' # b'",
+        '"a" and "b"',
+        "'",
+        "~/data",
+        "nullable",
+        "<<",
+        "naïve Ø 数",
+    ],
+)
+def test_a_text_is_taken_as_it_is_typed(typed: str) -> None:
+    assert parse_overrides([f"data.path={typed}"]) == {"data": {"path": typed}}
+    assert parse_overrides([f"data.path = {typed} "]) == {"data": {"path": typed}}
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [
+        ("'quoted'", "quoted"),
+        ('"quoted"', "quoted"),
+        ("' /blanks '", " /blanks "),
+        ('  "x"  ', "x"),
+        ("'it''s'", "it's"),
+        (r'"a\tb \"c\" \\"', 'a\tb "c" \\'),
+        ("'null'", "null"),
+        ("''", ""),
+        ("'#1'", "#1"),
+        ("", None),
+        (" ", None),
+        ("null", None),
+        ("Null", None),
+        ("~", None),
+    ],
+)
+def test_a_quoted_text_is_read_as_yaml_and_null_is_no_value(typed: str, value: str | None) -> None:
+    assert parse_overrides([f"data.path={typed}"]) == {"data": {"path": value}}
+
+
+def test_a_text_that_must_be_there_is_never_null() -> None:
+    assert parse_overrides(["data.source=null"]) == {"data": {"source": "null"}}
+    assert parse_overrides(["data.source=~"]) == {"data": {"source": "~"}}
+
+
+@pytest.mark.parametrize(
+    ("item", "got"),
+    [
+        ("optimizer.name=adamw # the usual", "'adamw # the usual'"),
+        ("optimizer.name=3", "'3'"),
+        ("optimizer.name=[adamw]", "'[adamw]'"),
+        ("optimizer.name=", "''"),
+        ("optimizer.name=null", "'null'"),
+    ],
+)
+def test_a_word_of_several_is_a_text_too(item: str, got: str) -> None:
+    with pytest.raises(SpecError, match=rf"--set optimizer\.name: expected adamw, .* got {re.escape(got)}"):
+        parse_overrides([item])
+    assert parse_overrides(["optimizer.name = 'soap'"]) == {"optimizer": {"name": "soap"}}
+
+
+@pytest.mark.parametrize(
+    ("item", "tree"),
+    [
+        ("lr=1e-3 # faster", {"optimizer": {"lr": 1e-3}}),
+        ("steps=0x10", {"steps": 16}),
+        ("model.tied=True", {"model": {"tied": True}}),
+        ("mlp_input_scale=0.5", {"model": {"block": {"mlp_input_scale": 0.5}}}),
+        ("tanh_cap=~", {"model": {"block": {"tanh_cap": None}}}),
+    ],
+)
+def test_anything_else_is_read_as_yaml(item: str, tree: dict[str, Any]) -> None:
+    assert parse_overrides([item]) == tree
 
 
 @pytest.mark.parametrize(
@@ -64,6 +176,18 @@ def test_what_is_wrong_with_an_item(item: str, message: str, hint: str | None) -
     assert caught.value.message == message
     if hint is not None:
         assert caught.value.hint == hint
+
+
+def test_which_fields_hold_text() -> None:
+    assert {path for path in leaves() if takes_text(path)} == {
+        *("block", "precision", "optimizer.name", "schedule.kind", "probe.point", "probe.on"),
+        *("model.kind", "model.norm", "model.activation", "model.positions", "model.biases"),
+        *(f"model.block.{place}" for place in ("pre_qk", "pre_v", "pre_mlp", "post_qk", "post_norm", "final_norm")),
+        *("model.block.gains", "data.kind", "data.source", "data.path", "data.dataset", "data.subset", "data.packing"),
+    }
+    assert [path for path in leaves() if takes_text(path) and takes_null(path)] == [
+        *("block", "data.path", "data.dataset", "data.subset", "precision")
+    ]
 
 
 def test_every_leaf_is_a_path_that_can_be_set() -> None:

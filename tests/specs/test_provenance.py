@@ -5,20 +5,20 @@ from collections.abc import Callable
 import pytest
 
 from reproduce.specs.load import load_experiment
-from reproduce.specs.provenance import Row, hyperparameters
+from reproduce.specs.provenance import Hyperparameter, hyperparameters
 from reproduce.specs.schema import Scale
 
 Change = Callable[[str, str, str], None]
 
 
-def rows(scale: Scale, run: str | None = None) -> dict[str, Row]:
+def rows(scale: Scale, run: str | None = None) -> dict[str, Hyperparameter]:
     return {row.path: row for row in hyperparameters(load_experiment("fig1"), scale) if row.run == run}
 
 
 @pytest.mark.usefixtures("root")
 def test_every_value_with_its_origin_and_what_the_scale_makes_of_it() -> None:
     own = rows("smoke")
-    assert own["optimizer.lr"] == Row("toy", None, "optimizer.lr", 1e-3, "stated-v2", "", 5e-3)
+    assert own["optimizer.lr"] == Hyperparameter("toy", None, "optimizer.lr", 1e-3, "stated-v2", "", 5e-3)
     assert own["optimizer.lr"].changed
     assert not own["optimizer.weight_decay"].changed
     assert (own["model.heads"].source, own["model.heads"].note) == ("code", "not in the text")
@@ -29,7 +29,7 @@ def test_every_value_with_its_origin_and_what_the_scale_makes_of_it() -> None:
 @pytest.mark.usefixtures("root")
 def test_a_value_that_only_a_scale_sets_has_no_origin_in_the_paper() -> None:
     precision = rows("laptop")["precision"]
-    assert precision == Row("toy", None, "precision", None, None, "", "auto")
+    assert precision == Hyperparameter("toy", None, "precision", None, None, "", "auto")
     assert precision.changed
 
 
@@ -40,21 +40,23 @@ def test_at_paper_scale_nothing_is_changed() -> None:
 
 def test_nor_has_one_whose_parent_has_an_entry_for_what_the_paper_sets(change: Change) -> None:
     change("settings/toy.yaml", "data: {source: python-stdlib}, steps", "data: {train_tokens: 500}, steps")
-    assert rows("laptop")["data.train_tokens"] == Row("toy", None, "data.train_tokens", None, None, "", 500)
+    assert rows("laptop")["data.train_tokens"] == Hyperparameter("toy", None, "data.train_tokens", None, None, "", 500)
 
 
 def test_a_null_of_the_paper_has_an_origin(change: Change) -> None:
     change("settings/toy.yaml", "  grad_clip: 1.0\n", "  grad_clip: null\n")
-    assert rows("laptop")["grad_clip"] == Row("toy", None, "grad_clip", None, "stated-v2", "", None)
+    assert rows("laptop")["grad_clip"] == Hyperparameter("toy", None, "grad_clip", None, "stated-v2", "", None)
 
 
 def test_deviations_of_runs(change: Change) -> None:
     assert rows("smoke", "toy-pre") == {}
     assert rows("smoke", "toy-op") == {
-        "block": Row("toy", "toy-op", "block", "op", "stated-v1", "the block of Sec 3", "op")
+        "block": Hyperparameter("toy", "toy-op", "block", "op", "stated-v1", "the block of Sec 3", "op")
     }
     change("fig1.yaml", "  - toy-pre", "  - toy-slow")
-    assert rows("smoke", "toy-slow") == {"optimizer.lr": Row("toy", "toy-slow", "optimizer.lr", 3e-4, None, "", 2e-3)}
+    assert rows("smoke", "toy-slow") == {
+        "optimizer.lr": Hyperparameter("toy", "toy-slow", "optimizer.lr", 3e-4, None, "", 2e-3)
+    }
     assert not rows("laptop", "toy-slow")["optimizer.lr"].changed
 
 
@@ -83,8 +85,8 @@ def test_what_a_run_changes_at_another_scale_alone_has_no_origin(change: Change)
     )
     change("fig1.yaml", "  - toy-pre", "  - toy-slow")
     assert rows("smoke", "toy-slow") == {
-        "optimizer.lr": Row("toy", "toy-slow", "optimizer.lr", 3e-4, "stated-v1", "of the rate", 2e-3),
-        "steps": Row("toy", "toy-slow", "steps", None, None, "", 9),
+        "optimizer.lr": Hyperparameter("toy", "toy-slow", "optimizer.lr", 3e-4, "stated-v1", "of the rate", 2e-3),
+        "steps": Hyperparameter("toy", "toy-slow", "steps", None, None, "", 9),
     }
     assert set(rows("paper", "toy-slow")) == {"optimizer.lr"}
 

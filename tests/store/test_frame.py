@@ -174,8 +174,9 @@ def values(frame: pd.DataFrame, name: str) -> dict[tuple[int, int, str], float]:
         ("train_accuracy", {(0, 0, ""): 0.1}),
         ("test_accuracy", {(0, 0, ""): 0.2}),
         ("kurtosis", {(0, 0, "1"): 3.0, (0, 0, "2"): 4.0, (0, 1, "2"): np.nan}),
-        ("loss", {(0, 0, "1"): -1.0}),
-        ("no_such_metric", {}),
+        ("m2_update_linear", {(0, 0, "2"): 0.5, (0, 1, "2"): 0.25}),
+        ("mmr_max", {}),
+        ("w8a8_ppl", {}),
     ],
 )
 def test_names_of_specs_lead_to_recorded_metrics(
@@ -183,6 +184,12 @@ def test_names_of_specs_lead_to_recorded_metrics(
 ) -> None:
     ours = {point: value for point, value in values(frame, name).items() if point[0] == 0}
     assert ours == pytest.approx(first, nan_ok=True)
+
+
+@pytest.mark.parametrize("name", ["loss", "no_such_metric", "n_layers", "eval_loss - failed", "eval_ppl -eval_loss"])
+def test_what_no_trace_can_have_is_an_error_and_not_an_empty_table(frame: pd.DataFrame, name: str) -> None:
+    with pytest.raises(ValueError, match=r"there is no metric|is a fact of a run"):
+        metric_rows(frame, name)
 
 
 def test_sums_and_differences_pair_equal_points(frame: pd.DataFrame) -> None:

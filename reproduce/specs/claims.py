@@ -1,39 +1,19 @@
-"""The words of claims, and which claims make no sense whatever the traces say. Light: reads no trace."""
+"""The language of claims: which words a claim may use, what it reads, and which claims no trace could ever decide.
+
+Judging a claim on traces is `reproduce.claims`; nothing here reads a trace.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal
 
 from reproduce.errors import SpecError
+from reproduce.metrics.table import METRICS, terms
 from reproduce.specs.problems import Problem, unknown
 from reproduce.specs.schema import Claim, Quantity, Scale
 from reproduce.specs.yaml import Path, dotted
-
-FACT_METRICS = ("n_layers", "failed")
-"""Read off the facts of a run, not off its trace."""
-
-WITHOUT_LAYERS = (
-    *("train_loss", "eval_loss", "eval_ppl", "train_accuracy", "test_accuracy", "w8a8_ppl"),
-    *FACT_METRICS,
-)
-"""All other metrics have a value in every layer that is probed."""
-
-METRICS = (
-    *WITHOUT_LAYERS,
-    *("kurtosis", "kurtosis_centred", "mmr_mean", "mmr_median", "mmr_max", "mmr_infinite"),
-    *("input_correlation_mean", "input_correlation_rms", "feature_correlation_rms", "activation_rms", "eq5_residual"),
-    *("attention_entropy", "m2_update_linear", "m2_update_quadratic"),
-    *("m4_update_linear", "m4_update_quadratic", "m4_update_cubic", "m4_update_quartic"),
-)
-"""Names a claim may use; also sums and differences of them, `a - b`, and a number made of two, `PAIR`."""
-
-TRACED_METRICS = (*(name for name in METRICS if name not in FACT_METRICS), "grad_norm", "lr")
-"""Names that axes may use, or sums and differences of them; columns may use `FACT_METRICS` too."""
-
-X_METRICS = ("step", "epoch")
 
 PAIR = re.compile(r"(rank_corr|rank_at_max)\(\s*(.+?)\s*,\s*(.+?)\s*\)")
 """One number from the values of two metrics in all layers and runs that the quantity's words leave open:
@@ -43,20 +23,17 @@ PAIR = re.compile(r"(rank_corr|rank_at_max)\(\s*(.+?)\s*,\s*(.+?)\s*\)")
 """
 
 UNEMBED = "unembed"
+"""The layer that stands for the input of the unembedding, after the last block."""
+
 DIMS = ("run", "layer", "step")
-
-EARLY = 0.1
-"""First part of the steps, whose peaks are told from later ones."""
-
-Ruling = Literal["reproduced", "direction only", "not reproduced", "not measured"]
+"""What a quantity may leave open, in the order in which a claim goes through it."""
 
 ORDERS = ("gt", "ge", "lt", "le")
+"""The comparators that order two sides."""
 TRENDS = ("decreasing", "increasing")
+"""The comparators that go along the runs of the left side and have no right one."""
 ACROSS: dict[str, tuple[str, ...]] = {"layer": ("layer",), "run": ("run",), "layer_and_run": ("run", "layer")}
-
-
-class NotMeasured(Exception):
-    """The traces at hand cannot say; the message is the reason."""
+"""The dims whose values spearman_ge ranks, by the word of `across`."""
 
 
 def quantities(claim: Claim) -> dict[str, Quantity]:
@@ -79,23 +56,23 @@ def runs_read(quantity: Quantity) -> list[str]:
 def metrics_of(quantity: Quantity) -> list[str]:
     """The single metrics in a quantity: both of `a - b` and of `rank_corr(a,b)`, and `plus_metric`."""
     pair = PAIR.fullmatch(quantity.metric)
-    names = [pair[2], pair[3]] if pair else parts_of(quantity.metric)
+    names = [pair[2], pair[3]] if pair else [name for _, name in terms(quantity.metric)]
     return [*names, *([quantity.plus_metric] if quantity.plus_metric else [])]
 
 
-def parts_of(metric: str) -> list[str]:
-    """The single metrics of `a + b - c`."""
-    return re.split(r"\s+[+-]\s+", metric)
+def reads_fact(quantity: Quantity) -> bool:
+    """Whether `quantity` is a fact of its runs, such as `failed`, instead of something their traces hold."""
+    return quantity.metric in METRICS and METRICS[quantity.metric].is_fact
 
 
 def open_dims(quantity: Quantity) -> list[str]:
-    """The dims among run, layer and step that the words of `quantity` leave open, whatever the traces."""
+    """The dims among run, layer and step over which `quantity` has several values, whatever the traces hold."""
     if PAIR.fullmatch(quantity.metric):
         return []
     runs = len(quantity.run_names) > 1 and quantity.reduce_runs is None
     layers = isinstance(quantity.layer, list) or quantity.layer in ("each", "some", "early", "late")
     opened = {"run": runs, "layer": layers, "step": quantity.over in ("each", "some")}
-    return [dim for dim in DIMS if opened[dim] and (dim == "run" or quantity.metric not in FACT_METRICS)]
+    return [dim for dim in DIMS if opened[dim] and (dim == "run" or not reads_fact(quantity))]
 
 
 def at_scale(claim: Claim, scale: Scale) -> Claim:
@@ -139,22 +116,25 @@ def _problems(claim: Claim) -> Iterator[Problem]:
         yield from _quantity_problems(quantity, (side,))
     yield from _side_problems(claim)
     yield from _number_problems(claim)
+    yield from _form_problems(claim)
 
 
 def _quantity_problems(quantity: Quantity, path: Path) -> Iterator[Problem]:
     for name in metrics_of(quantity):
+        field = "plus_metric" if name == quantity.plus_metric else "metric"
         if name not in METRICS:
-            field = "plus_metric" if name == quantity.plus_metric else "metric"
-            yield unknown("metric", name, METRICS, (*path, field))
-        elif name in WITHOUT_LAYERS and quantity.layer is not None:
-            yield Problem((*path, "layer"), f"{name} has no layers, expected no layer")
-        elif name not in WITHOUT_LAYERS and quantity.layer is None:
+            yield unknown("metric", name, list(METRICS), (*path, field))
+        elif METRICS[name].layered and quantity.layer is None:
             yield Problem(path, f"{name} has a value in every layer, expected layer: 2, mean, each, ...")
-    if quantity.over is None and quantity.metric not in FACT_METRICS:
+        elif not METRICS[name].layered and quantity.layer is not None:
+            yield Problem((*path, "layer"), f"{name} has no layers, expected no layer")
+        elif METRICS[name].is_fact and (field == "plus_metric" or len(terms(quantity.metric)) > 1):
+            yield Problem((*path, field), f"{name} is a fact of a run, which cannot be added to other metrics")
+    if quantity.over is None and not reads_fact(quantity):
         yield Problem(path, f"{quantity.metric} has a value at every step, expected over: init, final, peak, ...")
     if quantity.nan == "counts_as_inf" and quantity.over in ("each", "some"):
         yield Problem((*path, "nan"), f"a run has no steps after its failure, which over: {quantity.over} would read")
-    if quantity.after and (quantity.over == "init" or quantity.metric in FACT_METRICS):
+    if quantity.after and (quantity.over == "init" or reads_fact(quantity)):
         yield Problem((*path, "after"), f"has no effect on {quantity.over or quantity.metric}")
 
 
@@ -208,3 +188,15 @@ def _number_problems(claim: Claim) -> Iterator[Problem]:
                 yield Problem((name,), f"has no effect on {cmp}")
     if claim.inversions_allowed and cmp not in TRENDS:
         yield Problem(("inversions_allowed",), f"has no effect on {cmp}")
+
+
+def _form_problems(claim: Claim) -> Iterator[Problem]:
+    if claim.form != "variance":
+        return
+    having = [name for name, metric in METRICS.items() if "variance" in metric.forms]
+    read: set[str | None] = set()
+    for quantity in quantities(claim).values():
+        pair = PAIR.fullmatch(quantity.metric)
+        read |= {pair[2], pair[3]} if pair else {quantity.metric, quantity.plus_metric}
+    if not read & set(having):
+        yield Problem(("form",), f"variance is a form of {' and '.join(having)}, which the claim does not read")

@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from reproduce.claims.check import at_scale, check, claim_problems, open_dims, runs_of
 from reproduce.errors import SpecError
+from reproduce.specs.claims import at_scale, check, claim_problems, open_dims, runs_of
 from reproduce.specs.schema import Claim
 from reproduce.specs.yaml import dotted
-
-from .traces import claim, quantity
+from tests.claims.traces import claim, quantity
 
 IN_LAYER = {"layer": 2, "over": "peak"}
 
@@ -27,6 +26,11 @@ def test_unknown_metric_names_the_nearest_one() -> None:
     ("wrong", "place"),
     [
         (claim(quantity("kurtosis - m2", layer=2), "gt", 1), "left.metric"),
+        (claim(quantity("eval_loss - n_layers"), "gt", 1), "left.metric"),
+        (claim(quantity("eval_loss", plus_metric="failed"), "gt", 1), "left.plus_metric"),
+        (claim(quantity("failed"), "eq", True, form="variance"), "form"),
+        (claim(quantity("mmr_max", layer=2), "gt", 1, form="variance"), "form"),
+        (claim(quantity("kurtosis - mmr_max", layer=2), "gt", 1, form="variance"), "form"),
         (claim(quantity("rank_corr(kurtosis,scale)", layer="each"), "gt", 1), "left.metric"),
         (claim(quantity("rank_at_max(scale,kurtosis)", layer="each"), "gt", 1), "left.metric"),
         (claim(quantity(layer=2, over="init", after=0.1), "gt", 1), "left.after"),
@@ -69,6 +73,9 @@ def test_a_claim_that_no_trace_could_decide_is_refused_at_its_place(wrong: Claim
     [
         claim(quantity("w8a8_ppl - eval_ppl"), "approx", 0.2, tol=0.1),
         claim(quantity("failed", over=None), "eq", True),
+        claim(quantity("grad_norm", over="peak"), "lt", 10),
+        claim(quantity("mmr_max", plus_metric="kurtosis", layer=2), "gt", 1, form="variance"),
+        claim(quantity("rank_corr(mmr_max,kurtosis)", layer="each"), "gt", 0, form="variance"),
         claim(quantity(layer="argmax", over="peak"), "lt", "unembed"),
         claim(quantity(layer=[2, 3]), "lt", quantity(runs=["a", "b"], layer=[2, 3], reduce_runs="min")),
         claim(quantity(runs=["a", "b"], layer=2), "decreasing", inversions_allowed=1),

@@ -1,0 +1,150 @@
+"""The one table of metrics: what each is called, where a trace holds it, and what plots and claims may do with it.
+
+Specs, the frame, claims, plots, the planner and the tests of the probes read this table; importing it loads nothing
+but the standard library. A new metric of the residual stream takes three edits: its function in this package, its
+entry in `reproduce.metrics.stream.stream_metrics`, and one line here. A test fails where the table and what the
+probes measure differ.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Split = Literal["train", "eval", "probe"]
+"""Part of a trace: single training batches, evaluations on held-out data, or what a probe saw."""
+
+Form = Literal["eq1", "variance"]
+"""How kurtosis is stated: as Eq (1) of the paper, or minus one, which is what the authors plot."""
+
+Subject = Literal["run", "stream", "attention", "update"]
+"""What has the metric: the run as a whole, the residual stream of each layer, the attention of each block, or what
+one optimiser step changes in the stream of one layer."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric, as specs name it."""
+
+    name: str
+    label: str
+    """Name on an axis. The orders of one moment's update share what stands before the comma."""
+    subject: Subject
+    split: Split | None = "probe"
+    """Split of the trace that records the metric; None for a fact of a run, which no trace records."""
+    recorded_as: str = ""
+    """Name within that split, where it differs from `name`."""
+    exp_of: str | None = None
+    """The recorded metric of which this one is the exponential; it is not recorded itself."""
+    unit: str = ""
+    """Unit that an axis adds to the label."""
+    forms: tuple[Form, ...] = ("eq1",)
+    """The forms in which plots and claims may ask for it."""
+    single_batch: bool = False
+    """Whether each value is that of one training batch: plots smooth it, and claims average the end of a run."""
+    planned: bool = False
+    """Whether specs may name the metric although nothing records it yet."""
+
+    @property
+    def layered(self) -> bool:
+        """Whether the metric has a value in each layer."""
+        return self.subject != "run"
+
+    @property
+    def is_fact(self) -> bool:
+        """Whether the metric is known of the run as a whole instead of being read off its trace."""
+        return self.split is None
+
+    @property
+    def place(self) -> tuple[Split, str] | None:
+        """Split and name under which a trace holds the metric; None for facts and for what another metric gives."""
+        if self.split is None or self.exp_of is not None:
+            return None
+        return self.split, self.recorded_as or self.name
+
+
+_BOTH_FORMS: tuple[Form, ...] = ("eq1", "variance")
+
+_TABLE = (
+    Metric("train_loss", "train loss", "run", "train", "loss", single_batch=True),
+    Metric("eval_loss", "eval loss", "run", "eval", "loss"),
+    Metric("eval_ppl", "eval perplexity", "run", "eval", exp_of="eval_loss"),
+    Metric("train_accuracy", "train accuracy", "run", "train", "accuracy", single_batch=True),
+    Metric("test_accuracy", "test accuracy", "run", "eval", "accuracy"),
+    Metric("w8a8_ppl", "w8a8 perplexity", "run", "eval", planned=True),
+    Metric("n_layers", "number of blocks", "run", None),
+    Metric("failed", "fraction of seeds that failed", "run", None),
+    # Each residual stream, v1 and v2 Sections 2 to 4. `stream_metrics` measures these, in this order.
+    Metric("kurtosis", "kurtosis", "stream", forms=_BOTH_FORMS),
+    Metric("kurtosis_centred", "centred kurtosis", "stream", forms=_BOTH_FORMS),
+    Metric("mmr_mean", "max-median ratio (mean)", "stream"),
+    Metric("mmr_median", "max-median ratio (median)", "stream"),
+    Metric("mmr_max", "max-median ratio (max)", "stream"),
+    Metric("mmr_infinite", "inputs with an infinite max-median ratio", "stream"),
+    Metric("input_correlation_mean", "input correlation (mean)", "stream"),
+    Metric("input_correlation_rms", "input correlation (RMS)", "stream"),
+    Metric("feature_correlation_rms", "feature correlation (RMS)", "stream"),
+    Metric("activation_rms", "activation RMS", "stream"),
+    Metric("eq5_residual", "residual of Eq (5)", "stream"),
+    # Each block's attention, v2 Eq 10.
+    Metric("attention_entropy", "attention entropy", "attention", unit="nats"),
+    # One optimiser step at one layer, v1 App D. `moment_updates` measures these, in this order.
+    Metric("m2_update_linear", "m2 update, linear", "update"),
+    Metric("m2_update_quadratic", "m2 update, quadratic", "update"),
+    Metric("m4_update_linear", "m4 update, linear", "update"),
+    Metric("m4_update_quadratic", "m4 update, quadratic", "update"),
+    Metric("m4_update_cubic", "m4 update, cubic", "update"),
+    Metric("m4_update_quartic", "m4 update, quartic", "update"),
+    # The optimisation itself.
+    Metric("grad_norm", "gradient norm", "run", "train"),
+    Metric("lr", "learning rate", "run", "train"),
+)
+
+METRICS = {metric.name: metric for metric in _TABLE}
+"""Every metric by name."""
+
+
+def _of(subject: Subject) -> tuple[str, ...]:
+    return tuple(metric.name for metric in _TABLE if metric.subject == subject)
+
+
+STREAM_METRICS = _of("stream")
+"""What a probe measures of the residual stream of each block and of the unembedding's input."""
+ATTENTION_METRICS = _of("attention")
+"""What a probe measures of the attention of each block."""
+UPDATE_METRICS = _of("update")
+"""What is measured at every step of the one layer whose moment updates a run follows."""
+
+
+def metric_named(name: str) -> Metric:
+    """The metric that specs call `name`.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in METRICS:
+        raise ValueError(f"there is no metric {name}")
+    return METRICS[name]
+
+
+def terms(expression: str) -> list[tuple[Literal["+", "-"], str]]:
+    """The signs and names of a sum or difference of metrics; a single metric is a sum of one.
+
+    >>> terms("m2_update_linear + m2_update_quadratic - kurtosis")
+    [('+', 'm2_update_linear'), ('+', 'm2_update_quadratic'), ('-', 'kurtosis')]
+    """
+    first, *rest = re.split(r"\s+([+-])\s+", expression.strip())
+    signed: list[tuple[Literal["+", "-"], str]] = [("+", first)]
+    for sign, name in zip(rest[::2], rest[1::2], strict=True):
+        signed.append(("+" if sign == "+" else "-", name))
+    return signed
+
+
+def layered(expression: str) -> bool:
+    """Whether a metric, or a sum or difference of metrics, has a value in each layer.
+
+    Raises:
+        ValueError: there is no such metric.
+    """
+    return any(metric_named(name).layered for _, name in terms(expression))
