@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from reproduce.data.sources import SOURCES, SourceInfo, find_source
+from reproduce.data.sources.registry import SOURCES, SourceInfo, find_source
 
 if TYPE_CHECKING:
-    from reproduce.data.corpus import TextCorpus
-    from reproduce.data.images import Images, open_images
+    from reproduce.data.images.opening import Images, open_images
     from reproduce.data.kinds import fingerprint, open_data, prepared_folder
-    from reproduce.data.text import open_text
+    from reproduce.data.text.corpus import TextCorpus
+    from reproduce.data.text.opening import open_text
 
 __all__ = [
     "SOURCES",
@@ -36,12 +36,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Images": "images",
-    "TextCorpus": "corpus",
+    "Images": "images.opening",
+    "TextCorpus": "text.corpus",
     "fingerprint": "kinds",
     "open_data": "kinds",
-    "open_images": "images",
-    "open_text": "text",
+    "open_images": "images.opening",
+    "open_text": "text.opening",
     "prepared_folder": "kinds",
 }
 

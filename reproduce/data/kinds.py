@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reproduce.config import DataConfig, ImageData
-from reproduce.data.documents import Progress
-from reproduce.data.images import image_fingerprint, image_folder, open_images
-from reproduce.data.text import open_text, text_fingerprint, text_folder
+from reproduce.data.images.opening import image_fingerprint, image_folder, open_images
+from reproduce.data.text.documents import Progress
+from reproduce.data.text.opening import open_text, text_fingerprint, text_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from reproduce.data.corpus import TextCorpus
-    from reproduce.data.images import Images
+    from reproduce.data.images.opening import Images
+    from reproduce.data.text.corpus import TextCorpus
 
 
 def fingerprint(data: DataConfig) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from reproduce.data.documents import Progress
+from reproduce.data.text.documents import Progress
 from reproduce.store.home import ensure_home, explain_os_errors
 
 

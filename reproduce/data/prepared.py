@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reproduce.config import DataConfig
-from reproduce.data.sources import SourceInfo
+from reproduce.data.sources.registry import SourceInfo
 from reproduce.errors import OfeError, SpecError
 from reproduce.store.home import ofe_home
 
