@@ -18,9 +18,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from reproduce.config import ImageData
 from reproduce.data.hub import only_the_cache
-from reproduce.data.locking import prepare_once
-from reproduce.data.prepared import hash_identity, make_source, prepared_folder, refuse_other_data
-from reproduce.data.sources.registry import find_source
+from reproduce.data.prepared import (
+    file_sha256,
+    folder_of,
+    hash_identity,
+    prepare_once,
+    refuse_other_data,
+    verified_meta,
+)
+from reproduce.data.sources.registry import find_source, make_source
 from reproduce.data.text.documents import Progress
 from reproduce.errors import OfeError, SpecError
 from reproduce.store.atomic import write_json
@@ -94,11 +100,6 @@ def _fingerprint(source: ImageSource, data: ImageData) -> str:
     return hash_identity(identity)
 
 
-def image_folder(data: ImageData) -> Path:
-    """Where the prepared images of `data` lie; it exists if and only if they have been prepared."""
-    return prepared_folder(data, data.fingerprint or image_fingerprint(data))
-
-
 def open_images(data: ImageData, *, progress: Progress | None = None, offline: bool = False) -> Images:
     """The images of `data`, prepared first where they were not.
 
@@ -114,10 +115,10 @@ def open_images(data: ImageData, *, progress: Progress | None = None, offline: b
     """
     source = image_source(data)
     identity = data.fingerprint
-    if not (identity and prepared_folder(data, identity).is_dir()):
+    if not (identity and folder_of(data, identity).is_dir()):
         identity = _fingerprint(source, data)
         refuse_other_data(data, identity)
-    folder = prepared_folder(data, identity)
+    folder = folder_of(data, identity)
     report = progress or (lambda line: None)
     with only_the_cache() if offline else nullcontext():
         prepare_once(folder, lambda: _prepare(source, data, folder, identity, report, offline), report)
@@ -129,8 +130,6 @@ def _prepare(
 ) -> None:
     """Write `folder` aside and rename it. What an interrupted preparation left is begun again."""
     import numpy as np
-
-    from reproduce.data.text.corpus import file_sha256
 
     partial = folder.with_name(folder.name + ".partial")
     with explain_os_errors(partial):
@@ -172,7 +171,6 @@ def _open(source: ImageSource, folder: Path) -> Images:
     import numpy as np
 
     from reproduce.data.images.whitening import Normalisation
-    from reproduce.data.text.corpus import verified_meta
 
     meta = verified_meta(folder)
     normalisation = Normalisation(np.load(folder / "mean.npy"), np.load(folder / "scale.npy"))

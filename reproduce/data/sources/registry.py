@@ -8,9 +8,11 @@ the source is used, so that listing sources costs nothing.
 from __future__ import annotations
 
 import difflib
+import importlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from reproduce.config import DataConfig
 from reproduce.errors import SpecError
 
 Kind = Literal["text", "images"]
@@ -88,7 +90,7 @@ SOURCES: dict[str, SourceInfo] = _registry(
         name="public-domain-books",
         kind="text",
         description="English books of Project Gutenberg: common-pile/project_gutenberg_filtered",
-        factory="reproduce.data.sources.public_domain_books:PublicDomainBooks",
+        factory="reproduce.data.sources.hub_text:PublicDomainBooks",
         needs_network=True,
         takes_path=True,
     ),
@@ -96,7 +98,7 @@ SOURCES: dict[str, SourceInfo] = _registry(
         name="fineweb-edu",
         kind="text",
         description="web text: HuggingFaceFW/fineweb-edu, sample-10BT or another data.subset",
-        factory="reproduce.data.sources.fineweb_edu:FineWebEdu",
+        factory="reproduce.data.sources.hub_text:FineWebEdu",
         needs_network=True,
         takes_path=True,
         hub_fields=("subset",),
@@ -148,3 +150,21 @@ def find_source(name: str, kind: Kind) -> SourceInfo:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}" if near else f"choose one of {', '.join(names)}"
     raise SpecError(f"no source of {kind} is called {name!r}", hint=hint)
+
+
+def make_source(info: SourceInfo, data: DataConfig) -> Any:
+    """The source of `info` as `data` configures it; nothing is read yet.
+
+    Raises:
+        SpecError: it needs a path and is given none, or is given one that it does not read.
+        OfeError: what it reads is not there.
+    """
+    if info.needs_path and data.path is None:
+        hint = f"set data.path to {info.path_means}"
+        if info.substitute:
+            hint += f", or train on a substitute with data.source={info.substitute}"
+        raise SpecError(f"the source {info.name} needs data.path", hint=hint)
+    if data.path is not None and not info.takes_path:
+        raise SpecError(f"the source {info.name} reads no path", hint="drop data.path, or name another data.source")
+    module, _, name = info.factory.partition(":")
+    return getattr(importlib.import_module(module), name)(data)

@@ -7,8 +7,6 @@ StreamCorpus    stream packing, in `reproduce.data.text.stream`
 
 from __future__ import annotations
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from functools import lru_cache
 from pathlib import Path
@@ -134,51 +132,3 @@ class ChunkCorpus(TextCorpus):
         epochs, places = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), count)
         chosen = [permutation(count, seed, int(epoch))[places[epochs == epoch]] for epoch in np.unique(epochs)]
         return self._train[np.concatenate(chosen)].astype(np.int64)
-
-
-HASHED_AT_OPENING = 2**31
-"""Bytes of a prepared folder up to which each opening compares checksums, a few seconds; beyond, only sizes."""
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal; 1 to 2 s for the 0.7 GB of the paper's CodeParrot tokens."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def verified_meta(folder: Path, *, whole: bool = False) -> dict[str, Any]:
-    """The `meta.json` of a prepared folder, once every file it lists is what was written.
-
-    Args:
-        whole: compare the checksums of all files, however large they are; as `ofe data check` does.
-
-    Raises:
-        OfeError: a file is missing, or has another size or checksum than when it was written.
-    """
-    hint = f"delete {folder}: the data is prepared again when it is needed"
-    try:
-        meta = json.loads((folder / "meta.json").read_bytes())
-        written = {name: (folder / name).stat().st_size for name in meta["sha256"]}
-        wrong = [name for name, size in written.items() if size != meta.get("bytes", written)[name]]
-        if not wrong and (whole or sum(written.values()) <= HASHED_AT_OPENING):
-            wrong = [name for name, expected in meta["sha256"].items() if file_sha256(folder / name) != expected]
-    except (ValueError, KeyError):
-        wrong = ["meta.json"]
-    except FileNotFoundError as error:
-        missing = Path(error.filename).name
-        raise OfeError(f"prepared data is damaged: {folder / missing} is missing", hint=hint) from error
-    if wrong:
-        raise OfeError(f"prepared data is damaged: {folder / wrong[0]} is not what was written", hint=hint)
-    return meta
-
-
-def open_corpus(folder: Path) -> TextCorpus:
-    """The corpus in a prepared folder, in the packing it was prepared for.
-
-    Raises:
-        OfeError: a file of the folder is missing, or is not what was written.
-    """
-    from reproduce.data.text.stream import StreamCorpus
-
-    meta = verified_meta(folder)
-    return StreamCorpus(folder, meta) if meta["packing"] == "stream" else ChunkCorpus(folder, meta)

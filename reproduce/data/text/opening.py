@@ -11,9 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reproduce.config import TextData
-from reproduce.data.locking import prepare_once
-from reproduce.data.prepared import hash_identity, make_source, prepared_folder, refuse_other_data
-from reproduce.data.sources.registry import find_source
+from reproduce.data.prepared import folder_of, hash_identity, prepare_once, refuse_other_data, verified_meta
+from reproduce.data.sources.registry import find_source, make_source
 from reproduce.data.text.documents import Progress, TextSource
 from reproduce.errors import SpecError
 
@@ -67,11 +66,6 @@ def _fingerprint(source: TextSource, data: TextData) -> str:
     return hash_identity(identity)
 
 
-def text_folder(data: TextData) -> Path:
-    """Where the corpus of `data` lies; it exists if and only if the corpus has been prepared."""
-    return prepared_folder(data, data.fingerprint or text_fingerprint(data))
-
-
 def open_text(data: TextData, *, progress: Progress | None = None, offline: bool = False) -> TextCorpus:
     """The corpus of `data`, prepared first where it was not.
 
@@ -85,15 +79,13 @@ def open_text(data: TextData, *, progress: Progress | None = None, offline: bool
         OfeError: as `text_source`; or the text here is not that of the fingerprint, cannot be had, is too short,
             cannot be written, or was damaged after it was prepared.
     """
-    from reproduce.data.text.corpus import open_corpus
-
     report = progress or (lambda line: None)
-    if data.fingerprint and text_folder(data).is_dir():
-        return open_corpus(text_folder(data))
+    if data.fingerprint and (known := folder_of(data, data.fingerprint)).is_dir():
+        return open_corpus(known)
     source = text_source(data)
     identity = _fingerprint(source, data)
     refuse_other_data(data, identity)
-    folder = prepared_folder(data, identity)
+    folder = folder_of(data, identity)
 
     def prepare_folder() -> None:
         from reproduce.data.text.prepare import prepare
@@ -102,3 +94,16 @@ def open_text(data: TextData, *, progress: Progress | None = None, offline: bool
 
     prepare_once(folder, prepare_folder, report)
     return open_corpus(folder)
+
+
+def open_corpus(folder: Path) -> TextCorpus:
+    """The corpus in a prepared folder, in the packing it was prepared for.
+
+    Raises:
+        OfeError: a file of the folder is missing, or is not what was written.
+    """
+    from reproduce.data.text.corpus import ChunkCorpus
+    from reproduce.data.text.stream import StreamCorpus
+
+    meta = verified_meta(folder)
+    return StreamCorpus(folder, meta) if meta["packing"] == "stream" else ChunkCorpus(folder, meta)

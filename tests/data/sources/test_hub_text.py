@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from reproduce.config import TextData
 from reproduce.data import fingerprint, open_text, prepared_folder
-from reproduce.data.sources import fineweb_edu, hub_text, public_domain_books
+from reproduce.data.sources import hub_text
 from reproduce.data.text.documents import Step
 from reproduce.data.text.stream import StreamCorpus
 from reproduce.errors import OfeError
@@ -276,7 +276,7 @@ configs:
 
 
 def test_public_domain_books_are_the_dataset_that_is_named(no_network: Path) -> None:
-    dataset = public_domain_books.DATASET
+    dataset = hub_text.PUBLIC_DOMAIN_BOOKS
     fill_cache(no_network, dataset.name, dataset.revision, CARD)
     data = _hub(source="public-domain-books", dataset=None, packing="stream")
     corpus = open_text(data, offline=True)
@@ -286,7 +286,7 @@ def test_public_domain_books_are_the_dataset_that_is_named(no_network: Path) -> 
 
 
 def test_fineweb_is_read_from_its_sample(no_network: Path) -> None:
-    fill_cache(no_network, fineweb_edu.DATASET, fineweb_edu.REVISION, CARD)
+    fill_cache(no_network, hub_text.FINEWEB_EDU.name, hub_text.FINEWEB_EDU.revision, CARD)
     corpus = open_text(_hub(source="fineweb-edu", dataset=None, packing="stream", train_tokens=3_000))
     assert isinstance(corpus, StreamCorpus)
     sample = [text for number, text in enumerate(TEXTS[:60], start=1) if number % 20]

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from reproduce.config import TextData
-from reproduce.data import fingerprint, open_text, prepared_folder
-from reproduce.data.text import corpus as corpus_module
+from reproduce.data import fingerprint, open_text, prepared, prepared_folder
+from reproduce.data.prepared import verified_meta
 from reproduce.data.text import prepare
-from reproduce.data.text.corpus import verified_meta
 from reproduce.errors import OfeError, SpecError
 
 _PREPARE = """
@@ -158,7 +157,7 @@ def test_large_data_are_measured_when_they_are_opened_and_hashed_when_they_are_c
     folder_data: TextData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus = open_text(folder_data)
-    monkeypatch.setattr(corpus_module, "HASHED_AT_OPENING", 10)
+    monkeypatch.setattr(prepared, "HASHED_AT_OPENING", 10)
     path = corpus.folder / "train.npy"
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
