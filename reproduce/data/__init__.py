@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from reproduce.data.images.opening import Images, open_images
+    from reproduce.data.progress import Progress
     from reproduce.data.text.corpus import TextCorpus
-    from reproduce.data.text.documents import Progress
     from reproduce.data.text.opening import open_text
 
 __all__ = [

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from reproduce.config import DataConfig
-from reproduce.data.text.documents import Progress
+from reproduce.data.progress import Progress
 from reproduce.errors import OfeError
 from reproduce.store.home import ensure_home, explain_os_errors, ofe_home
 

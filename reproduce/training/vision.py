@@ -21,10 +21,11 @@ from torch import Tensor
 
 from reproduce.config import AugmentConfig, ImageData, MlpConfig, RunConfig, VitConfig
 from reproduce.data import Images
-from reproduce.data.images.image_set import CHANNELS, Labelled, StoredImages, epoch_rows
+from reproduce.data.images.image_set import Labelled, StoredImages
+from reproduce.data.order import epoch_rows
 from reproduce.errors import OfeError
 from reproduce.models.mlp import Mlp
-from reproduce.models.size import positions
+from reproduce.models.size import CHANNELS, positions
 from reproduce.models.transformer import Observer
 from reproduce.models.vit import Vit, drop_rates
 from reproduce.parallel import group

@@ -21,8 +21,8 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from reproduce.data.images.image_set import Labelled, epoch_rows
-from reproduce.data.text.corpus import permutation
+from reproduce.data.images.image_set import Labelled
+from reproduce.data.order import epoch_rows, permutation
 from reproduce.errors import OfeError
 
 CENTRE = 0.875

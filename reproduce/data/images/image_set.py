@@ -7,14 +7,11 @@ their number.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from reproduce.data.text.corpus import permutation
-
-CHANNELS = 3
+from reproduce.data.order import epoch_rows, permutation
 
 
 class Labelled(NamedTuple):
@@ -49,26 +46,6 @@ class ImageSet(Protocol):
 
     def fitting_images(self) -> np.ndarray:
         """Training images (N, 3, S, S) on whose statistics whitening and standardisation rest."""
-
-
-class Place(NamedTuple):
-    """Where a step stands: the epoch, and which of its images make the batch."""
-
-    epoch: int
-    start: int
-    stop: int
-
-
-def place(count: int, step: int, batch_size: int) -> Place:
-    """Place of `step` among epochs of `count` images in ceil(count / batch_size) steps each."""
-    epoch, position = divmod(step, math.ceil(count / batch_size))
-    return Place(epoch, position * batch_size, min((position + 1) * batch_size, count))
-
-
-def epoch_rows(count: int, seed: int, step: int, batch_size: int) -> np.ndarray:
-    """Numbers of the images in the batch of `step`: a stretch of the permutation f(seed, epoch) of all `count`."""
-    at = place(count, step, batch_size)
-    return permutation(count, seed, at.epoch)[at.start : at.stop]
 
 
 class StoredImages:

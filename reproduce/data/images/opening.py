@@ -26,8 +26,8 @@ from reproduce.data.prepared import (
     refuse_other_data,
     verified_meta,
 )
+from reproduce.data.progress import Progress
 from reproduce.data.sources.registry import find_source, make_source
-from reproduce.data.text.documents import Progress
 from reproduce.errors import OfeError, SpecError
 from reproduce.store.atomic import write_json
 from reproduce.store.home import explain_os_errors

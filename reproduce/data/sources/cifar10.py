@@ -25,10 +25,11 @@ import numpy as np
 from reproduce.config import ImageData
 from reproduce.data.files import read_bytes
 from reproduce.data.hub import explained, find_snapshot, may_not_download
-from reproduce.data.images.image_set import CHANNELS, Labelled, StoredImages
+from reproduce.data.images.image_set import Labelled, StoredImages
 from reproduce.data.images.plain_pickle import load_plain
-from reproduce.data.text.documents import Progress
+from reproduce.data.progress import Progress
 from reproduce.errors import OfeError, SpecError
+from reproduce.models.size import CHANNELS
 
 DATASET = "uoft-cs/cifar10"
 REVISION = "0b2714987fa478483af9968de7c934580d0bb9a2"

@@ -24,8 +24,9 @@ import numpy as np
 from reproduce.config import TextData
 from reproduce.data.files import digest, find_files, user_folder
 from reproduce.data.hub import explained, find_snapshot, may_not_download, reaching
+from reproduce.data.progress import Progress
 from reproduce.data.sources.hub_text import AGAIN
-from reproduce.data.text.documents import SPLITS, Bookmark, Progress, Split
+from reproduce.data.text.documents import SPLITS, Bookmark, Split
 from reproduce.errors import OfeError, SpecError
 
 if TYPE_CHECKING:

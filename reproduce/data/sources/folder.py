@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from reproduce.config import TextData
 from reproduce.data.files import digest, find_files, read_lines, user_folder
-from reproduce.data.text.documents import LOCAL_RECIPE, SPLITS, Bookmark, Progress, Split, Step, hold_out
+from reproduce.data.progress import Progress, Step
+from reproduce.data.text.documents import SPLITS, Bookmark, Split
+from reproduce.data.text.local import LOCAL_RECIPE, hold_out
 from reproduce.errors import OfeError
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from reproduce.config import TextData
 from reproduce.data.files import digest, find_files, user_folder
 from reproduce.data.hub import explained, find_snapshot, may_not_download
-from reproduce.data.text.documents import Bookmark, Progress, Split, Step
+from reproduce.data.progress import Progress, Step
+from reproduce.data.text.documents import Bookmark, Split
 from reproduce.errors import OfeError, SpecError
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from reproduce.config import ImageData
 from reproduce.data.files import read_bytes
 from reproduce.data.hub import explained, may_not_download
 from reproduce.data.images.decoding import Files, ImageFiles
-from reproduce.data.text.documents import Progress
+from reproduce.data.progress import Progress
 from reproduce.errors import OfeError, SpecError
 from reproduce.store.atomic import write_text
 

@@ -29,7 +29,8 @@ import numpy as np
 
 from reproduce.config import TextData
 from reproduce.data.files import read_bytes, user_folder
-from reproduce.data.text.documents import Bookmark, Order, Progress, Split
+from reproduce.data.progress import Progress
+from reproduce.data.text.documents import Bookmark, Order, Split
 from reproduce.data.text.tokeniser import token_dtype
 from reproduce.errors import OfeError, SpecError
 

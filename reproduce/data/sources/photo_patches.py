@@ -23,9 +23,11 @@ import numpy as np
 
 from reproduce.config import ImageData
 from reproduce.data.files import digest
-from reproduce.data.images.image_set import CHANNELS, Labelled, place
-from reproduce.data.text.documents import Progress
+from reproduce.data.images.image_set import Labelled
+from reproduce.data.order import place
+from reproduce.data.progress import Progress
 from reproduce.errors import OfeError, SpecError
+from reproduce.models.size import CHANNELS
 
 NAMES = ("china.jpg", "flower.jpg")
 HEIGHT, WIDTH = 427, 640

@@ -16,7 +16,8 @@ from typing import Any
 
 from reproduce.config import TextData
 from reproduce.data.files import digest, find_files, read_texts
-from reproduce.data.text.documents import LOCAL_RECIPE, LocalDocuments, Progress
+from reproduce.data.progress import Progress
+from reproduce.data.text.local import LOCAL_RECIPE, LocalDocuments
 from reproduce.errors import OfeError
 
 TOPICS = "pydoc_data/topics.py"

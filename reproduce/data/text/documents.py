@@ -3,16 +3,16 @@
 TextSource      knows what it would read (cheap: this gives the fingerprint) and can open it
 Documents       an opened source: documents of each split in a fixed order, and the tokeniser
 TokenDocuments  an opened source whose documents are tokens already
-LocalDocuments  the Documents that fit in memory, with a tokeniser trained on the training split
+
+The class of a source and of what it opens is in its module in `reproduce.data.sources`.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+from reproduce.data.progress import Progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,38 +20,10 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "eval"]
 SPLITS: tuple[Split, ...] = ("train", "eval")
-Progress = Callable[[str], None]
 Bookmark = Any
 """JSON by which a source finds its place again; None where the number of documents read suffices."""
 Order = Literal["permuted", "listed"]
 """How documents come to their queues in stream packing: in an order drawn from the run's seed, or the listed one."""
-
-
-class Step(str):
-    """A line of progress that a bar can show instead: how much of a task is done."""
-
-    done: int
-    total: int | None
-    """All there is to do, where that is known."""
-
-    def __new__(cls, line: str, done: int, total: int | None) -> Step:
-        step = super().__new__(cls, line)
-        step.done, step.total = done, total
-        return step
-
-
-HELD_OUT_FRACTION = 0.05
-"""Part of the characters of a local source that is never trained on."""
-HELD_OUT_CHARACTERS = 200_000
-"""Least that is held out, for enough evaluation and probe batches, where that is at most `HELD_OUT_LIMIT` of all."""
-HELD_OUT_LIMIT = 0.2
-
-LOCAL_RECIPE = {
-    "held_out": [HELD_OUT_FRACTION, HELD_OUT_CHARACTERS, HELD_OUT_LIMIT],
-    "tokeniser": "byte-level BPE trained on the training documents",
-    "version": 1,
-}
-"""How `LocalDocuments` are split and tokenised; part of the identity of every source that uses them."""
 
 
 class Documents(Protocol):
@@ -131,58 +103,3 @@ class TextSource(Protocol):
 
     def open(self, *, pinned: Mapping[str, Any] | None, offline: bool, progress: Progress) -> Documents:
         """Open the source, at the `origin` that an interrupted preparation wrote down where there is one."""
-
-
-def hold_out(lengths: Mapping[str, int]) -> frozenset[str]:
-    """Names of the documents to hold out: those whose names hash lowest, up to about 5% of the text.
-
-    A rank by hash is as good as a random draw and does not move when other documents come or go: only those at
-    the boundary change sides.
-
-    Args:
-        lengths: characters of every document, by its name.
-    """
-    assert len(lengths) >= 2, "one document cannot be trained on and held out"
-    ranked = sorted(lengths, key=lambda name: hashlib.sha256(name.encode()).digest())
-    total = sum(lengths.values())
-    wanted = max(HELD_OUT_FRACTION * total, min(HELD_OUT_CHARACTERS, HELD_OUT_LIMIT * total))
-    held_out, characters = set(), 0
-    for name in ranked[:-1]:
-        held_out.add(name)
-        characters += lengths[name]
-        if characters >= wanted:
-            break
-    return frozenset(held_out)
-
-
-@dataclass(frozen=True)
-class LocalDocuments:
-    """Documents in memory, by name; order is that of the mapping."""
-
-    description: str
-    texts: Mapping[str, str]
-    origin: Mapping[str, Any] = field(default_factory=dict)
-
-    @cached_property
-    def _names(self) -> dict[Split, list[str]]:
-        held_out = hold_out({name: len(text) for name, text in self.texts.items()})
-        return {
-            "train": [name for name in self.texts if name not in held_out],
-            "eval": [name for name in self.texts if name in held_out],
-        }
-
-    def count(self, split: Split) -> int:
-        return len(self._names[split])
-
-    def read(self, split: Split, start: int, bookmark: Bookmark = None) -> Iterator[str]:
-        for name in self._names[split][start:]:
-            yield self.texts[name]
-
-    def bookmark(self, split: Split) -> None:
-        return None
-
-    def tokeniser(self, vocab_size: int, progress: Progress) -> Tokenizer:
-        from reproduce.data.text.tokeniser import train_bpe
-
-        progress(f"training a tokeniser of {vocab_size:,} tokens on {self.count('train'):,} documents")
-        return train_bpe(self.read("train", 0), vocab_size)

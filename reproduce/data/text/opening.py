@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from reproduce.config import TextData
 from reproduce.data.prepared import folder_of, hash_identity, prepare_once, refuse_other_data, verified_meta
+from reproduce.data.progress import Progress
 from reproduce.data.sources.registry import find_source, make_source
-from reproduce.data.text.documents import Progress, TextSource
+from reproduce.data.text.documents import TextSource
 from reproduce.errors import SpecError
 
 if TYPE_CHECKING:

@@ -24,9 +24,10 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from reproduce.config import TextData
+from reproduce.data.order import permutation
 from reproduce.data.prepared import file_sha256
-from reproduce.data.text.corpus import permutation
-from reproduce.data.text.documents import SPLITS, Documents, Progress, Split, TextSource, TokenDocuments
+from reproduce.data.progress import Progress
+from reproduce.data.text.documents import SPLITS, Documents, Split, TextSource, TokenDocuments
 from reproduce.data.text.shards import TokenShards, joined_lengths, shard_paths, write_shards
 from reproduce.data.text.stream import LENGTHS_FILE, write_held_out
 from reproduce.data.text.tokeniser import END_OF_DOCUMENT, TOKENISER_FILE, TokenisedText, token_dtype

@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reproduce.data.text.documents import Bookmark, Progress, Split, Step, TokenDocuments
+from reproduce.data.progress import Progress, Step
+from reproduce.data.text.documents import Bookmark, Split, TokenDocuments
 from reproduce.data.text.tokeniser import token_dtype
 from reproduce.store.atomic import replacing, write_json
 

@@ -25,7 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from reproduce.data.text.corpus import TextCorpus, permutation
+from reproduce.data.order import permutation
+from reproduce.data.text.corpus import TextCorpus
 from reproduce.data.text.shards import TokenShards, shard_path
 from reproduce.errors import OfeError
 

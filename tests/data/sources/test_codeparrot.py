@@ -18,9 +18,9 @@ from tokenizers import Tokenizer
 
 from reproduce.config import TextData
 from reproduce.data import fingerprint, open_text, prepared_folder
+from reproduce.data.progress import Step
 from reproduce.data.sources import codeparrot
 from reproduce.data.sources.codeparrot import DATASETS, TOKENISER, CodeParrot
-from reproduce.data.text.documents import Step
 from reproduce.data.text.tokeniser import train_bpe
 from reproduce.errors import OfeError, SpecError
 

@@ -17,8 +17,8 @@ from tokenizers import Tokenizer
 
 from reproduce.config import TextData
 from reproduce.data import fingerprint, open_text, prepared_folder
+from reproduce.data.progress import Step
 from reproduce.data.sources import hub_text
-from reproduce.data.text.documents import Step
 from reproduce.data.text.stream import StreamCorpus
 from reproduce.errors import OfeError
 

@@ -5,7 +5,7 @@ import pytest
 
 from reproduce.config import TextData
 from reproduce.data import TextCorpus, open_text
-from reproduce.data.text.corpus import permutation
+from reproduce.data.order import permutation
 from reproduce.errors import OfeError
 
 
@@ -16,17 +16,6 @@ def corpus(folder_data: TextData) -> TextCorpus:
 
 def _rows(batch: np.ndarray) -> list[tuple[int, ...]]:
     return [tuple(row) for row in batch.tolist()]
-
-
-def test_the_order_is_the_same_on_every_machine_and_with_every_numpy() -> None:
-    assert permutation(8, 0, 0).tolist() == [0, 2, 1, 5, 4, 3, 6, 7]
-    assert permutation(8, 1, 0).tolist() == [3, 5, 2, 7, 0, 6, 1, 4]
-    assert permutation(8, 0, 1).tolist() == [5, 3, 7, 2, 4, 1, 0, 6]
-
-
-def test_a_permutation_cannot_be_changed() -> None:
-    with pytest.raises(ValueError, match="read-only"):
-        permutation(8, 0, 0)[0] = 1
 
 
 def test_a_batch_is_a_function_of_seed_and_step(corpus: TextCorpus, folder_data: TextData) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reproduce.data.progress import Step
 from reproduce.data.text import shards
-from reproduce.data.text.documents import Order, Split, Step
+from reproduce.data.text.documents import Order, Split
 from reproduce.data.text.shards import TokenShards, joined_lengths, shard_paths, write_shards, written
 
 END = 7

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from reproduce.config import TextData
 from reproduce.data import open_text
-from reproduce.data.text.corpus import permutation
+from reproduce.data.order import permutation
 from reproduce.data.text.shards import TokenShards
 from reproduce.data.text.stream import EVAL_ROWS, Queues, StreamCorpus, queue_of_each, write_held_out
 from reproduce.errors import OfeError

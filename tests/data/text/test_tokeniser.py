@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from reproduce.data.text import tokeniser
-from reproduce.data.text.documents import SPLITS, LocalDocuments
+from reproduce.data.text.documents import SPLITS
+from reproduce.data.text.local import LocalDocuments
 from reproduce.data.text.tokeniser import END_OF_DOCUMENT, TokenisedText, encode, token_dtype, train_bpe
 
 from ..conftest import make_text

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from reproduce.data.text.documents import HELD_OUT_CHARACTERS, LocalDocuments, hold_out
+from reproduce.data.text.local import HELD_OUT_CHARACTERS, LocalDocuments, hold_out
 
 
 def _lengths(count: int, characters: int) -> dict[str, int]:
