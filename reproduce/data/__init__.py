@@ -12,6 +12,7 @@
     images/     sets of images, how images are decoded, and how inputs are normalised
     progress    what is told while data are prepared, and the count of what was left out
     prepared    folders of prepared data: their names, the lock that guards them, the check of their files
+    arrays      arrays written whole or not at all
     order       the order in which examples are read, a function of (seed, step)
     files, hub  what sources share: files of the user's own, and the Hugging Face hub
 

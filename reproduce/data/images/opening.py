@@ -129,7 +129,7 @@ def _prepare(
     source: ImageSource, data: ImageData, folder: Path, identity: str, progress: Progress, offline: bool
 ) -> None:
     """Write `folder` aside and rename it. What an interrupted preparation left is begun again."""
-    import numpy as np
+    from reproduce.data.arrays import save_array
 
     partial = folder.with_name(folder.name + ".partial")
     with explain_os_errors(partial):
@@ -137,8 +137,8 @@ def _prepare(
         partial.mkdir(parents=True)
         about = source.prepare(partial, progress=progress, offline=offline)
         mean, scale = _normalisation(source.open(partial, about), data, progress)
-        np.save(partial / "mean.npy", mean)
-        np.save(partial / "scale.npy", scale)
+        save_array(partial / "mean.npy", mean)
+        save_array(partial / "scale.npy", scale)
         files = sorted(path for path in partial.iterdir() if path.is_file())
         meta = {
             "schema": 1,

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from reproduce.config import ImageData
+from reproduce.data.arrays import save_array
 from reproduce.data.files import read_bytes
 from reproduce.data.hub import explained, find_snapshot, may_not_download
 from reproduce.data.images.image_set import Labelled, StoredImages
@@ -76,8 +77,8 @@ class Cifar10:
             }
             description = f"CIFAR-10 ({self.path.name})"
         for split, (images, labels) in splits.items():
-            np.save(folder / f"{split}_images.npy", images)
-            np.save(folder / f"{split}_labels.npy", labels)
+            save_array(folder / f"{split}_images.npy", images)
+            save_array(folder / f"{split}_labels.npy", labels)
         return {"description": description, "images": {split: len(part.labels) for split, part in splits.items()}}
 
     def open(self, folder: Path, meta: Mapping[str, Any]) -> StoredImages:

@@ -22,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 
 from reproduce.config import ImageData
+from reproduce.data.arrays import save_array
 from reproduce.data.files import digest
 from reproduce.data.images.image_set import Labelled
 from reproduce.data.order import place
@@ -80,7 +81,7 @@ class PhotoPatches:
         pixels = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in photographs().values()])
         if pixels.shape != (len(NAMES), HEIGHT, WIDTH, CHANNELS):
             raise OfeError(f"scikit-learn's photographs are not {WIDTH} x {HEIGHT} pixels", hint="install it again")
-        np.save(folder / "photographs.npy", pixels)
+        save_array(folder / "photographs.npy", pixels)
         return {"description": "patches of two photographs"}
 
     def open(self, folder: Path, meta: Mapping[str, Any]) -> Patches:

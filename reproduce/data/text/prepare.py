@@ -24,6 +24,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from reproduce.config import TextData
+from reproduce.data.arrays import new_array, save_array
 from reproduce.data.order import permutation
 from reproduce.data.prepared import file_sha256
 from reproduce.data.progress import Progress
@@ -32,7 +33,7 @@ from reproduce.data.text.shards import TokenShards, joined_lengths, shard_paths,
 from reproduce.data.text.stream import LENGTHS_FILE, write_held_out
 from reproduce.data.text.tokeniser import END_OF_DOCUMENT, TOKENISER_FILE, TokenisedText, token_dtype
 from reproduce.errors import OfeError, SpecError
-from reproduce.store.atomic import replacing, write_bytes, write_json
+from reproduce.store.atomic import write_bytes, write_json
 from reproduce.store.home import explain_os_errors
 
 
@@ -139,14 +140,12 @@ def _pack_chunks(partial: Path, seq_len: int, dtype: np.dtype) -> dict[str, Any]
         places = np.arange(count)
         if split == "eval":
             places[permutation(count, 0, 0)] = np.arange(count)
-        with replacing(partial / f"{split}.npy") as path:
-            whole = np.lib.format.open_memmap(path, "w+", dtype, (count, seq_len))
+        with new_array(partial / f"{split}.npy", dtype, (count, seq_len)) as whole:
             done = 0
             for document in shards:
                 pieces = document[: len(document) // seq_len * seq_len].reshape(-1, seq_len)
                 whole[places[done : done + len(pieces)]] = pieces
                 done += len(pieces)
-            whole.flush()
         sequences[split] = count
     tokens = {split: count * seq_len for split, count in sequences.items()}
     return {"files": ["train.npy", "eval.npy"], "sequences": sequences, "tokens": tokens}
@@ -156,12 +155,10 @@ def _pack_stream(partial: Path, seq_len: int, dtype: np.dtype) -> dict[str, Any]
     """Keep the training shards as they are, and write the held-out documents as sequences."""
     train, held_out = (shard_paths(partial, split) for split in SPLITS)
     lengths, held_out_lengths = joined_lengths(train), joined_lengths(held_out)
-    with replacing(partial / LENGTHS_FILE) as path, path.open("wb") as file:
-        np.save(file, lengths)
+    save_array(partial / LENGTHS_FILE, lengths)
     count = 0
     if len(held_out_lengths):
-        with replacing(partial / "eval.npy") as path:
-            count = write_held_out(path, TokenShards.open(held_out, held_out_lengths), dtype, seq_len)
+        count = write_held_out(partial / "eval.npy", TokenShards.open(held_out, held_out_lengths), dtype, seq_len)
     tokens = int(lengths.sum(dtype=np.int64))
     return {
         "files": [*(path.name for path in train), LENGTHS_FILE, "eval.npy"],

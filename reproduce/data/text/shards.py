@@ -20,10 +20,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from reproduce.data.arrays import save_array
 from reproduce.data.progress import Progress, Step
 from reproduce.data.text.documents import Bookmark, Split, TokenDocuments
 from reproduce.data.text.tokeniser import token_dtype
-from reproduce.store.atomic import replacing, write_json
+from reproduce.store.atomic import write_json
 
 SHARD_TOKENS = 2**26
 """Tokens after which the work so far is safe: 128 MiB, a minute or two of tokenising."""
@@ -86,9 +87,9 @@ def write_shards(
     def flush() -> Place:
         shard = shard_path(folder, split, place.shards)
         bookmark = documents.bookmark(split)
-        _save(lengths_path(shard), np.array(lengths, np.uint32))
+        save_array(lengths_path(shard), np.array(lengths, np.uint32))
         write_json(shard.with_suffix(".json"), {"documents": read, "tokens": tokens, "bookmark": bookmark})
-        _save(shard, np.concatenate([*pieces, terminator[:0]]))
+        save_array(shard, np.concatenate([*pieces, terminator[:0]]))
         progress(_said("tokenised", split, documents, read, tokens, limit))
         pieces.clear()
         lengths.clear()
@@ -123,11 +124,6 @@ def _said(verb: str, split: Split, documents: TokenDocuments, read: int, tokens:
     capped = "" if limit is None else f" of {limit:,}"
     amount = "" if whole else f", {tokens:,}{capped} tokens"
     return f"{verb} {read:,}{whole} {_NAMES[split]} documents{amount}"
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    with replacing(path) as aside, aside.open("wb") as file:
-        np.save(file, array)
 
 
 @dataclass(frozen=True)

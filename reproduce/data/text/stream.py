@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from reproduce.data.arrays import new_array
 from reproduce.data.order import permutation
 from reproduce.data.text.corpus import TextCorpus
 from reproduce.data.text.shards import TokenShards, shard_path
@@ -96,7 +97,7 @@ class Queues:
 
 
 def write_held_out(path: Path, shards: TokenShards, dtype: np.dtype, seq_len: int) -> int:
-    """Write the held-out documents as Languini evaluates on them: 16 queues in their listed order, step by step.
+    """Write the held-out documents to `path` as Languini evaluates on them: 16 queues in their order, step by step.
 
     Rows 0 to 15 of the (N, seq_len) array are the first step of the queues, and so on; queues without a whole sequence
     left are passed over. Fewer queues where there are fewer documents. Returns N.
@@ -104,12 +105,11 @@ def write_held_out(path: Path, shards: TokenShards, dtype: np.dtype, seq_len: in
     rows = min(EVAL_ROWS, len(shards.lengths))
     queues = Queues(shards, np.arange(len(shards.lengths)), rows)
     steps = queues.lengths // seq_len
-    whole = np.lib.format.open_memmap(path, "w+", dtype, (int(steps.sum()), seq_len))
     turns = ((step, row) for step in range(int(steps.max())) for row in range(rows) if step < steps[row])
-    for number, (step, row) in enumerate(turns):
-        whole[number] = queues.read(row, step * seq_len, seq_len)
-    whole.flush()
-    return len(whole)
+    with new_array(path, dtype, (int(steps.sum()), seq_len)) as whole:
+        for number, (step, row) in enumerate(turns):
+            whole[number] = queues.read(row, step * seq_len, seq_len)
+        return len(whole)
 
 
 class StreamCorpus(TextCorpus):
