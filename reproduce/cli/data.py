@@ -71,7 +71,7 @@ def prepare(
 def check(ctx: typer.Context, ids: Ids, scale: ScaleOption = DEFAULT_SCALE, overrides: Overrides = None) -> None:
     """Check every byte of prepared data. Exit code 1 if it is damaged or not all there."""
     from reproduce.data import open_data, prepared_folder
-    from reproduce.data.corpus import verified_meta
+    from reproduce.data.prepared import verified_meta
     from reproduce.errors import OfeError
 
     ui: Ui = ctx.obj

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from reproduce.cli.console import Ui
-from reproduce.data.documents import Progress, Step
+from reproduce.data.progress import Progress, Step
 
 
 @contextmanager

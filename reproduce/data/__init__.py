@@ -7,20 +7,33 @@
     open_text(data)             the prepared corpus
     open_images(data)           the prepared images
 
+    sources/    the registry of sources, and a module for each source: what is read, from where, in which order
+    text/       how text is tokenised, written to shards, packed into sequences and read
+    images/     sets of images, how images are decoded, and how inputs are normalised
+    progress    what is told while data are prepared, and the count of what was left out
+    prepared    folders of prepared data: their names, the lock that guards them, the check of their files
+    arrays      arrays written whole or not at all
+    order       the order in which examples are read, a function of (seed, step)
+    files, hub  what sources share: files of the user's own, and the Hugging Face hub
+
 Importing this package loads none of numpy, tokenizers, datasets and pyarrow.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from reproduce.data.sources import SOURCES, SourceInfo, find_source
+from reproduce.config import DataConfig, ImageData
+from reproduce.data.sources.registry import SOURCES, SourceInfo, find_source
 
 if TYPE_CHECKING:
-    from reproduce.data.corpus import TextCorpus
-    from reproduce.data.images import Images, open_images
-    from reproduce.data.kinds import fingerprint, open_data, prepared_folder
-    from reproduce.data.text import open_text
+    from pathlib import Path
+
+    from reproduce.data.images.opening import Images, open_images
+    from reproduce.data.progress import Progress
+    from reproduce.data.text.corpus import TextCorpus
+    from reproduce.data.text.opening import open_text
 
 __all__ = [
     "SOURCES",
@@ -36,19 +49,47 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Images": "images",
-    "TextCorpus": "corpus",
-    "fingerprint": "kinds",
-    "open_data": "kinds",
-    "open_images": "images",
-    "open_text": "text",
-    "prepared_folder": "kinds",
+    "Images": "images.opening",
+    "TextCorpus": "text.corpus",
+    "open_images": "images.opening",
+    "open_text": "text.opening",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def fingerprint(data: DataConfig) -> str:
+    """16 hexadecimal digits that identify the numbers `data` describes: cheap, no download, nothing written.
+
+    Raises:
+        OfeError: the source is not there, or `data` asks for what it does not have.
+    """
+    from reproduce.data.images.opening import image_fingerprint
+    from reproduce.data.text.opening import text_fingerprint
+
+    return image_fingerprint(data) if isinstance(data, ImageData) else text_fingerprint(data)
+
+
+def prepared_folder(data: DataConfig) -> Path:
+    """The folder of the prepared data, which exists if and only if they have been prepared."""
+    from reproduce.data.prepared import folder_of
+
+    return folder_of(data, data.fingerprint or fingerprint(data))
+
+
+def open_data(data: DataConfig, *, progress: Progress | None = None, offline: bool = False) -> TextCorpus | Images:
+    """The data, prepared first where they were not; see `open_text` and `open_images`.
+
+    Raises:
+        OfeError: they cannot be had, or were damaged after they were prepared.
+    """
+    from reproduce.data.images.opening import open_images
+    from reproduce.data.text.opening import open_text
+
+    if isinstance(data, ImageData):
+        return open_images(data, progress=progress, offline=offline)
+    return open_text(data, progress=progress, offline=offline)

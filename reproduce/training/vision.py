@@ -5,8 +5,8 @@
 
 Targets are one-hot but for what `data.augment` does to those that are trained on. Images stay bytes until a batch is
 asked for. Those that fit into memory lie on the device, and a batch is gathered there; others are drawn or read on the
-host, the whole batch by each of several processes. Normalisation (`reproduce.data.whitening`) and augmentation are done
-on the device.
+host, the whole batch by each of several processes. Normalisation (`reproduce.data.images.whitening`) and augmentation
+are done on the device.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from torch import Tensor
 
 from reproduce.config import AugmentConfig, ImageData, MlpConfig, RunConfig, VitConfig
 from reproduce.data import Images
-from reproduce.data.image_set import CHANNELS, Labelled, StoredImages, epoch_rows
+from reproduce.data.images.image_set import Labelled, StoredImages
+from reproduce.data.order import epoch_rows
 from reproduce.errors import OfeError
 from reproduce.models.mlp import Mlp
-from reproduce.models.size import positions
+from reproduce.models.size import CHANNELS, positions
 from reproduce.models.transformer import Observer
 from reproduce.models.vit import Vit, drop_rates
 from reproduce.parallel import group

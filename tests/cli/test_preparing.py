@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reproduce.cli.preparing import preparing
-from reproduce.data.documents import Step
+from reproduce.data.progress import Step
 
 from .test_progress import make_ui
 

@@ -11,7 +11,8 @@ import huggingface_hub
 import pytest
 
 from reproduce.config import TextData
-from reproduce.data import python_library, shards, tokeniser
+from reproduce.data.sources import python_library
+from reproduce.data.text import shards, tokeniser
 
 MakeText = Callable[..., str]
 

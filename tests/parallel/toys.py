@@ -11,9 +11,9 @@ import torch
 
 from reproduce.config import ImageData, RunConfig
 from reproduce.data import TextCorpus
-from reproduce.data.image_set import Labelled, StoredImages
-from reproduce.data.images import Images
-from reproduce.data.whitening import Normalisation
+from reproduce.data.images.image_set import Labelled, StoredImages
+from reproduce.data.images.opening import Images
+from reproduce.data.images.whitening import Normalisation
 from reproduce.parallel import group
 from reproduce.store.runs import RunFolder
 from reproduce.training.language import LanguageTask

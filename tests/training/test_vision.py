@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from reproduce.config import RunConfig
 from reproduce.data import open_images
-from reproduce.data.image_set import Labelled, StoredImages
+from reproduce.data.images.image_set import Labelled, StoredImages
 from reproduce.errors import OfeError
 from reproduce.parallel.shares import shared_parts
 from reproduce.training.vision import ImageBatch, ImageTask

@@ -1,0 +1,146 @@
+"""Images that every installation carries: patches of the two photographs that scikit-learn ships, in ten classes.
+
+    photographs   china.jpg and flower.jpg, 427 x 640 pixels each
+    classes       each photograph is cut into 5 upright strips of 128 columns; a strip is a class, 10 in all
+    bands         across each photograph, again and again from the top: 70 rows to train on, 36 rows held out
+    a patch       side x side pixels inside one strip and one band, mirrored half the time
+
+A class is thus to be told from its colours and textures at any height of its strip, and no pixel of a held-out patch
+is in any training patch. Training patches are drawn afresh as a function of (seed, step): about 300,000 different ones
+at side 32, so that an epoch of `train_images` never repeats. The 10,000 held-out patches are drawn once and for all.
+
+It stands in for CIFAR-10, of the same shape. What it is not is a set of objects: classes are places of two pictures.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from reproduce.config import ImageData
+from reproduce.data.arrays import save_array
+from reproduce.data.files import digest
+from reproduce.data.images.image_set import Labelled
+from reproduce.data.order import place
+from reproduce.data.progress import Progress
+from reproduce.errors import OfeError, SpecError
+from reproduce.models.size import CHANNELS
+
+NAMES = ("china.jpg", "flower.jpg")
+HEIGHT, WIDTH = 427, 640
+STRIPS = 5
+CLASSES = STRIPS * len(NAMES)
+TRAIN_ROWS, TEST_ROWS = 70, 36
+TEST_IMAGES = 10_000
+FITTING_IMAGES = 20_000
+"""Training patches that whitening is fitted on: several times the 3,072 values of one."""
+DRAWING_VERSION = 1
+"""Raised whenever the same photographs would give other patches: it is part of the fingerprint."""
+
+_Purpose = Literal["train", "test", "fitting"]
+_COUNTERS: dict[_Purpose, int] = {"train": 0, "test": 1, "fitting": 2}
+"""Highest word of Philox's counter: streams of different purpose never meet."""
+_STRIP_COLUMNS = WIDTH // STRIPS
+_PERIOD = TRAIN_ROWS + TEST_ROWS
+_BANDS = HEIGHT // _PERIOD
+
+
+class PhotoPatches:
+    """The source, as `ImageData` configures it.
+
+    Raises:
+        SpecError: another number of classes is asked for, patches that fit into no band, or an epoch of unknown length.
+    """
+
+    def __init__(self, data: ImageData) -> None:
+        if data.classes != CLASSES:
+            raise SpecError(
+                f"photo-patches has {CLASSES} classes, not {data.classes}", hint=f"set data.classes={CLASSES}"
+            )
+        if data.side > TEST_ROWS:
+            raise SpecError(
+                f"photo-patches has no patches of side {data.side}", hint=f"set data.side to at most {TEST_ROWS}"
+            )
+        if data.train_images is None:
+            raise SpecError(
+                "nothing says how many patches make an epoch", hint="set data.train_images, 50000 as CIFAR-10 has"
+            )
+        self.side, self.train_images = data.side, data.train_images
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"source": "photo-patches", "files": digest(photographs()), "drawing": DRAWING_VERSION}
+
+    def prepare(self, folder: Path, *, progress: Progress, offline: bool) -> Mapping[str, Any]:
+        """Write `photographs.npy`, (2, 427, 640, 3) uint8: what a decoder makes of them then stays the same."""
+        from PIL import Image
+
+        pixels = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in photographs().values()])
+        if pixels.shape != (len(NAMES), HEIGHT, WIDTH, CHANNELS):
+            raise OfeError(f"scikit-learn's photographs are not {WIDTH} x {HEIGHT} pixels", hint="install it again")
+        save_array(folder / "photographs.npy", pixels)
+        return {"description": "patches of two photographs"}
+
+    def open(self, folder: Path, meta: Mapping[str, Any]) -> Patches:
+        return Patches(meta["description"], np.load(folder / "photographs.npy"), self.side, self.train_images)
+
+
+def photographs() -> dict[str, Path]:
+    """Files of the two photographs by name, found without importing scikit-learn.
+
+    Raises:
+        OfeError: they are not there.
+    """
+    found = importlib.util.find_spec("sklearn")
+    folder = Path(found.origin).parent / "datasets" / "images" if found and found.origin else Path()
+    files = {name: folder / name for name in NAMES}
+    if not all(path.is_file() for path in files.values()):
+        raise OfeError("scikit-learn's photographs are missing", hint="install scikit-learn again")
+    return files
+
+
+class Patches:
+    """Patches of the photographs (2, 427, 640, 3)."""
+
+    test_images = TEST_IMAGES
+
+    def __init__(self, description: str, photographs: np.ndarray, side: int, train_images: int) -> None:
+        self.description, self.side, self.train_images = description, side, train_images
+        # Every patch of both photographs, as views: (2, 428 - S, 641 - S, 3, S, S).
+        self._windows = np.lib.stride_tricks.sliding_window_view(photographs, (side, side), axis=(1, 2))
+        self._test: Labelled | None = None
+
+    def train_batch(self, seed: int, step: int, batch_size: int) -> Labelled:
+        """As many fresh patches as the batch of `step` has in an epoch of `train_images`."""
+        at = place(self.train_images, step, batch_size)
+        return self._draw(at.stop - at.start, "train", seed, step)
+
+    def test_batch(self, start: int, stop: int) -> Labelled:
+        if self._test is None:
+            self._test = self._draw(TEST_IMAGES, "test", 0, 0)
+        return Labelled(self._test.images[start:stop], self._test.labels[start:stop])
+
+    def fitting_images(self) -> np.ndarray:
+        return self._draw(FITTING_IMAGES, "fitting", 0, 0).images
+
+    def _draw(self, count: int, purpose: _Purpose, seed: int, step: int) -> Labelled:
+        """`count` patches, class, place and mirroring uniform.
+
+        The raw words of Philox, keyed by (seed, step), are the same in every release of NumPy.
+        """
+        key = np.array([seed, step], dtype=np.uint64)
+        counter = np.array([0, 0, 0, _COUNTERS[purpose]], dtype=np.uint64)
+        words = np.random.Philox(key=key, counter=counter).random_raw(5 * count).reshape(count, 5)
+        first_row, rows = (TRAIN_ROWS, TEST_ROWS) if purpose == "test" else (0, TRAIN_ROWS)
+        label, band, row, column, mirrored = (
+            (words[:, index] % np.uint64(size)).astype(np.int64)
+            for index, size in enumerate((CLASSES, _BANDS, rows - self.side + 1, _STRIP_COLUMNS - self.side + 1, 2))
+        )
+        photograph, strip = np.divmod(label, STRIPS)
+        images = self._windows[photograph, band * _PERIOD + first_row + row, strip * _STRIP_COLUMNS + column]
+        flips = mirrored.astype(bool)
+        images[flips] = images[flips, :, :, ::-1]
+        return Labelled(images, label)

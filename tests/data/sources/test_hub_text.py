@@ -1,0 +1,389 @@
+"""Hub datasets from folders in the hub's layout and a hub cache made by hand: never on the network."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from tokenizers import Tokenizer
+
+from reproduce.config import TextData
+from reproduce.data import fingerprint, open_text, prepared_folder
+from reproduce.data.progress import Step
+from reproduce.data.sources import hub_text
+from reproduce.data.text.stream import StreamCorpus
+from reproduce.errors import OfeError
+
+from ..conftest import make_text, shard_every
+
+TEXTS = [f"# document {number}\n{make_text(number, words=60)}" for number in range(90)]
+HELD_OUT = TEXTS[19::20]
+TRAIN = [text for number, text in enumerate(TEXTS, start=1) if number % 20]
+COMMIT = "a" * 40
+
+pytestmark = pytest.mark.usefixtures("no_network")
+
+
+def write_parquet(folder: Path, split: str, texts: list[str], column: str = "text") -> None:
+    """Three files, as the hub keeps large datasets, with small row groups."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(3):
+        part = np.array_split(np.array(texts, object), 3)[number].tolist()
+        table = pa.table({"score": [1.0] * len(part), column: part})
+        pq.write_table(table, folder / f"{split}-{number:05}-of-00003.parquet", row_group_size=7)
+
+
+def write_json(folder: Path, split: str, texts: list[str], column: str = "text") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with gzip.open(folder / f"{split}.json.gz", "wt") as file:
+        file.writelines(json.dumps({column: text, "score": 1.0}) + "\n" for text in texts)
+
+
+Write = Callable[[Path, str, list[str]], None]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> TextData:
+    write_parquet(tmp_path / "copy/data", "train", TEXTS)
+    return TextData(source="hub", path=str(tmp_path / "copy"), seq_len=8, vocab_size=320, packing="stream")
+
+
+def _decoded(corpus: object) -> list[str]:
+    assert isinstance(corpus, StreamCorpus)
+    tokenizer = Tokenizer.from_file(str(corpus.folder / "tokenizer.json"))
+    return [tokenizer.decode(document[:-1].tolist()) for document in corpus._shards]
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("write", [write_parquet, write_json])
+def test_all_rows_but_every_twentieth_are_trained_on(tmp_path: Path, write: Write) -> None:
+    write(tmp_path / "some/data", "train", TEXTS)
+    corpus = open_text(TextData(source="hub", path=str(tmp_path / "some"), seq_len=8, vocab_size=320, packing="stream"))
+    assert _decoded(corpus) == TRAIN
+    assert corpus.meta["documents"] == {"train": 86, "eval": 4}
+    assert corpus.meta["origin"] == {"train": "train", "eval": "train", "column": "text"}
+    assert corpus.description == "documents of some"
+
+
+def test_held_out_are_the_others(data: TextData) -> None:
+    corpus = open_text(data.model_copy(update={"packing": "chunks"}))
+    tokenizer = Tokenizer.from_file(str(corpus.folder / "tokenizer.json"))
+    ids = [tokenizer.encode(text).ids for text in HELD_OUT]
+    chunks = [one[at : at + 8] for one in ids for at in range(0, len(one) - 7, 8)]
+    assert sorted(np.load(corpus.folder / "eval.npy").tolist()) == sorted(chunks)
+
+
+def test_a_split_for_validation_is_held_out_and_all_rows_are_trained_on(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "some/data", "train", TEXTS)
+    write_parquet(tmp_path / "some/data", "validation", [make_text(500 + number) for number in range(6)])
+    write_parquet(tmp_path / "some/data", "test", [make_text(600 + number) for number in range(6)])
+    data = TextData(source="hub", path=str(tmp_path / "some"), seq_len=8, vocab_size=320, packing="stream")
+    corpus = open_text(data)
+    assert _decoded(corpus) == TEXTS
+    assert corpus.meta["origin"]["eval"] == "validation"
+
+
+def test_reading_of_held_out_documents_ends(data: TextData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_text, "HELD_OUT_CHARACTERS", len(HELD_OUT[0]) + 1)
+    assert open_text(data).meta["documents"] == {"train": 86, "eval": 2}
+
+
+def test_the_tokeniser_is_trained_on_the_first_training_documents(
+    data: TextData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_text, "TOKENISER_CHARACTERS", 1)
+    lines: list[str] = []
+    corpus = open_text(data, progress=lines.append)
+    first = hub_text.StreamedDocuments("", hub_text.Place(str(data.path), None, None), {})
+    sample = list(first._sample(lambda line: None))
+    assert sample == TRAIN[:1]
+    assert corpus.vocab_size <= 320
+    assert "training a tokeniser of 320 tokens on up to 1 characters" in lines
+
+
+def test_training_stops_where_a_run_has_enough(data: TextData) -> None:
+    corpus = open_text(data.model_copy(update={"train_tokens": 1_500}))
+    assert isinstance(corpus, StreamCorpus)
+    assert 1_500 <= corpus.train_tokens < 2_000
+    assert _decoded(corpus) == TRAIN[: corpus.train_documents]
+
+
+@pytest.mark.parametrize("write", [write_parquet, write_json])
+@pytest.mark.parametrize("packing", ["stream", "chunks"])
+def test_a_stop_after_any_shard_changes_no_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Write, packing: str
+) -> None:
+    """Stopped after every single shard, the preparation ends with the files of one that never was."""
+    write(tmp_path / "some/data", "train", TEXTS)
+    data = TextData.model_validate(
+        {"source": "hub", "path": str(tmp_path / "some"), "seq_len": 8, "vocab_size": 320, "packing": packing}
+    )
+    shard_every(monkeypatch, 11)
+    uninterrupted = _files(open_text(data).folder)
+    monkeypatch.setenv("OFE_HOME", str(tmp_path / "another home"))
+    stops = 0
+
+    def stop(line: str) -> None:
+        if line.startswith("tokenised"):
+            raise KeyboardInterrupt
+
+    while not prepared_folder(data).exists():
+        try:
+            corpus = open_text(data, progress=stop)
+        except KeyboardInterrupt:
+            stops += 1
+    assert _files(corpus.folder) == uninterrupted
+    assert stops == 9
+
+
+def test_a_resumed_preparation_passes_over_the_files_it_has_read(
+    no_network: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read once is not fetched again: the second of three files is gone when the third is being read."""
+    monkeypatch.setattr(hub_text, "HELD_OUT_CHARACTERS", 1)
+    fill_cache(no_network, "a/b", COMMIT)
+    shard_every(monkeypatch, 11)
+
+    def stop(line: str) -> None:
+        if line.startswith("tokenised 66 "):
+            raise KeyboardInterrupt
+
+    hub = _hub(packing="stream")
+    with pytest.raises(KeyboardInterrupt):
+        open_text(hub, progress=stop)
+    second = next(no_network.rglob("data/train-00001-of-00003.parquet"))
+    second.write_bytes(second.read_bytes()[:4] + bytes(second.stat().st_size - 4))
+    lines: list[str] = []
+    corpus = open_text(hub, progress=lines.append)
+    assert _decoded(corpus) == TRAIN
+    told = [line for line in lines if not isinstance(line, Step)]
+    assert told[1].startswith("tokenised 77 training documents")
+    assert not any("training a tokeniser" in line for line in lines)
+
+
+def test_the_column_of_text_is_found(tmp_path: Path) -> None:
+    for column, expected in (("TEXT", "TEXT"), ("content", "content"), ("story", "story")):
+        write_parquet(tmp_path / column / "data", "train", TEXTS, column)
+        corpus = open_text(TextData(source="hub", path=str(tmp_path / column), seq_len=8, vocab_size=320))
+        assert corpus.meta["origin"]["column"] == expected
+
+
+def test_two_columns_that_might_be_the_text(tmp_path: Path) -> None:
+    (tmp_path / "pairs").mkdir()
+    pq.write_table(pa.table({"question": ["a"], "answer": ["b"]}), tmp_path / "pairs/train.parquet")
+    with pytest.raises(OfeError, match="has no column called text or content but question, answer"):
+        open_text(TextData(source="hub", path=str(tmp_path / "pairs"), seq_len=8, vocab_size=320))
+
+
+def test_several_splits_without_one_to_train_on(tmp_path: Path) -> None:
+    for split in ("test", "validation"):
+        write_parquet(tmp_path / "odd/data", split, TEXTS[:9])
+    with pytest.raises(OfeError, match="has no split train but"):
+        open_text(TextData(source="hub", path=str(tmp_path / "odd"), seq_len=8, vocab_size=320))
+
+
+def test_a_folder_that_is_no_dataset(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(OfeError, match=r"cannot read .*empty: ") as caught:
+        open_text(TextData(source="hub", path=str(tmp_path / "empty"), seq_len=8, vocab_size=320))
+    assert "parquet" in str(caught.value.hint)
+
+
+def test_a_damaged_file_stops_with_its_place(data: TextData) -> None:
+    path = Path(str(data.path)) / "data/train-00001-of-00003.parquet"
+    content = path.read_bytes()
+    path.write_bytes(content[:200] + bytes(200) + content[400:])
+    with pytest.raises(OfeError, match=r"reading .*copy stopped after row 30: ") as caught:
+        open_text(data)
+    assert "preparation continues" in str(caught.value.hint)
+
+
+def test_too_few_rows_to_hold_any_out(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "few/data", "train", TEXTS[:15])
+    with pytest.raises(OfeError, match="0 held out"):
+        open_text(TextData(source="hub", path=str(tmp_path / "few"), seq_len=8, vocab_size=320, packing="stream"))
+
+
+# ---------------------------------------------------------------------------------------------------
+# Sources
+
+
+def _hub(**fields: object) -> TextData:
+    return TextData.model_validate({"source": "hub", "dataset": "a/b", "seq_len": 8, "vocab_size": 320} | fields)
+
+
+def test_a_fingerprint_needs_no_network_and_tells_datasets_apart() -> None:
+    wanted = [
+        _hub(),
+        _hub(dataset="a/c"),
+        _hub(dataset=f"a/b@{COMMIT}"),
+        _hub(subset="small"),
+        _hub(vocab_size=321),
+        _hub(source="public-domain-books", dataset=None),
+        _hub(source="fineweb-edu", dataset=None),
+        _hub(source="fineweb-edu", dataset=None, subset="sample-100BT"),
+    ]
+    assert len({fingerprint(one) for one in wanted}) == len(wanted)
+    sample = _hub(source="fineweb-edu", dataset=None, subset="sample-10BT")
+    assert fingerprint(sample) == fingerprint(_hub(source="fineweb-edu", dataset=None))
+
+
+def test_a_fingerprint_of_a_copy_follows_its_files(data: TextData) -> None:
+    first = fingerprint(data)
+    write_parquet(Path(str(data.path)) / "data", "test", ["more"] * 3)
+    assert fingerprint(data) != first
+
+
+def test_a_copy_of_plain_texts_is_told_from_another(tmp_path: Path) -> None:
+    copies = []
+    for name, word in (("a", "alpha "), ("b", "other ")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train.txt").write_text("\n".join([word * 30] * 90))
+        copies.append(TextData(source="hub", path=str(tmp_path / name), seq_len=8, vocab_size=270, packing="stream"))
+    assert [open_text(copy).description for copy in copies] == ["documents of a", "documents of b"]
+
+
+def fill_cache(cache: Path, name: str, commit: str, card: str = "") -> None:
+    """What the hub's client leaves behind when it has downloaded a dataset."""
+    repository = cache / f"datasets--{name.replace('/', '--')}"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs/main").write_text(commit)
+    snapshot = repository / "snapshots" / commit
+    write_parquet(snapshot / "data", "train", TEXTS)
+    write_parquet(snapshot / "sample/10BT", "train", TEXTS[:60])
+    (snapshot / "README.md").write_text(card)
+
+
+CARD = """---
+configs:
+- config_name: default
+  data_files: [{split: train, path: "data/*"}]
+- config_name: sample-10BT
+  data_files: [{split: train, path: "sample/10BT/*"}]
+---
+"""
+
+
+def test_public_domain_books_are_the_dataset_that_is_named(no_network: Path) -> None:
+    dataset = hub_text.PUBLIC_DOMAIN_BOOKS
+    fill_cache(no_network, dataset.name, dataset.revision, CARD)
+    data = _hub(source="public-domain-books", dataset=None, packing="stream")
+    corpus = open_text(data, offline=True)
+    assert _decoded(corpus) == TRAIN
+    assert corpus.description == "common-pile/project_gutenberg_filtered"
+    assert corpus.meta["origin"]["commit"] == dataset.revision
+
+
+def test_fineweb_is_read_from_its_sample(no_network: Path) -> None:
+    fill_cache(no_network, hub_text.FINEWEB_EDU.name, hub_text.FINEWEB_EDU.revision, CARD)
+    corpus = open_text(_hub(source="fineweb-edu", dataset=None, packing="stream", train_tokens=3_000))
+    assert isinstance(corpus, StreamCorpus)
+    sample = [text for number, text in enumerate(TEXTS[:60], start=1) if number % 20]
+    assert _decoded(corpus) == sample[: corpus.train_documents]
+    assert corpus.train_tokens >= 3_000
+    assert corpus.description == "HuggingFaceFW/fineweb-edu, sample-10BT"
+
+
+def test_any_dataset_by_its_name(no_network: Path) -> None:
+    fill_cache(no_network, "a/b", COMMIT)
+    corpus = open_text(_hub(packing="stream"))
+    assert corpus.description == "a/b"
+    assert corpus.meta["origin"] == {
+        **{"dataset": "a/b", "commit": COMMIT},
+        **{"train": "train", "eval": "train", "column": "text"},
+    }
+
+
+def test_offline_without_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    with pytest.raises(
+        OfeError, match="HuggingFaceFW/fineweb-edu is not in the cache of the Hugging Face hub"
+    ) as caught:
+        open_text(_hub(source="fineweb-edu", dataset=None), offline=True)
+    assert "set data.path to a copy of the dataset" in str(caught.value.hint)
+
+
+def test_a_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*args: object, **options: object) -> str:
+        raise LocalEntryNotFoundError("Got: ConnectError")
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+    with pytest.raises(OfeError, match="a/b cannot be reached on the Hugging Face hub"):
+        open_text(_hub())
+
+
+@pytest.mark.parametrize("name", ["foo bar/baz", "a/b--c"])
+def test_a_name_that_no_dataset_can_have(name: str) -> None:
+    with pytest.raises(OfeError, match=f"'{name}' is no name on the Hugging Face hub"):
+        open_text(_hub(dataset=name))
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "hint"),
+    [
+        (RepositoryNotFoundError, "a/b is not to be found on the Hugging Face hub", "check the name"),
+        (GatedRepoError, "a/b is on the Hugging Face hub for those who accept its terms", "hf auth login"),
+    ],
+)
+def test_a_dataset_that_the_hub_does_not_give(
+    kind: type[HfHubHTTPError], message: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **options: object) -> str:
+        raise kind.__new__(kind)  # without the response that the hub's client keeps in it
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(OfeError, match=message) as caught:
+        open_text(_hub())
+    assert hint in str(caught.value.hint)
+
+
+def test_what_main_stood_for_holds_for_a_whole_preparation(
+    data: TextData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub moves on between an interruption and its continuation; the continuation reads the old commit."""
+    asked: list[tuple[str, str | None, str | None]] = []
+    main = [COMMIT]
+    load = datasets.load_dataset
+
+    def snapshot(name: str, *, revision: str, **options: object) -> str:
+        return f"/cache/snapshots/{main[0] if revision == 'main' else revision}"
+
+    def load_dataset(name: str, subset: str | None, *, split: str, revision: str | None, streaming: bool) -> object:
+        asked.append((name, subset, revision))
+        assert streaming, "nothing but tokens is stored"
+        return load(data.path, split=split, streaming=streaming)
+
+    def split_names(name: str, subset: str | None, *, revision: str | None) -> list[str]:
+        return ["train"]
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    monkeypatch.setattr("datasets.get_dataset_split_names", split_names)
+    shard_every(monkeypatch, 20)
+
+    def stop(line: str) -> None:
+        if line.startswith("tokenised 40 "):
+            raise KeyboardInterrupt
+
+    hub = _hub(subset="small", packing="stream")
+    with pytest.raises(KeyboardInterrupt):
+        open_text(hub, progress=stop)
+    main[0] = "b" * 40
+    corpus = open_text(hub)
+    assert set(asked) == {("a/b", "small", COMMIT)}
+    assert corpus.meta["origin"]["commit"] == COMMIT
+    assert _decoded(corpus) == TRAIN
