@@ -26,8 +26,22 @@ NUMERICS_VERSION: dict[str, int] = {
     "adafactor-rotated": 1,
     "schedule": 1,
     "probe": 1,
+    "divergence": 1,
     "train": 1,
 }
+"""What each component computes, by number. See CONTRIBUTING.md for when a number is raised."""
+
+_KEYED_FROM_2 = frozenset({"divergence"})
+"""Components that were part of another one when the first keys were given out.
+
+At version 1 they compute what those keys stand for, so only a later version enters a key. A component that is added to
+`NUMERICS_VERSION` belongs here when runs that were trained before used it under another name.
+"""
+
+
+def components(config: RunConfig) -> tuple[str, ...]:
+    """Names in `NUMERICS_VERSION` of all that the numbers of a run depend on."""
+    return (config.model.kind, config.data.kind, config.optimizer.name, "schedule", "probe", "divergence", "train")
 
 
 def canonical(config: RunConfig) -> dict[str, Any]:
@@ -35,14 +49,18 @@ def canonical(config: RunConfig) -> dict[str, Any]:
 
     Where data lies is left out once its fingerprint says what it is: a folder that was moved holds the same text.
     """
-    used = (config.model.kind, config.data.kind, config.optimizer.name, "schedule", "probe", "train")
+    numerics = {
+        name: NUMERICS_VERSION[name]
+        for name in components(config)
+        if name not in _KEYED_FROM_2 or NUMERICS_VERSION[name] > 1
+    }
     kinds = {"model": {"kind": config.model.kind}, "data": {"kind": config.data.kind}}
     body = config.model_dump(mode="json", exclude_defaults=True)
     for section, kind in kinds.items():
         body[section] = kind | body[section]
     if config.data.fingerprint:
         body["data"].pop("path", None)
-    return {"config": body, "numerics": {name: NUMERICS_VERSION[name] for name in used}}
+    return {"config": body, "numerics": numerics}
 
 
 def _digest(value: object) -> str:
