@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -10,16 +13,20 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from reproduce.data import open_text
 from reproduce.errors import OfeError
 from reproduce.jobs.worker import main, plan_execution
 from reproduce.models.transformer import Transformer
+from reproduce.optim import learning_rate
+from reproduce.specs.resolve import ResolvedRun
 from reproduce.store.layout import LIVE_MOMENTS, LIVE_TRACE
 from reproduce.store.runs import RunFolder
+from reproduce.store.trace import read_live
 from reproduce.training.language import LanguageTask
 from reproduce.training.tasks import build_task
-from reproduce.training.train import Execution, Interrupted, Training, log_every
+from reproduce.training.train import Execution, Interrupted, Outcome, Training, log_every
 from tests.runs import create, tiny_run, write_text_folder
 
 CPU = torch.device("cpu")
@@ -78,8 +85,6 @@ def test_accumulated_gradients_give_the_same_losses(text: Path, tmp_path: Path) 
         config = folder.config()
         task = LanguageTask(config, open_text(config.data), CPU)
         Training(config, task, folder, Execution(CPU, micro_batch=size)).run()
-        from reproduce.store.trace import read_live
-
         traces.append(series(read_live(folder.path), "train", "loss"))
     for other in traces[1:]:
         assert other.tolist() == pytest.approx(traces[0].tolist(), rel=1e-4)
@@ -100,13 +105,94 @@ def test_a_run_that_stops_before_its_schedule_ends_follows_it_so_far(text: Path,
     assert part.step.max() == 7
 
 
-def test_a_run_that_diverges_is_sealed_as_failed(text: Path, tmp_path: Path) -> None:
+def scripted(monkeypatch: pytest.MonkeyPatch, value: Callable[[int], float]) -> None:
+    """Give the training loss of update number n the `value(n)`; gradients and evaluations stay as they are."""
+    real, updates = LanguageTask.loss, count()
+
+    def loss(task: LanguageTask, tokens: Tensor) -> Tensor:
+        mean = real(task, tokens)
+        return mean - mean.detach() + value(next(updates)) if torch.is_grad_enabled() else mean
+
+    monkeypatch.setattr(LanguageTask, "loss", loss)
+
+
+def trained(home: Path, run: ResolvedRun, **execution: Any) -> tuple[Training, Outcome, pd.DataFrame]:
+    """A run trained to its end in this process: its last state, how it ended, and its live trace."""
+    folder = create(home, run)
+    task, _ = build_task(run.config, CPU)
+    training = Training(run.config, task, folder, Execution(CPU, **execution))
+    return training, training.run(), read_live(folder.path)
+
+
+LOW_THEN = {"nan at 12": lambda step: math.nan if step == 12 else 1.0, "high": lambda step: 1.0 if step < 12 else 5.0}
+
+
+@pytest.mark.parametrize(("how", "at"), [("nan at 12", 12), ("high", 21)])
+@pytest.mark.parametrize("every", [10, 1])
+def test_a_failed_run_says_which_update_failed_and_its_trace_ends_there(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, at: int, every: int
+) -> None:
+    """High losses fail a run at the tenth of them, 12 to 21; whether the step is one that is probed makes no odds."""
+    scripted(monkeypatch, LOW_THEN[how])
+    folder = sealed(tmp_path, text, "steps=40", f"probe.every={every}", "eval.every=11")
+    provenance, trace = folder.provenance(), folder.read_trace()
+    assert (provenance["failed"], provenance["failed_step"], provenance["trained_steps"]) == (True, at, at)
+    assert series(trace, "train", "loss").index.tolist() == list(range(at + 1))
+    assert series(trace, "probe", "kurtosis", "2").index[-1] == at
+    assert series(trace, "eval", "loss").index.tolist() == [0, 11]
+    assert trace.step.max() == at
+    assert not trace.duplicated(["step", "split", "metric", "layer"]).any()
+
+
+@pytest.mark.parametrize(("how", "at"), [("nan at 12", 12), ("high", 21)])
+def test_the_step_that_fails_a_run_is_not_taken(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, at: int
+) -> None:
+    run = tiny_run(text, "steps=40")
+    scripted(monkeypatch, LOW_THEN[how])
+    failed, outcome, _ = trained(tmp_path / "failed", run)
+    scripted(monkeypatch, lambda _: 1.0)
+    part, _, _ = trained(tmp_path / "part", tiny_run(text, "steps=40", f"stop_after={at}"))
+    assert outcome.failed_step == at
+    for ours, theirs in zip(failed.task.model.parameters(), part.task.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_run_that_is_wild_from_the_start_fails(text: Path, tmp_path: Path) -> None:
     changes = ("optimizer.lr=1e30", "grad_clip=null", "schedule.warmup_fraction=0.0")
     folder = sealed(tmp_path, text, *changes, name="cp-presrms")
     provenance, trace = folder.provenance(), folder.read_trace()
     assert provenance["failed"] is True
     assert trace.step.max() == provenance["failed_step"] < 20
-    assert not trace.duplicated(["step", "split", "metric", "layer"]).any()
+
+
+@pytest.mark.parametrize(
+    ("how", "starts", "last"),
+    [("nan at 12", [0, 5, 10, 12], math.nan), ("high", [0, 5, 10, 15, 20, 21], 5.0), ("low", [0, 5, 10, 15, 20], 1.0)],
+)
+def test_no_loss_is_lost_where_a_record_averages_several_steps(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, starts: list[int], last: float
+) -> None:
+    """Five steps a record; the failing one has its own, and the last window may be shorter (20 to 22)."""
+    monkeypatch.setattr("reproduce.training.train.log_every", lambda last_step: 5)
+    losses = LOW_THEN.get(how, lambda step: 1.0)
+    scripted(monkeypatch, lambda step: losses(step) + step / 1_000)
+    _, outcome, trace = trained(tmp_path, tiny_run(text, "steps=40", "stop_after=23"))
+    recorded = series(trace, "train", "loss")
+    end = 23 if outcome.failed_step is None else outcome.failed_step + 1
+    windows = [range(start, stop) for start, stop in zip(starts, [*starts[1:], end], strict=True)]
+    expected = [sum(losses(step) + step / 1_000 for step in window) / len(window) for window in windows]
+    assert recorded.index.tolist() == starts
+    assert recorded.tolist() == pytest.approx(expected, rel=1e-4, nan_ok=True)
+    assert recorded.iloc[-1] == pytest.approx(last, rel=0.05, nan_ok=True)
+    rates = series(trace, "train", "lr")
+    ends = [learning_rate_at(tiny_run(text, "steps=40"), window[-1]) for window in windows]
+    assert rates.tolist() == pytest.approx(ends)
+
+
+def learning_rate_at(run: ResolvedRun, step: int) -> float:
+    config = run.config
+    return learning_rate(config.schedule, step, config.steps, config.optimizer.lr)
 
 
 def test_moment_updates_of_every_step_add_up_to_what_the_probes_see(text: Path, tmp_path: Path) -> None:
