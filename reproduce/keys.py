@@ -26,8 +26,24 @@ NUMERICS_VERSION: dict[str, int] = {
     "adafactor-rotated": 1,
     "schedule": 1,
     "probe": 1,
+    "divergence": 1,
     "train": 1,
 }
+"""What each component computes, by number. See CONTRIBUTING.md for when a number is raised."""
+
+_KEYED_FROM_2 = frozenset({"divergence"})
+"""Components that were part of another one when the first keys were given out.
+
+At version 1 they compute what those keys stand for, so only a later version enters a key. A component that is added to
+`NUMERICS_VERSION` belongs here when runs that were trained before used it under another name.
+"""
+
+
+def components(config: JobConfig) -> tuple[str, ...]:
+    """Names in `NUMERICS_VERSION` of all that the numbers of a job depend on, beside those of its parent."""
+    if isinstance(config, MeasureConfig):
+        return ("probe",)
+    return (config.model.kind, config.data.kind, config.optimizer.name, "schedule", "probe", "divergence", "train")
 
 
 def canonical(config: JobConfig) -> dict[str, Any]:
@@ -39,19 +55,23 @@ def canonical(config: JobConfig) -> dict[str, Any]:
     """
     if isinstance(config, MeasureConfig):
         body = config.model_dump(mode="json", exclude_defaults=True)
-        return {"kind": config.kind, "config": body, "numerics": _versions("probe")}
+        return {"kind": config.kind, "config": body, "numerics": _numerics(config)}
     kinds = {"model": {"kind": config.model.kind}, "data": {"kind": config.data.kind}}
     body = config.model_dump(mode="json", exclude_defaults=True)
     for section, kind in kinds.items():
         body[section] = kind | body[section]
     if config.data.fingerprint:
         body["data"].pop("path", None)
-    used = (config.model.kind, config.data.kind, config.optimizer.name, "schedule", "probe", "train")
-    return {"config": body, "numerics": _versions(*used)}
+    return {"config": body, "numerics": _numerics(config)}
 
 
-def _versions(*components: str) -> dict[str, int]:
-    return {name: NUMERICS_VERSION[name] for name in components}
+def _numerics(config: JobConfig) -> dict[str, int]:
+    """The version of each component that enters the key."""
+    return {
+        name: NUMERICS_VERSION[name]
+        for name in components(config)
+        if name not in _KEYED_FROM_2 or NUMERICS_VERSION[name] > 1
+    }
 
 
 def _digest(value: object) -> str:

@@ -28,6 +28,12 @@ Observer = Callable[[str, str, Tensor], None]
 
 NORM_EPS = 1e-5
 
+FUSED_ON = frozenset({"cuda"})
+"""Types of device on which attention runs as one fused kernel, wherever no one looks at its logits or changes them.
+
+On the CPU the equation is written out: the fused kernel rounds differently there and would move the numbers of a run.
+"""
+
 
 class LayerNorm(nn.Module):
     """(x - mean) / std * gain + bias over the last axis; epsilon inside the root."""
@@ -123,7 +129,7 @@ class Attention(nn.Module):
         if self.rope:
             cos, sin = rotary_angles(length, split[-1], x.device)
             q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        if observe is None and self.cap is None and self.alpha == 0 and x.device.type == "cuda":
+        if observe is None and self.cap is None and self.alpha == 0 and x.device.type in FUSED_ON:
             mixed = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, is_causal=self.causal)
         else:
             mixed = self._mix(q, k, v, layer, observe)

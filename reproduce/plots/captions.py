@@ -86,7 +86,7 @@ def run_suffix(runs: Iterable[str], loaded: Loaded) -> str:
 
 def divergence(facts: list[RunFacts]) -> str:
     """`diverged at step 412`, for one run's seeds; empty where none did."""
-    ends = [fact.failed_step if fact.failed_step is not None else fact.steps for fact in facts if fact.failed]
+    ends = [fact.failed_step for fact in facts if fact.failed_step is not None]
     if not ends:
         return ""
     if len(facts) == 1:

@@ -52,8 +52,9 @@ class RunFacts:
     failed: bool
     """Whether training diverged (`reproduce.training.divergence`)."""
     failed_step: int | None
+    """Number of the update whose loss failed. Traces of version 0.1 may hold the weights after it, one step later."""
     steps: int
-    """Last step of the trace."""
+    """Steps that were trained: up to the failure, or to the last of the trace."""
     source: str
     """Name of the data source."""
     substitute: bool
@@ -113,7 +114,7 @@ def _facts(run: ResolvedRun, folder: RunFolder, trace: pd.DataFrame, *, referenc
         layers=run.training.model.layers,
         failed=provenance["failed"],
         failed_step=provenance["failed_step"],
-        steps=int(trace["step"].max()),
+        steps=provenance["failed_step"] if provenance["failed"] else int(trace["step"].max()),
         source=run.training.data.source,
         substitute=provenance["substitute"],
         reference=reference,

@@ -93,7 +93,10 @@ class Outcome:
     """How a training ended."""
 
     failed_step: int | None
-    """Step at which it diverged, None for one that trained to its end."""
+    """Number of the update whose loss failed, which was not taken, or None for a run that trained to its end.
+
+    The last records of the trace, of the train and of the probe split, are at this step.
+    """
     step: int
     trained_steps: int
     """Steps taken by this process; fewer than `step` after a resumption."""
@@ -163,8 +166,8 @@ class Training:
         blocks = self.updates.layer - 1
         return self.model.look(lambda: self.task.encode(mine, blocks=blocks))
 
-    def _update(self) -> dict[str, float]:
-        """Take one optimiser step; the loss and whatever else is known before it, and the learning rate it used."""
+    def _differentiate(self) -> dict[str, float]:
+        """Leave the clipped gradients of the step's batch on the parameters, and return what its train record holds."""
         config, step = self.config, self.step
         rate = learning_rate(config.schedule, step, config.steps, config.optimizer.lr)
         for options in self.optimizer.param_groups:
@@ -182,15 +185,23 @@ class Training:
         self.model.sum_gradients()
         self.scaler.unscale_(self.optimizer)
         norm = self.model.clip(config.grad_clip or math.inf)
-        if math.isfinite(total):
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
         return {"loss": total, "grad_norm": norm, **self.task.train_metrics(), "lr": rate}
 
     def encode(self, part: Any, observe: Any) -> None:
         """Show the model's named points on a part of a batch, which makes a training a subject of measurements."""
         self.model.look(partial(self.task.encode, part, observe))
+
+    def _fails(self, taken: dict[str, float]) -> bool:
+        """Whether the run has failed with the step of the record `taken`, which is then not to be taken."""
+        skipped = self.scaler.is_enabled() and not math.isfinite(taken["grad_norm"])
+        return self.divergence.update(taken["loss"], skipped=skipped)
+
+    def _take(self) -> None:
+        """Take the optimiser step along the gradients; the gradient scaler skips it where they are not finite."""
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
 
     def _probe(self, keep_moments: bool) -> float:
         """Measure every layer and record it; the largest kurtosis among them."""
@@ -207,13 +218,24 @@ class Training:
         with torch.no_grad(), autocast(self.config, self.execution.device):
             self.writer.record(self.step, "eval", self.model.look(self.task.evaluate))
 
-    def _log(self, taken: dict[str, float], every: int) -> None:
-        """Record the means over the last `every` steps, and the last learning rate, at the step where they begin."""
+    def _log(self, taken: dict[str, float], *, failed: bool) -> None:
+        """Add a step to the window of steps that one record averages, and write the window once it is complete.
+
+        A step that fails the run gets a record of its own, so that the trace ends with it and a loss that is not
+        finite does not spoil the mean of those before.
+        """
+        if failed:
+            self._write_window(end=self.step)
         self.window.append(taken)
-        if len(self.window) == every or self.step + 1 == self.config.last_step:
-            count = len(self.window)
-            means = {name: sum(step[name] for step in self.window) / count for name in taken}
-            self.writer.record(self.step + 1 - count, "train", means | {"lr": taken["lr"]})
+        if failed or len(self.window) == log_every(self.config.last_step) or self.step + 1 == self.config.last_step:
+            self._write_window(end=self.step + 1)
+
+    def _write_window(self, end: int) -> None:
+        """Record the means over the window, and its last learning rate, at the step where it begins; empty it."""
+        if self.window:
+            count, last = len(self.window), self.window[-1]
+            means = {name: sum(step[name] for step in self.window) / count for name in last}
+            self.writer.record(end - count, "train", means | {"lr": last["lr"]})
             self.window = []
 
     # -- the loop ----------------------------------------------------------------------------------
@@ -229,21 +251,21 @@ class Training:
         """
         config, last = self.config, self.config.last_step
         probes, moments = set(probe_steps(last, config.probe.every)), moment_steps(last, config.probe.every)
-        every, display = log_every(last), _Display(self)
+        display = _Display(self)
         begin, started, saved_at = self.step, time.perf_counter(), time.perf_counter()
-        failed: int | None = None
+        failed = False
         if self.updates is not None and not self.resumed:
             self.updates.step()
         while True:
             # What belongs to the step of a checkpoint was recorded before it was written.
             if not (self.resumed and self.step == begin):
-                if self.step in probes or failed is not None:
+                if self.step in probes:
                     display.peak(self._probe(self.step in moments))
                 if self.step % config.eval.every == 0 or self.step == last:
                     self._evaluate()
                 if self.step in self.keep:
                     keep_weights(self.folder.path, self.task.model, self.step, last)
-            if self.step == last or failed is not None:
+            if self.step == last:
                 break
             due = time.perf_counter() - saved_at > self.execution.checkpoint_s and self.step > begin
             stopped, due = group.anyone(stop(), due)
@@ -253,21 +275,19 @@ class Training:
             if due:
                 self.save()
                 saved_at = time.perf_counter()
-            taken = self._update()
-            loss = taken["loss"]
-            self._log(taken, every)
-            if self.divergence.update(loss):
-                failed = self.step
-                if not math.isfinite(loss):  # no step was taken: one more look at the weights, and the run is over
-                    if self.step not in probes:
-                        self._probe(keep_moments=False)
-                    break
-            self.step += 1
+            taken = self._differentiate()
+            failed = self._fails(taken)
+            self._log(taken, failed=failed)
+            if failed:
+                if self.step not in probes:  # one more look at the weights that the loss was computed with
+                    self._probe(keep_moments=False)
+                break
+            self._take()
             if self.updates is not None:
                 self.writer.record(self.step, "probe", self.updates.step())
-            display.update(loss)
+            display.update(taken["loss"])
         self.writer.close()
-        return Outcome(failed, self.step, self.step - begin, time.perf_counter() - started)
+        return Outcome(self.step if failed else None, self.step, self.step - begin, time.perf_counter() - started)
 
 
 class NoTrace:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -171,8 +172,13 @@ CASES: list[dict[str, object]] = [
 ]
 
 
+@pytest.mark.parametrize("fused_on", [set(), {"cpu"}], ids=["written out", "fused"])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_forward_agrees_with_the_equations(case: dict[str, object]) -> None:
+def test_forward_agrees_with_the_equations(
+    case: dict[str, object], fused_on: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fused attention is what every run on a GPU uses; here the CPU's own kernel stands in for it."""
+    monkeypatch.setattr("reproduce.models.transformer.FUSED_ON", fused_on)
     model, ids = build(**case), tokens(batch=2)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -180,8 +186,8 @@ def test_forward_agrees_with_the_equations(case: dict[str, object]) -> None:
         torch.testing.assert_close(model(ids), naive_forward(model, ids), rtol=1e-3, atol=1e-3)
 
 
-def test_pre_ln_agrees_with_gpt2_of_transformers_in_structure() -> None:
-    """PyTorch's own TransformerEncoderLayer is a Pre-LN block; with our weights copied in it gives our output."""
+def test_pre_ln_is_torchs_own_encoder_layer() -> None:
+    """PyTorch's TransformerEncoderLayer with `norm_first` is a Pre-LN block; with our weights it gives our output."""
     model = build(biases="all", embed_scale=1.0)
     layer = torch.nn.TransformerEncoderLayer(32, 4, 128, 0.0, "relu", batch_first=True, norm_first=True)
     ours = model.blocks[0]
@@ -204,8 +210,73 @@ def test_pre_ln_agrees_with_gpt2_of_transformers_in_structure() -> None:
         torch.testing.assert_close(ours(x), layer(x, src_mask=mask, is_causal=True), rtol=1e-4, atol=1e-4)
 
 
+def gpt2(weights: dict[str, Tensor], ids: Tensor, layers: int, heads: int) -> Tensor:
+    """GPT-2 as released (Radford et al. 2019), in numpy's float64, with the names and the layout of its checkpoint.
+
+    The matrices of a checkpoint map from their rows to their columns, queries, keys and values come out of one of them,
+    and the activation is the tanh form of GELU.
+    """
+    w = {name: weight.double().numpy() for name, weight in weights.items()}
+
+    def linear(x: np.ndarray, name: str) -> np.ndarray:
+        return x @ w[f"{name}.weight"] + w[f"{name}.bias"]
+
+    def norm(x: np.ndarray, name: str) -> np.ndarray:
+        centred = x - x.mean(-1, keepdims=True)
+        return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+    outputs = []
+    for sequence in ids.numpy():
+        length = len(sequence)
+        x = w["wte.weight"][sequence] + w["wpe.weight"][:length]  # (T, D)
+        for layer in range(layers):
+            q, k, v = np.split(linear(norm(x, f"h.{layer}.ln_1"), f"h.{layer}.attn.c_attn"), 3, axis=-1)
+            mixed = np.empty_like(q)
+            for columns in np.split(np.arange(q.shape[1]), heads):
+                scores = q[:, columns] @ k[:, columns].T / math.sqrt(len(columns))
+                scores[np.triu_indices(length, 1)] = -np.inf
+                odds = np.exp(scores - scores.max(-1, keepdims=True))
+                mixed[:, columns] = odds / odds.sum(-1, keepdims=True) @ v[:, columns]
+            x = x + linear(mixed, f"h.{layer}.attn.c_proj")
+            hidden = linear(norm(x, f"h.{layer}.ln_2"), f"h.{layer}.mlp.c_fc")
+            hidden = 0.5 * hidden * (1 + np.tanh(math.sqrt(2 / math.pi) * (hidden + 0.044715 * hidden**3)))
+            x = x + linear(hidden, f"h.{layer}.mlp.c_proj")
+        outputs.append(norm(x, "ln_f") @ w["wte.weight"].T)
+    return torch.from_numpy(np.stack(outputs)).float()
+
+
+def gpt2_checkpoint(model: Transformer) -> dict[str, Tensor]:
+    """The weights of `model` under the names and in the layout of a GPT-2 checkpoint."""
+    weights = {"wte.weight": model.token_embedding.weight, "wpe.weight": model.position_embedding.weight}
+    weights |= {"ln_f.weight": model.final_norm.gain, "ln_f.bias": model.final_norm.bias}
+    for index, block in enumerate(model.blocks):
+        attention, mlp, at = block.attention, block.mlp, f"h.{index}"
+        for name, norm in (("ln_1", attention.norm_qk), ("ln_2", mlp.norm)):
+            weights |= {f"{at}.{name}.weight": norm.gain, f"{at}.{name}.bias": norm.bias}
+        parts = (attention.query, attention.key, attention.value)
+        weights[f"{at}.attn.c_attn.weight"] = torch.cat([part.weight for part in parts]).T
+        weights[f"{at}.attn.c_attn.bias"] = torch.cat([part.bias for part in parts])
+        for name, part in (("attn.c_proj", attention.project), ("mlp.c_fc", mlp.up), ("mlp.c_proj", mlp.down)):
+            weights |= {f"{at}.{name}.weight": part.weight.T, f"{at}.{name}.bias": part.bias}
+    return {name: weight.detach() for name, weight in weights.items()}
+
+
+def test_pre_ln_with_biases_gelu_and_a_tied_unembedding_is_gpt2() -> None:
+    """Up to the form of GELU: GPT-2 approximates by tanh what is exact here, at most 5e-4 a neuron."""
+    fields = {"biases": "all", "embed_scale": 1.0, "tied": True, "activation": "gelu"}
+    model = build("pre-ln", block={"final_norm": "ln"}, **fields)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        expected = gpt2(gpt2_checkpoint(model), tokens(), layers=2, heads=4)
+        torch.testing.assert_close(model(tokens()), expected, rtol=0, atol=2e-3)
+    assert expected.std() > 0.3, "the tolerance is small against what is compared"
+
+
+@pytest.mark.parametrize("fused_on", [set(), {"cpu"}], ids=["written out", "fused"])
 @pytest.mark.parametrize("variant", list(VARIANTS))
-def test_no_token_sees_the_future(variant: str) -> None:
+def test_no_token_sees_the_future(variant: str, fused_on: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reproduce.models.transformer.FUSED_ON", fused_on)
     model, ids = build(variant), tokens()
     changed = ids.clone()
     changed[:, 10:] = (changed[:, 10:] + 1) % VOCAB

@@ -26,14 +26,20 @@ def images(count: int = 3) -> Tensor:
     return torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
-def test_it_is_torchs_own_encoder_with_the_same_weights() -> None:
-    model = make()
+@pytest.mark.parametrize("fused_on", [set(), {"cpu"}], ids=["written out", "fused"])
+@pytest.mark.parametrize("ratio", [4.0, 2.0])
+def test_it_is_torchs_own_encoder_with_the_same_weights(
+    ratio: float, fused_on: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The MLP of width 16 is 64 or 32 wide, and torch refuses weights of any other shape."""
+    monkeypatch.setattr("reproduce.models.transformer.FUSED_ON", fused_on)
+    model = make(mlp_ratio=ratio)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
     x = F.unfold(images(), 4, stride=4).transpose(1, 2) @ model.patches.weight.flatten(1).T + model.patches.bias
     x = torch.cat((model.class_token.expand(3, 1, 16), x), 1) + model.positions
     for block in model.blocks:
-        layer = nn.TransformerEncoderLayer(16, 2, 64, 0.0, "gelu", batch_first=True, norm_first=True)
+        layer = nn.TransformerEncoderLayer(16, 2, int(16 * ratio), 0.0, "gelu", batch_first=True, norm_first=True)
         attention, mlp = block.attention, block.mlp
         projections = (attention.query, attention.key, attention.value)
         values = {

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import math
 import pickle
+from collections.abc import Iterable
+from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from reproduce.training.divergence import Divergence, diverged
+from reproduce.store.runs import RunFolder
+from reproduce.store.shared import shared_folder
+from reproduce.training.divergence import Divergence
+
+
+def diverged(losses: Iterable[float], steps: int) -> int | None:
+    """Index of the loss with which a run of `steps` steps has failed, or None for a run that trains."""
+    rule = Divergence(steps)
+    return next((index for index, loss in enumerate(losses) if rule.update(loss)), None)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -51,3 +62,31 @@ def test_the_rule_resumes_from_its_fields() -> None:
     rule = Divergence(20)
     assert not any(rule.update(loss) for loss in [1.0] * 10 + [3.0] * 9)
     assert pickle.loads(pickle.dumps(rule)).update(3.0)
+
+
+def test_gradients_that_are_never_finite_fail_a_run_whose_steps_are_skipped() -> None:
+    rule = Divergence(20)
+    assert [rule.update(3.0, skipped=True) for _ in range(10)] == [False] * 9 + [True]
+
+
+def test_a_step_that_is_taken_in_between_forgives_the_skipped_ones() -> None:
+    rule = Divergence(20)
+    assert not any(rule.update(3.0, skipped=step != 9) for step in range(19))
+    assert rule.update(3.0, skipped=True)
+
+
+def shipped() -> list[Path]:
+    return sorted(path.parent for path in shared_folder("figures").glob("*/traces/*/provenance.json"))
+
+
+def test_the_rule_says_of_every_shipped_run_how_it_ended() -> None:
+    said, recorded = {}, {}
+    for folder in shipped():
+        trace = pd.read_parquet(folder / "trace.parquet")
+        losses = trace[(trace.split == "train") & (trace.metric == "loss")]
+        config = RunFolder(folder).config()
+        assert losses.step.tolist() == list(range(len(losses))), "one record a step"
+        said[folder.name] = diverged(losses.value, config.last_step)
+        recorded[folder.name] = RunFolder(folder).provenance()["failed_step"]
+    assert said == recorded
+    assert sum(step is not None for step in recorded.values()) >= 2
