@@ -52,6 +52,8 @@ class Verdict:
     """What the verdict would be without the first tenth of the steps, where a claim on peaks would get another."""
     reason: str
     """Why it is not measured."""
+    because: str
+    """Why the scale has a bound of its own; empty where the bound in force is the claim's, which is the paper's."""
 
     @property
     def shown(self) -> str:
@@ -122,6 +124,7 @@ def evaluate(
     from reproduce.claims.wording import asked, found
 
     in_force = at_scale(claim, scale)
+    because = claim.at[scale].because if scale in claim.at else ""
     check(in_force)
     names = runs_of(claim)
     unjudged = Verdict(
@@ -132,12 +135,13 @@ def evaluate(
         data=_data(names, facts, paper_data),
         verdict="not measured",
         measured=None,
-        bound=asked(in_force, claim.at[scale].because if scale in claim.at else None),
+        bound=asked(in_force, because),
         published=_published(claim, published or {}),
         n_seeds=0,
         test="",
         early="",
         reason="",
+        because=because,
     )
     try:
         _can_be_judged(claim, facts, scale)

@@ -31,7 +31,7 @@ def show_dir(ctx: typer.Context) -> None:
 def list_runs(ctx: typer.Context, json: Json = False) -> None:
     """Every run folder with its state and size."""
     from reproduce.cli.selection import store
-    from reproduce.cli.units import size
+    from reproduce.units import size
 
     ui: Ui = ctx.obj
     rows: list[dict[str, Any]] = [
@@ -69,7 +69,7 @@ def verify_runs(ctx: typer.Context, keys: Keys = None) -> None:
 def prune(ctx: typer.Context, yes: Yes = False) -> None:
     """Remove what unfinished trainings left. They start again from the beginning. Sealed runs stay."""
     from reproduce.cli.selection import store
-    from reproduce.cli.units import size
+    from reproduce.units import size
 
     ui: Ui = ctx.obj
     leftovers = [folder for folder in store().list() if folder.state not in ("sealed", "running")]

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reproduce.choices import Scale
 from reproduce.cli.console import Ui
 from reproduce.cli.gallery import Record, write_record
 from reproduce.cli.selection import Shelf, judged
 
 if TYPE_CHECKING:
     from reproduce.specs.resolve import Resolved
-    from reproduce.specs.schema import Scale
 
 
 def draw(
@@ -26,7 +26,7 @@ def draw(
     Raises:
         OfeError: there is no trace to draw, a trace is damaged, or the folder cannot be written.
     """
-    from reproduce.plots import render
+    from reproduce.plots.rendering import render
 
     loaded, verdicts = judged(resolved, scale, reference=reference)
     paths = render(resolved, loaded, verdicts, folder, formats)

@@ -24,7 +24,7 @@ from reproduce.store.atomic import write_json
 from reproduce.store.home import ensure_folder, ofe_home
 from reproduce.store.reference import reference_root
 
-SCHEMA = 2
+SCHEMA = 3
 """Raised when a record's parts change, or how a claim is judged: what earlier records say is judged again."""
 
 

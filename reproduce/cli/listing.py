@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from reproduce.choices import DEFAULT_SCALE
 from reproduce.cli.console import Ui
-from reproduce.cli.options import DEFAULT_SCALE, Json, ScaleOption
+from reproduce.cli.options import Json, ScaleOption
 
 if TYPE_CHECKING:
     from reproduce.cli.selection import Shelf
@@ -74,7 +75,7 @@ def _state(resolved: Resolved, shelf: Shelf) -> str:
 def _verdict(resolved: Resolved, shelf: Shelf) -> str | None:
     """The counted verdicts, as they were when the figure was last drawn from the traces that are there now."""
     from reproduce.cli.gallery import find_record
-    from reproduce.cli.verdicts import tally
+    from reproduce.report.verdicts import tally
 
     record = find_record(resolved, shelf.traces(resolved))
     return tally(record.verdicts) if record and record.verdicts else None

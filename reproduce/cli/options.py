@@ -5,24 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from reproduce.errors import OfeError
-
-Scale = Literal["smoke", "laptop", "workstation", "paper"]
-"""As `reproduce.specs.schema.Scale`, which would cost the import of every spec type."""
-
-DEFAULT_SCALE: Scale = "laptop"
+from reproduce.choices import Scale, check_image_formats
 
 INTERRUPTED = 130
 """Exit code of a command that was stopped with Ctrl-C."""
 WORK_REMAINS = 3
 """Exit code of a command that found runs which have to be trained first."""
-
-IMAGE_FORMATS = ("png", "svg", "pdf")
-"""As `reproduce.plots.FORMATS`, which would cost the import of matplotlib."""
 
 Ids = Annotated[
     list[str],
@@ -76,11 +68,7 @@ def formats(text: str) -> tuple[str, ...]:
         OfeError: a format nobody here writes (exit code 2).
     """
     names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
-    for name in names or ("",):
-        if name not in IMAGE_FORMATS:
-            raise OfeError(
-                f"unknown figure format {name!r}", hint=f"choose from {', '.join(IMAGE_FORMATS)}", exit_code=2
-            )
+    check_image_formats(names or ("",))
     return names
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from reproduce.choices import DEFAULT_SCALE
 from reproduce.cli.console import Ui
 from reproduce.cli.options import (
-    DEFAULT_SCALE,
     WORK_REMAINS,
     Formats,
     FromCache,

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from reproduce.cli.console import STYLES, Ui
-from reproduce.cli.units import duration
+from reproduce.units import duration
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from reproduce.choices import DEFAULT_SCALE, Scale
 from reproduce.cli.console import Ui
 from reproduce.cli.options import (
-    DEFAULT_SCALE,
     INTERRUPTED,
     Devices,
     Formats,
@@ -25,13 +25,12 @@ from reproduce.cli.options import (
     formats,
     reproduce_command,
 )
-from reproduce.cli.units import count, duration
 from reproduce.errors import OfeError
+from reproduce.units import count, duration
 
 if TYPE_CHECKING:
     from reproduce.plan.planner import Plan
     from reproduce.specs.resolve import Resolved, ResolvedRun
-    from reproduce.specs.schema import Scale
 
 
 def reproduce(

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from reproduce.choices import DEFAULT_SCALE, Scale
 from reproduce.cli.console import Ui
-from reproduce.cli.options import DEFAULT_SCALE, Id, Json, ScaleOption
-from reproduce.cli.units import duration
+from reproduce.cli.options import Id, Json, ScaleOption
+from reproduce.units import duration
 
 if TYPE_CHECKING:
     from reproduce.specs.resolve import Resolved
-    from reproduce.specs.schema import Experiment, Scale
+    from reproduce.specs.schema import Experiment
 
 
 def show(ctx: typer.Context, figure: Id, scale: ScaleOption = DEFAULT_SCALE, as_json: Json = False) -> None:

@@ -63,10 +63,26 @@ def data_name(run: RunFacts) -> str:
 
 
 def chips(verdicts: Sequence[Verdict]) -> list[Chip]:
-    """One chip a claim, in the order of the spec."""
+    """One chip for each claim, in the order of the spec. A bound that is not the paper's shows in it."""
     found = []
     for verdict in verdicts:
         symbol, colour = _OUTCOMES[verdict.verdict]
-        early = f" (first {EARLY:.0%} decides)" if verdict.early else ""
-        found.append(Chip(f"{verdict.claim} {symbol} {verdict.verdict}{early}", colour))
+        marks = [f"first {EARLY:.0%} decides"] if verdict.early else []
+        marks += [f"{verdict.scale} bound"] if _has_own_bound(verdict) else []
+        marked = f" ({', '.join(marks)})" if marks else ""
+        found.append(Chip(f"{verdict.claim} {symbol} {verdict.verdict}{marked}", colour))
     return found
+
+
+def bound_notes(verdicts: Iterable[Verdict]) -> list[str]:
+    """For each bound that is not the paper's the reason for it; claims that share a reason share a note."""
+    claims: dict[tuple[str, str], list[str]] = {}
+    for verdict in verdicts:
+        if _has_own_bound(verdict):
+            claims.setdefault((verdict.scale, verdict.because), []).append(verdict.claim)
+    return [f"{scale} bound of {', '.join(names)} ({because})" for (scale, because), names in claims.items()]
+
+
+def _has_own_bound(verdict: Verdict) -> bool:
+    """Whether the claim was judged by a bound that the spec gives for this scale alone."""
+    return bool(verdict.because) and verdict.verdict != "not measured"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from reproduce.models.size import parameters
 from reproduce.plots.badges import data_name
+from reproduce.units import count
 
 if TYPE_CHECKING:
     from reproduce.specs.resolve import Resolved, ResolvedRun
@@ -67,7 +68,7 @@ def seeds(loaded: Loaded) -> str:
     counts = sorted(set(seed_counts(loaded).values()))
     if len(counts) > 1:
         return f"n = {counts[0]} to {counts[-1]} seeds"
-    return f"n = {counts[0]} seed{'s' if counts[0] > 1 else ''}"
+    return f"n = {count(counts[0], 'seed')}"
 
 
 def run_suffix(runs: Iterable[str], loaded: Loaded) -> str:

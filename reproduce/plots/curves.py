@@ -19,6 +19,7 @@ from reproduce.plots.epochs import steps_per_epoch
 from reproduce.plots.names import metric_label
 from reproduce.specs.schema import Axis, Layers, LinePlot
 from reproduce.store.frame import metric_rows
+from reproduce.units import count
 
 if TYPE_CHECKING:
     from reproduce.specs.resolve import Resolved, ResolvedRun
@@ -97,9 +98,7 @@ def build(plot: LinePlot, resolved: Resolved, loaded: Loaded) -> Curves:
                 hidden += unseen
         if hidden:
             reason = "0 or below, or not finite" if axis.scale == "log" else "not finite"
-            notes.append(
-                f"{metric_label(axis.metric)}: {hidden:,} value{'s' if hidden > 1 else ''} not drawn ({reason})"
-            )
+            notes.append(f"{metric_label(axis.metric)}: {count(hidden, 'value')} not drawn ({reason})")
     return Curves(curves, [*cut, *notes, *_absent_layers(plot.layers, curves)])
 
 

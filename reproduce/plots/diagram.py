@@ -20,7 +20,7 @@ from matplotlib.patches import FancyBboxPatch
 from reproduce.config import BlockConfig
 from reproduce.errors import SpecError
 from reproduce.models.variants import VARIANTS
-from reproduce.plots.badges import Badge, chips
+from reproduce.plots.badges import Badge, bound_notes, chips
 from reproduce.plots.canvas import Canvas, Look
 from reproduce.plots.captions import subtitle, title
 from reproduce.plots.names import value_label
@@ -52,6 +52,7 @@ def draw_diagram(experiment: Experiment, plot: DiagramPlot, verdicts: Sequence[V
         subtitle=subtitle(experiment),
         badges=[Badge("drawing, no data"), Badge(f"block {plot.block}")],
         caption=_caption(plot, block),
+        notes=bound_notes(verdicts),
         chips=chips(verdicts),
     )
     return draw_block(block, words, positions=plot.shows == "norm-positions")

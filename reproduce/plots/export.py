@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from reproduce.errors import OfeError
 from reproduce.plots.theme import DPI
 
 _METADATA: dict[str, dict[str, Any]] = {
@@ -19,14 +17,6 @@ _METADATA: dict[str, dict[str, Any]] = {
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
-FORMATS = tuple(_METADATA)
-
-
-def check_formats(formats: Sequence[str]) -> None:
-    """Raises OfeError (exit code 2) for a format nobody here writes."""
-    for name in formats:
-        if name not in FORMATS:
-            raise OfeError(f"unknown figure format {name!r}", hint=f"choose from {', '.join(FORMATS)}", exit_code=2)
 
 
 def settle(figure: Figure) -> None:

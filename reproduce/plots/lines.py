@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
-from reproduce.plots.badges import badges, chips
+from reproduce.plots.badges import badges, bound_notes, chips
 from reproduce.plots.captions import caption, missing_notes, run_suffix, subtitle, title
 from reproduce.plots.curves import Curve, build
 from reproduce.plots.legends import Layout, colour_bar, draw_legend, lay_out, legend_of
@@ -49,7 +49,12 @@ def draw_lines(resolved: Resolved, loaded: Loaded, verdicts: Sequence[Verdict]) 
         subtitle=subtitle(resolved.experiment),
         badges=badges(resolved.scale, loaded.facts.values()),
         caption=f"{caption(resolved, loaded)}. {_how_drawn(plot, grid.panels)}".strip(),
-        notes=[*missing_notes(loaded.missing), *built.notes, *_unnamed_divergence(plot, loaded)],
+        notes=[
+            *missing_notes(loaded.missing),
+            *built.notes,
+            *_unnamed_divergence(plot, loaded),
+            *bound_notes(verdicts),
+        ],
         chips=chips(verdicts),
     )
     figure, body = sheet(words, layout.width, layout.height)

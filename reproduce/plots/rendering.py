@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reproduce.choices import check_image_formats
 from reproduce.errors import OfeError
 from reproduce.plots.diagram import draw_diagram
-from reproduce.plots.export import check_formats, image_bytes, settle
+from reproduce.plots.export import image_bytes, settle
 from reproduce.plots.lines import draw_lines
 from reproduce.plots.table import draw_table, tabulate, to_csv, to_markdown
 from reproduce.plots.theme import theme
@@ -41,7 +42,7 @@ def render(
         OfeError: an unknown format, a spec that draws two curves as one, no trace to draw, or a folder that cannot be
             written.
     """
-    check_formats(formats)
+    check_image_formats(formats)
     experiment = resolved.experiment
     plot = experiment.plot
     shown = _shown(resolved, loaded)

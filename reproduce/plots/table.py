@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from reproduce.claims.check import WITHOUT_LAYERS, NotMeasured
 from reproduce.claims.quantity import read
 from reproduce.errors import SpecError
-from reproduce.plots.badges import badges, chips
+from reproduce.plots.badges import badges, bound_notes, chips
 from reproduce.plots.captions import caption, divergence, missing_notes, seed_counts, subtitle, title
 from reproduce.plots.names import value_label
 from reproduce.plots.sheet import Words, body_width, pitch, sheet
@@ -80,7 +80,7 @@ def tabulate(resolved: Resolved, loaded: Loaded, verdicts: Sequence[Verdict] = (
         subtitle=subtitle(resolved.experiment),
         badges=badges(resolved.scale, loaded.facts.values()),
         caption=". ".join(said).removesuffix(".") + ".",
-        notes=[*missing_notes(loaded.missing), *_partly_diverged(loaded)],
+        notes=[*missing_notes(loaded.missing), *_partly_diverged(loaded), *bound_notes(verdicts)],
         chips=chips(verdicts),
     )
     return Table(heads, rows, records, words)

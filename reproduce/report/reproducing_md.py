@@ -10,27 +10,25 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING
 
+from reproduce.choices import DEFAULT_SCALE, SCALES, Scale
 from reproduce.claims import Verdict, judge
-from reproduce.claims.check import EARLY, Ruling
-from reproduce.claims.wording import number
+from reproduce.report.verdicts import published, tally
 from reproduce.specs.load import list_experiments
 from reproduce.specs.resolve import Resolved, resolve
-from reproduce.specs.schema import SCALES, Experiment, Scale
+from reproduce.specs.schema import Experiment
 from reproduce.store.atomic import write_text
 from reproduce.store.reference import find_reference, read_index, reference_root
 from reproduce.store.runs import Store
+from reproduce.units import count, duration
 
 if TYPE_CHECKING:
     from reproduce.store.frame import Loaded
-
-DEFAULT_SCALE: Scale = "laptop"
-"""Where a figure without reference traces is listed."""
 
 HEADER = """\
 # Reproducing the figures
@@ -41,9 +39,11 @@ is written by hand, and a test compares it with what those files say.
 - **command** trains what is missing and draws the figure. `ofe plot` draws it from the reference traces alone.
 - **cost** is the time that the reference traces took to train, added up over all runs and seeds of the figure and its
   claims. Figures share runs, and each is trained once. `ofe plan` estimates the cost on your machine.
-- **claims** counts the verdicts. *reproduced*: the bound of that scale holds. *direction only*: the comparison holds
-  without its factor or margin, a trend between its ends, a rank correlation in its sign. *not reproduced*: neither
-  does. *not measured*: there is no trace, or the claim cannot be judged at that scale.
+- **claims** counts the verdicts. *reproduced*: the bound of that scale holds; in brackets stands how many of these rest
+  on the first tenth of the steps, or on a bound other than the paper's. *direction only*: the comparison holds without
+  its factor or margin, a trend between its ends, a rank correlation in its sign. *not reproduced*: neither does. *not
+  measured*: there is no trace, or the claim cannot be judged at that scale.
+- **asked** is the bound of that scale. Where it is not the paper's, the reason stands in brackets.
 - **measured** reads each seed by itself and averages the values; beside them stand how many seeds hold the claim
   alone, and what becomes of a claim on peaks without the first tenth of the steps where that is another verdict.
 - **substitutions** names what stands in for the paper's data.
@@ -137,7 +137,7 @@ def _row(entry: Entry) -> str:
         command,
         entry.scale if trained else "",
         _cost(entry),
-        tally(entry.verdicts),
+        tally([verdict.to_json() for verdict in entry.verdicts]),
         ", ".join(_substitutes(entry)),
     )
 
@@ -152,33 +152,10 @@ def _cost(entry: Entry) -> str:
     runs = len(entry.resolved.runs) + len(entry.resolved.extra)
     if not runs:
         return "no training"
-    counted = f"{runs} run{'s' if runs > 1 else ''}"
+    counted = count(runs, "run")
     if entry.loaded.missing:
         return f"{counted}, {len(entry.loaded.facts)} traced"
     return f"{counted}, {duration(sum(fact.provenance['seconds'] for fact in entry.loaded.facts.values()))}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them.
-
-    >>> duration(3725)
-    '1 h 02 min'
-    """
-    minutes = round(seconds / 60)
-    if minutes < 1:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
-
-
-def tally(verdicts: Sequence[Verdict]) -> str:
-    """`3 reproduced, 1 not measured`, in the order of `Ruling`."""
-    if not verdicts:
-        return "no claims"
-    counts = Counter(verdict.verdict for verdict in verdicts)
-    early = sum(bool(verdict.early) for verdict in verdicts if verdict.verdict == "reproduced")
-    by = {"reproduced": f" ({early} by the first {EARLY:.0%} of the steps)"} if early else {}
-    return ", ".join(f"{counts[ruling]} {ruling}{by.get(ruling, '')}" for ruling in get_args(Ruling) if counts[ruling])
 
 
 def _substitutes(entry: Entry) -> list[str]:
@@ -209,20 +186,14 @@ def _traces(entry: Entry) -> str:
     if not facts:
         return "no reference trace"
     seeds = Counter(run for run, _ in facts)
-    runs = ", ".join(f"{run} ({count} seed{'s' if count > 1 else ''})" for run, count in seeds.items())
+    runs = ", ".join(f"{run} ({count(number, 'seed')})" for run, number in seeds.items())
     failed = [f"{run} seed {seed} at step {fact.failed_step}" for (run, seed), fact in facts.items() if fact.failed]
     return f"reference traces of {runs}" + (f"; diverged: {', '.join(failed)}" if failed else "")
 
 
 def _claim_row(verdict: Verdict) -> str:
-    published = "" if verdict.published is None else _published(verdict.published)
-    return _cells(verdict.claim, verdict.says, verdict.bound, verdict.shown, verdict.verdict, published)
-
-
-def _published(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_published(entry)}" for name, entry in value.items())
-    return ", ".join(map(_published, value)) if isinstance(value, list) else number(value)
+    paper = published(verdict.published)
+    return _cells(verdict.claim, verdict.says, verdict.bound, verdict.shown, verdict.verdict, paper)
 
 
 def _prose(text: str) -> str:

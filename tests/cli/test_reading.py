@@ -84,6 +84,15 @@ def mine(collection: Path, tmp_path: Path) -> str:
     return str(file)
 
 
+@pytest.fixture
+def own_bound(collection: Path, tmp_path: Path) -> str:
+    """The small figure with a bound at laptop scale, as a file of the user's."""
+    file = tmp_path / "bounded.yaml"
+    bound = "    right: 1\n    at: {laptop: {right: 0.5, because: a toy is small}}\n"
+    file.write_text((collection / "fig1.yaml").read_text().replace("    right: 1\n", bound))
+    return str(file)
+
+
 def test_show_tells_why_a_scale_changes_a_run(ofe: Ofe, mine: str) -> None:
     about = json.loads(ofe("show", mine, "--json").stdout)
     assert [run["because"] for run in about["runs"]] == [None, "nine steps show it", "nine steps show it"]
@@ -159,6 +168,17 @@ def test_verify_json_has_the_promised_shape_and_exits_with_1_for_a_claim_that_fa
     promised = ["id", "claim", "says", "scale", "data", "verdict", "measured", "bound", "published"]
     assert list(first)[: len(promised)] == promised
     assert [first["verdict"], second["verdict"]] == ["reproduced", "not reproduced"]
+
+
+def test_a_bound_of_the_scale_is_shown_with_its_reason(ofe: Ofe, reproduced: Reproduced, own_bound: str) -> None:
+    told = ofe("verify", own_bound, home=reproduced[0]).stdout
+    assert "1/2 reproduced (1 by a bound for this scale), 1 not reproduced" in told
+    assert "bound for laptop scale: peak kurtosis in layer 2 of toy-ln >= 0.5 (a toy is small)" in " ".join(
+        told.split()
+    )
+    first, second = json.loads(ofe("verify", own_bound, "--json", home=reproduced[0]).stdout)
+    assert (first["because"], second["because"]) == ("a toy is small", "")
+    assert "bound for laptop scale" not in ofe("verify", "fig1", home=reproduced[0]).stdout
 
 
 def test_verify_without_traces_says_that_nothing_was_measured(ofe: Ofe) -> None:
