@@ -16,6 +16,7 @@ from reproduce.store import reference
 from reproduce.store.runs import RunFolder
 
 Ofe = Callable[..., Result]
+Process = Callable[..., subprocess.CompletedProcess[str]]
 Reproduced = tuple[Path, subprocess.CompletedProcess[str]]
 
 
@@ -195,6 +196,32 @@ def test_plot_draws_from_the_cache_and_prints_the_paths(
     result = ofe("plot", "fig1", "--format", ",".join(formats), "--out", str(tmp_path), home=reproduced[0])
     assert result.stdout.split() == [str(tmp_path / f"fig1.{name}") for name in formats]
     assert all((tmp_path / f"fig1.{name}").stat().st_size for name in formats)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MPLBACKEND", "module://a_notebook_that_is_not_installed"),
+        ("MPLBACKEND", "no backend at all"),
+        ("MPLCONFIGDIR", "/proc/nowhere"),
+        ("MATPLOTLIBRC", "matplotlibrc"),
+    ],
+)
+def test_what_a_notebook_sets_for_matplotlib_has_no_say(
+    python: Process,
+    reproduced: Reproduced,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    value: str,
+) -> None:
+    (tmp_path / "matplotlibrc").write_text("font.size: 30\nsavefig.dpi: 20\nlines.linewidth: 9\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, value)
+    done = python(reproduced[0], "-m", "reproduce", "plot", "fig1", "--out", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    drawn = (reproduced[0] / "figures" / "laptop" / "fig1.png").read_bytes()
+    assert (tmp_path / "out" / "fig1.png").read_bytes() == drawn
 
 
 def test_plot_without_ids_draws_all_that_can_be_drawn(ofe: Ofe, reproduced: Reproduced, tmp_path: Path) -> None:
