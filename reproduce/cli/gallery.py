@@ -21,7 +21,7 @@ from typing import Any
 from reproduce.specs.resolve import Resolved
 from reproduce.specs.schema import Experiment
 from reproduce.store.atomic import write_json
-from reproduce.store.home import ensure_folder, ofe_home
+from reproduce.store.home import ensure_folder, explain_os_errors, ofe_home
 from reproduce.store.reference import reference_root
 
 SCHEMA = 3
@@ -60,7 +60,9 @@ def write_record(folder: Path, resolved: Resolved, record: Record) -> None:
     """Note what the figure just drawn rests on."""
     content = {"schema": SCHEMA, "id": resolved.experiment.id, "scale": resolved.scale}
     content |= {"spec": _digest(resolved.experiment), "ofe": version("ofe")} | vars(record)
-    write_json(folder / f"{resolved.experiment.id}.json", content)
+    path = folder / f"{resolved.experiment.id}.json"
+    with explain_os_errors(path, "--out"):
+        write_json(path, content)
 
 
 def read_record(folder: Path, resolved: Resolved, traces: Mapping[str, str | None]) -> Record | None:

@@ -60,7 +60,9 @@ def list_figures(ctx: typer.Context, scale: ScaleOption = DEFAULT_SCALE, json: J
     ui.tell(
         "\nsealed: trained here to its end; shipped: a reference trace that came with the code; claims: as last drawn"
     )
-    ui.tell("`ofe show ID` tells what a figure claims, `ofe plan ID` what it costs, `ofe reproduce ID` makes it")
+    at = "" if scale == DEFAULT_SCALE else f" --scale {scale}"
+    hints = (f"`ofe show ID{at}` tells what a figure claims", f"`ofe plan ID{at}` what it costs")
+    ui.tell(", ".join([*hints, f"`ofe reproduce ID{at}` makes it"]))
 
 
 def _state(resolved: Resolved, shelf: Shelf) -> str:

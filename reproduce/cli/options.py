@@ -16,6 +16,9 @@ INTERRUPTED = 130
 WORK_REMAINS = 3
 """Exit code of a command that found runs which have to be trained first."""
 
+TYPED = "reproduce.cli.typed"
+"""Where the context of a command keeps the words that the user typed."""
+
 Ids = Annotated[
     list[str],
     typer.Argument(metavar="ID...", help="Figures or tables: fig2, tab3, v2:fig7, mine.yaml; or `all`."),
@@ -72,11 +75,17 @@ def formats(text: str) -> tuple[str, ...]:
     return names
 
 
-def reproduce_command(
-    ids: Sequence[str], scale: str, seeds: int | None = None, overrides: Sequence[str] = (), devices: int = 1
-) -> str:
-    """What to type to train the runs of these figures, or to go on with them."""
+def typed(ctx: typer.Context) -> str:
+    """The command as the user typed it, to be typed again."""
+    return shlex.join(ctx.meta[TYPED])
+
+
+def reproduce_command(ids: Sequence[str], scale: str, seeds: int | None, overrides: Sequence[str]) -> str:
+    """What to type to train the runs of these figures.
+
+    Args:
+        ids: the figures as the user named them: a spec of one's own is found by its path alone.
+    """
     options = ["--scale", scale, *(["--seeds", str(seeds)] if seeds is not None else [])]
     options += [word for override in overrides for word in ("--set", override)]
-    options += ["--devices", str(devices)] if devices > 1 else []
     return shlex.join(["ofe", "reproduce", *ids, *options])

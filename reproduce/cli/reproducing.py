@@ -23,7 +23,7 @@ from reproduce.cli.options import (
     ScaleOption,
     Seeds,
     formats,
-    reproduce_command,
+    typed,
 )
 from reproduce.errors import OfeError
 from reproduce.units import count, duration
@@ -60,7 +60,7 @@ def reproduce(
         select(ids, scale), scale, overrides=changes, seeds=seeds, jobs=jobs, devices=devices, to_train=True
     )
     folder = figures_folder(out, scale, changes, seeds)
-    again = f"`{reproduce_command(ids, scale, seeds, changes, devices)}`"
+    again = f"`{typed(ctx)}`"
     failures = _train(ui, planned, offline, again)
     undrawn = _draw_all(ui, resolveds, scale, folder, wanted)
     if failures:

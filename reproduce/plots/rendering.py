@@ -49,7 +49,7 @@ def render(
     if not isinstance(plot, DiagramPlot) and not shown.facts:
         raise OfeError(
             f"{experiment.id} has no trace at {resolved.scale} scale",
-            hint=f"train its runs first: ofe reproduce {experiment.id} --scale {resolved.scale}",
+            hint="it can be drawn as soon as one of its runs has been trained",
         )
 
     files: dict[str, bytes] = {}

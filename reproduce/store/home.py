@@ -22,22 +22,38 @@ _REASONS = {
 }
 
 
+class _CannotWrite(OfeError):
+    """An error of `explain_os_errors`, which another such context around it may name anew."""
+
+    def __init__(self, message: str, way_out: str, name: str, exit_code: int) -> None:
+        super().__init__(message, hint=way_out.format(name=name), exit_code=exit_code)
+        self.way_out = way_out
+
+
 @contextmanager
 def explain_os_errors(path: Path, name: str = "OFE_HOME", *, exit_code: int = 1) -> Iterator[None]:
     """Turn what the operating system may object to in writing `path` into an `OfeError` with a way out.
 
-    Other `OSError`s pass through: they are no matter of where things are written.
+    Any other `OSError` passes through, since another place would not help. Where one such context stands inside
+    another, the outer one gives the name: it is nearer to the command, and knows which option led here.
 
     Args:
-        name: the variable or option that says where.
+        name: the variable or option that says where `path` is.
+        exit_code: 1 for work that failed, 2 for a place that was refused before any work.
+
+    Raises:
+        OfeError: `path` cannot be written, for one of the reasons in `_REASONS`.
     """
     try:
         yield
+    except _CannotWrite as error:
+        error.hint = error.way_out.format(name=name)
+        raise
     except OSError as error:
         if error.errno not in _REASONS:
             raise
-        message, hint = _REASONS[error.errno]
-        raise OfeError(message.format(path=path), hint=hint.format(name=name), exit_code=exit_code) from error
+        message, way_out = _REASONS[error.errno]
+        raise _CannotWrite(message.format(path=path), way_out, name, exit_code) from error
 
 
 def ofe_home() -> Path:

@@ -238,6 +238,16 @@ def test_plot_of_a_figure_without_traces_says_how_to_get_them(ofe: Ofe) -> None:
     assert "ofe reproduce fig1 --scale laptop --seeds 2 --set optimizer.lr=0.5" in result.stderr
 
 
+def test_hints_name_a_spec_of_one_s_own_as_it_was_typed(ofe: Ofe, mine: str) -> None:
+    result = ofe("plot", "fig9", mine, "--set", "optimizer.lr=0.5")
+    assert result.stderr.endswith(
+        f"\nhint: train its runs first: ofe reproduce {mine} --scale laptop --set optimizer.lr=0.5\n"
+    )
+    nothing = ofe("plot", "--seeds", "2", "--scale", "smoke")
+    assert "`ofe reproduce fig1 --scale smoke --seeds 2` trains those of one" in nothing.stderr
+    assert "`ofe plan ID --scale smoke`" in ofe("list", "--scale", "smoke").stderr
+
+
 def test_plot_names_the_runs_that_are_missing(ofe: Ofe, reproduced: Reproduced, tmp_path: Path) -> None:
     result = ofe("plot", "fig1", "--seeds", "2", "--out", str(tmp_path), home=reproduced[0])
     assert result.exit_code == 0

@@ -90,7 +90,7 @@ def test_without_any_trace_it_says_what_to_run(plot: dict[str, Any], folder: Pat
     with pytest.raises(OfeError, match="fig5 has no trace at laptop scale") as caught:
         rendered(case(plot, [Run("pre", "Pre-LN", trained=False)]), folder)
     assert caught.value.exit_code == 1
-    assert "ofe reproduce fig5 --scale laptop" in (caught.value.hint or "")
+    assert "as soon as one of its runs has been trained" in (caught.value.hint or "")
     assert not folder.exists()
 
 
@@ -117,8 +117,9 @@ def test_a_failure_leaves_the_old_file(folder: Path, monkeypatch: pytest.MonkeyP
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
-    with pytest.raises(OfeError, match="no space is left"):
+    with pytest.raises(OfeError, match="no space is left") as caught:
         rendered(case(LINES, RUNS[:1]), folder)
+    assert caught.value.hint == "free some space, or set --out to a folder on another disk"
     assert path.read_bytes() == before
     assert [child.name for child in folder.iterdir()] == [path.name]
 

@@ -74,3 +74,16 @@ def test_a_folder_that_exists_but_cannot_be_written_is_refused(monkeypatch: pyte
 def test_other_errors_are_left_alone(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), explain_os_errors(tmp_path):
         (tmp_path / "missing").read_text()
+
+
+def test_the_outer_of_two_contexts_names_the_option_and_the_inner_one_the_path(tmp_path: Path) -> None:
+    with pytest.raises(OfeError) as caught, explain_os_errors(tmp_path, "--out"), explain_os_errors(tmp_path / "file"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert caught.value.message == f"no space is left for {tmp_path / 'file'}"
+    assert caught.value.hint == "free some space, or set --out to a folder on another disk"
+
+
+def test_an_error_about_another_place_keeps_its_words(tmp_path: Path) -> None:
+    with pytest.raises(OfeError) as caught, explain_os_errors(tmp_path, "--out"):
+        raise OfeError("cannot read a book", hint="take it away") from OSError(errno.EACCES, "no")
+    assert (caught.value.message, caught.value.hint) == ("cannot read a book", "take it away")
