@@ -11,13 +11,13 @@ read and shown, and the verdict is always "not measured": that scale checks plum
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from reproduce.claims.check import NotMeasured, Ruling, at_scale, check, metrics_of, quantities, runs_of
 from reproduce.specs.schema import Claim, Experiment, Scale
+from reproduce.store.json_text import without_nonfinite
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +62,7 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """All fields in plain JSON; what is not finite is a string."""
-        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+        return {field.name: without_nonfinite(getattr(self, field.name)) for field in fields(self)}
 
 
 def evidence(verdict: Mapping[str, Any]) -> str:
@@ -202,14 +202,3 @@ def _published(claim: Claim, published: Mapping[str, Any]) -> Any:
     if isinstance(claim.right, int | float | list) and not isinstance(claim.right, bool) and claim.right != 0:
         return claim.right
     return claim.factor if claim.factor != 1.0 else None
-
-
-# ---------------------------------------------------------------------------------------------------
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, list) else value

@@ -6,6 +6,7 @@ ends up in `Curves.notes`, which the figure prints below itself.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from reproduce.claims.quantity import SINGLE_BATCH_METRICS, TAIL
+from reproduce.config import RunConfig
 from reproduce.errors import SpecError
-from reproduce.plots.epochs import steps_per_epoch
 from reproduce.plots.names import metric_label
 from reproduce.specs.schema import Axis, Layers, LinePlot
 from reproduce.store.frame import metric_rows
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from reproduce.specs.resolve import Resolved, ResolvedRun
     from reproduce.store.frame import Loaded
 
+_TRAIN_IMAGES = {"cifar10": 50_000, "imagenet-1k": 1_281_167}
+"""Training images of the published sets; for any other source `data.train_images` says how many make an epoch."""
 _DRAWN_POINTS = 1500
 """Points of a line beyond which a picture does not change."""
 
@@ -149,6 +152,21 @@ def _x_values(values: pd.DataFrame, axis: Axis, first: dict[str, ResolvedRun]) -
         lengths = {name: steps_per_epoch(run.config) for name, run in first.items()}
         return values["step"] / values["run"].map(lengths)
     raise SpecError(f"a line plot has no x axis {axis.metric}", hint="set plot.x.metric to step or epoch")
+
+
+def steps_per_epoch(config: RunConfig) -> int:
+    """Optimiser steps in one pass over the training images; its last batch may be smaller and counts as well.
+
+    Raises:
+        SpecError: the run is on text, or on images of unknown number.
+    """
+    data = config.data
+    if data.kind != "images":
+        raise SpecError("a run on text has no epochs", hint="set plot.x.metric to step")
+    images = data.train_images or _TRAIN_IMAGES.get(data.source)
+    if images is None:
+        raise SpecError(f"nothing says how many images of {data.source} make an epoch", hint="set data.train_images")
+    return math.ceil(images / config.batch_size)
 
 
 # ---------------------------------------------------------------------------------------------------

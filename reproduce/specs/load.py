@@ -30,7 +30,7 @@ def experiments_root() -> Path:
     """The folder that holds the specs."""
     given = os.environ.get("OFE_EXPERIMENTS")
     if not given:
-        from reproduce.store.shared import shared_folder
+        from reproduce.store.home import shared_folder
 
         return shared_folder("experiments")
     if not Path(given).is_dir():

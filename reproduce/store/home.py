@@ -1,4 +1,4 @@
-"""Where state lives, and what to tell the user when it cannot be written there."""
+"""The folder of all state, with what to say when it cannot be written, and the folders that come with the code."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import reproduce
 from reproduce.errors import OfeError
 
 _REASONS = {
@@ -93,3 +94,14 @@ def ensure_folder(folder: Path, name: str) -> Path:
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
     return folder
+
+
+def shared_folder(name: str) -> Path:
+    """The folder `name` that comes with the code, `experiments` or `figures`.
+
+    In a clone it stands beside the package; an installed package carries a copy in `reproduce/_shared/`. It need not
+    exist: a clone has no `figures` before the first reference trace is added.
+    """
+    package = Path(reproduce.__file__).resolve().parent
+    clone = package.parent
+    return clone / name if (clone / "pyproject.toml").is_file() else package / "_shared" / name
