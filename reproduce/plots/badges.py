@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Badge:
-    """One line of the box in the corner."""
+    """One line of the box in the corner of a picture."""
 
     text: str
     tone: Literal["plain", "warning"] = "plain"
@@ -24,7 +24,7 @@ class Badge:
 
 @dataclass(frozen=True)
 class Chip:
-    """One claim's outcome, told by symbol and words; the colour only repeats them."""
+    """The outcome of one claim. Symbol and words tell it; the colour only repeats them."""
 
     text: str
     colour: str
@@ -39,7 +39,11 @@ _OUTCOMES = {
 
 
 def badges(scale: str, facts: Iterable[RunFacts]) -> list[Badge]:
-    """The box of a figure at `scale` whose runs have `facts`, most important line first."""
+    """The lines of the box in the corner of a figure at `scale`, the most important line first.
+
+    Args:
+        facts: what is known of each run that the figure draws.
+    """
     facts = list(facts)
     substitutes = list(dict.fromkeys(data_name(run) for run in facts if run.substitute))
     shipped = sum(run.reference for run in facts)
@@ -57,7 +61,7 @@ def badges(scale: str, facts: Iterable[RunFacts]) -> list[Badge]:
 
 
 def data_name(run: RunFacts) -> str:
-    """What the run was trained on, in words where its provenance has them."""
+    """What the run was trained on: the words of its provenance, or the name of the source where it has none."""
     data = run.provenance.get("data")
     return str(data["description"]) if isinstance(data, dict) and data.get("description") else run.source
 

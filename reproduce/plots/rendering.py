@@ -1,4 +1,4 @@
-"""From an experiment's traces to its files."""
+"""From the traces of an experiment to the files of its figure or table."""
 
 from __future__ import annotations
 
@@ -36,11 +36,15 @@ def render(
 
     Args:
         loaded: the traces of `resolved`; those that only its claims read are not drawn.
-        verdicts: printed below the picture, in their order.
+        verdicts: what is printed below the picture, in this order.
+        formats: some of `IMAGE_FORMATS`.
+
+    Returns:
+        The paths of the files, the pictures first.
 
     Raises:
-        OfeError: an unknown format, a spec that draws two curves as one, no trace to draw, or a folder that cannot be
-            written.
+        OfeError: a format is unknown, there is no trace to draw, or the folder cannot be written.
+        SpecError: the spec draws two curves as one line, or asks for what its runs do not have.
     """
     check_image_formats(formats)
     experiment = resolved.experiment
