@@ -31,7 +31,10 @@ def plot(
     image_formats: Formats = "png",
     out: Out = None,
 ) -> None:
-    """Redraw figures without training. From the cache, and from the traces that come with the code."""
+    """Draw figures without training.
+
+    They are drawn from finished runs, and from the reference traces that come with the code.
+    """
     from reproduce.cli.drawing import draw
     from reproduce.cli.gallery import figures_folder
     from reproduce.cli.selection import Shelf, resolve_all, select

@@ -18,7 +18,10 @@ def verify(
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Judge the claims on the traces at hand. Exit code 1 if one is not reproduced, 3 if none can be measured."""
+    """Judge the claims on the traces at hand.
+
+    The exit code is 1 if a claim is not reproduced, and 3 if none can be measured.
+    """
     from reproduce.claims import exit_code
     from reproduce.cli.selection import judged, resolve_all, select
     from reproduce.cli.verdicts import show_verdicts

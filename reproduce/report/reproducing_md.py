@@ -1,8 +1,9 @@
-"""REPRODUCING.md: what became of every claim, from the specs and the reference traces alone.
+"""Writes REPRODUCING.md, which says what became of every claim.
 
     python -m reproduce.report.reproducing_md
 
-What has been trained on this machine plays no part, so that the page is the same for everyone. Never imports torch.
+The page rests on the specs and the reference traces alone. What has been trained on this machine plays no part, so that
+the page is the same for everyone. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -78,10 +79,10 @@ class Entry:
 
 
 def page(figures: Path | None = None) -> str:
-    """The whole text.
+    """The text of the page.
 
     Args:
-        figures: folder of the reference traces; by default this clone's.
+        figures: the folder of the reference traces; by default that of this clone.
 
     Raises:
         OfeError: a spec is not valid, or a reference trace is damaged.
@@ -100,7 +101,7 @@ def page(figures: Path | None = None) -> str:
 
 
 def survey(figures: Path) -> Iterator[Entry]:
-    """Every experiment at each scale that has a reference trace of it, else at the default scale."""
+    """Every experiment at each scale that has a reference trace of it; at the default scale where none has."""
     from reproduce.store.frame import load
 
     shipped = [scale for scale in SCALES if read_index(scale, figures)]
@@ -115,7 +116,7 @@ def survey(figures: Path) -> Iterator[Entry]:
 
 
 def _resolve(experiment: Experiment, scale: Scale) -> Resolved:
-    """Reference traces are found by their recipe, which the fingerprint of the data is no part of."""
+    """The runs of an experiment, with no fingerprint of their data: reference traces are found without it."""
     return resolve(experiment, scale, fingerprint=lambda data: "")
 
 
@@ -128,6 +129,7 @@ def _has_reference(resolved: Resolved, figures: Path) -> bool:
 
 
 def _row(entry: Entry) -> str:
+    """The row of a figure in the table at the top."""
     experiment = entry.experiment
     trained = bool(entry.resolved.runs)
     command = f"`ofe reproduce {experiment.id}{f' --scale {entry.scale}' if trained else ''}`"
@@ -148,7 +150,7 @@ def _paper(experiment: Experiment) -> str:
 
 
 def _cost(entry: Entry) -> str:
-    """`15 runs, 1 h 02 min`; without the time where a trace is missing."""
+    """How many runs the figure has and what they took, `15 runs, 1 h 02 min`; no time where a trace is missing."""
     runs = len(entry.resolved.runs) + len(entry.resolved.extra)
     if not runs:
         return "no training"
@@ -159,7 +161,7 @@ def _cost(entry: Entry) -> str:
 
 
 def _substitutes(entry: Entry) -> list[str]:
-    """Sources that stand in for the paper's data: as the traces say, or as the runs would have it."""
+    """The sources of data of the figure's runs that stand in for the paper's."""
     runs = (*entry.resolved.runs, *entry.resolved.extra)
     return list(dict.fromkeys(run.config.data.source for run in runs if not run.paper_data))
 
@@ -169,6 +171,7 @@ def _substitutes(entry: Entry) -> list[str]:
 
 
 def _details(entry: Entry, figures: Path) -> Iterator[str]:
+    """The parts of a figure's section at one scale: traces, picture, claims, and what was found."""
     experiment = entry.experiment
     if entry.resolved.runs:
         yield f"At {entry.scale} scale: {_traces(entry)}.\n"
@@ -182,6 +185,7 @@ def _details(entry: Entry, figures: Path) -> Iterator[str]:
 
 
 def _traces(entry: Entry) -> str:
+    """Which runs have reference traces, and which of them diverged."""
     facts = entry.loaded.facts
     if not facts:
         return "no reference trace"
@@ -197,7 +201,7 @@ def _claim_row(verdict: Verdict) -> str:
 
 
 def _prose(text: str) -> str:
-    """A spec's words as Markdown that shows them as they are."""
+    """Words of a spec as Markdown that shows them unchanged."""
     return re.sub(r"([*_<|])", r"\\\1", text.strip())
 
 
@@ -206,7 +210,7 @@ def _cells(*texts: str) -> str:
 
 
 def main() -> None:
-    """Write the page of this clone."""
+    """Write the page of this clone; end with an error where there is no clone."""
     clone = reference_root().parent
     if not (clone / "pyproject.toml").is_file():
         sys.exit("error: REPRODUCING.md belongs to a clone of the repository, and this is an installed package")

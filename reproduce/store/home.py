@@ -58,7 +58,10 @@ def explain_os_errors(path: Path, name: str = "OFE_HOME", *, exit_code: int = 1)
 
 
 def ofe_home() -> Path:
-    """The folder of all state: `OFE_HOME` where it is set, else the platform's cache folder. Not created."""
+    """The folder of all state: `OFE_HOME` where it is set, else one in the platform's cache folder.
+
+    It need not exist: asking for it does not create it.
+    """
     chosen = os.environ.get("OFE_HOME")
     if chosen:
         return Path(chosen).expanduser().absolute()
@@ -71,7 +74,7 @@ def ensure_home() -> Path:
     """`ofe_home()`, created where it was missing.
 
     Raises:
-        OfeError: it is no folder, cannot be created, or cannot be written.
+        OfeError: it is not a folder, cannot be created, or cannot be written (exit code 2).
     """
     return ensure_folder(ofe_home(), "OFE_HOME")
 
@@ -83,7 +86,7 @@ def ensure_folder(folder: Path, name: str) -> Path:
         name: the variable or option that names it.
 
     Raises:
-        OfeError: it is no folder, cannot be created, or cannot be written (exit code 2).
+        OfeError: it is not a folder, cannot be created, or cannot be written (exit code 2).
     """
     with explain_os_errors(folder, name, exit_code=2):
         try:
