@@ -24,12 +24,13 @@ CLONE = Path(__file__).parents[1]
 
 ORDER = """
 errors
+units choices       how amounts are written, and the names that a user chooses from
 environment         variables that a user may set
 machine             what this computer has
 config              what a run is
 children            how child processes are started
 keys                its hash
-store.json_text store.home store.atomic store.shared    how files are written and where, whatever is in them
+store.json_text store.home store.atomic    how files are written and where, whatever is in them
 metrics             the table of metrics, and each as a function of tensors
 models
 optim

@@ -11,7 +11,6 @@ read and shown, and the verdict is always "not measured": that scale checks plum
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from reproduce.claims.ruling import NotMeasured, Ruling
 from reproduce.specs.claims import at_scale, check, metrics_of, quantities, runs_of
 from reproduce.specs.schema import Claim, Experiment, Scale
+from reproduce.store.json_text import without_nonfinite
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,6 +53,8 @@ class Verdict:
     """What the verdict would be without the first tenth of the steps, where a claim on peaks would get another."""
     reason: str
     """Why it is not measured."""
+    because: str
+    """Why the scale has a bound of its own; empty where the bound in force is the claim's, which is the paper's."""
 
     @property
     def shown(self) -> str:
@@ -61,7 +63,7 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """All fields in plain JSON; what is not finite is a string."""
-        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+        return {field.name: without_nonfinite(getattr(self, field.name)) for field in fields(self)}
 
 
 def evidence(verdict: Mapping[str, Any]) -> str:
@@ -123,6 +125,7 @@ def evaluate(
     from reproduce.claims.wording import asked, found
 
     in_force = at_scale(claim, scale)
+    because = claim.at[scale].because if scale in claim.at else ""
     check(in_force)
     names = runs_of(claim)
     unjudged = Verdict(
@@ -133,12 +136,13 @@ def evaluate(
         data=_data(names, facts, paper_data),
         verdict="not measured",
         measured=None,
-        bound=asked(in_force, claim.at[scale].because if scale in claim.at else None),
+        bound=asked(in_force, because),
         published=_published(claim, published or {}),
         n_seeds=0,
         test="",
         early="",
         reason="",
+        because=because,
     )
     try:
         _can_be_judged(claim, facts, scale)
@@ -199,14 +203,3 @@ def _published(claim: Claim, published: Mapping[str, Any]) -> Any:
     if isinstance(claim.right, int | float | list) and not isinstance(claim.right, bool) and claim.right != 0:
         return claim.right
     return claim.factor if claim.factor != 1.0 else None
-
-
-# ---------------------------------------------------------------------------------------------------
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, list) else value

@@ -17,7 +17,7 @@ from reproduce.cli.console import ui
 from reproduce.cli.doctor import doctor
 from reproduce.cli.listing import list_figures
 from reproduce.cli.measuring import measure
-from reproduce.cli.options import INTERRUPTED
+from reproduce.cli.options import INTERRUPTED, TYPED
 from reproduce.cli.planning import plan
 from reproduce.cli.plotting import plot
 from reproduce.cli.reproducing import reproduce
@@ -29,6 +29,10 @@ from reproduce.errors import OfeError
 
 class Commands(TyperGroup):
     """Ends every command in a sentence and an exit code; only a defect of ofe ends in a traceback."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta[TYPED] = ["ofe", *args]  # parsing takes words off the list
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:

@@ -31,7 +31,7 @@ def show_dir(ctx: typer.Context) -> None:
 def list_runs(ctx: typer.Context, json: Json = False) -> None:
     """Every run folder with its state and size."""
     from reproduce.cli.selection import store
-    from reproduce.cli.units import size
+    from reproduce.units import size
 
     ui: Ui = ctx.obj
     rows: list[dict[str, Any]] = [
@@ -75,7 +75,7 @@ def prune(
 ) -> None:
     """Remove what unfinished trainings left. They start again from the beginning. Sealed runs stay."""
     from reproduce.cli.selection import store
-    from reproduce.cli.units import size
+    from reproduce.units import size
 
     ui: Ui = ctx.obj
     if weights:
@@ -96,7 +96,7 @@ def prune(
 
 def _prune_weights(ui: Ui, yes: bool) -> None:
     from reproduce.cli.selection import store
-    from reproduce.cli.units import size
+    from reproduce.units import size
 
     keeping = [folder for folder in store().list() if folder.sealed and folder.state == "sealed" and folder.weights()]
     if not keeping:

@@ -1,7 +1,7 @@
-"""The one pair of consoles: data on stdout, progress and messages on stderr.
+"""The one pair of consoles: data go to stdout, progress and messages to stderr.
 
-Commands get it as `ctx.obj` and nothing else prints. Colour only ever repeats what a word says; rich leaves it
-out where `NO_COLOR` is set or no terminal listens.
+Every command gets it as `ctx.obj`, and nothing else prints. Colour only repeats what a word says; rich leaves it out
+where `NO_COLOR` is set or the output is not a terminal.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from reproduce.errors import OfeError
 
 PIPE_WIDTH = 160
-"""Columns of a table that no terminal shows."""
+"""Width in characters of a table that is not shown on a terminal."""
 STYLES = {
     "reproduced": "green",
     "direction only": "yellow",
@@ -41,15 +41,15 @@ class Ui:
     err: Console
 
     def json(self, value: Any) -> None:
-        """Data for programs, on stdout."""
+        """Print data for programs on stdout."""
         self.out.file.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
     def line(self, text: str = "") -> None:
-        """Data for people, on stdout; never folded, so that a path stays whole."""
+        """Print data for people on stdout. A line is never folded, so that a path stays whole."""
         self.out.print(text, soft_wrap=True)
 
     def table(self, titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Rows under titles, on stdout."""
+        """Print rows under titles on stdout."""
         from rich.table import Table
 
         table = Table(*titles, box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
@@ -58,11 +58,11 @@ class Ui:
         self.out.print(table)
 
     def tell(self, text: str) -> None:
-        """What is going on, on stderr."""
+        """Say on stderr what is going on."""
         self.err.print(text, soft_wrap=True)
 
     def error(self, error: OfeError) -> None:
-        """What the user can put right, on stderr."""
+        """Say on stderr what went wrong and what to do about it."""
         label = Text("error", style="bold red")
         self.err.print(Text.assemble(label, f": {error.message}"), soft_wrap=True)
         if error.hint:
@@ -70,7 +70,7 @@ class Ui:
 
 
 def ui() -> Ui:
-    """Consoles on the streams of this process, as they are now."""
+    """Consoles on the present stdout and stderr of this process."""
     return Ui(_console(stderr=False), _console(stderr=True))
 
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from reproduce.choices import DEFAULT_SCALE, Scale
 from reproduce.cli.console import Ui
-from reproduce.cli.options import DEFAULT_SCALE, Ids, Json, Offline, Overrides, ScaleOption
+from reproduce.cli.options import Ids, Json, Offline, Overrides, ScaleOption
 
 if TYPE_CHECKING:
     from reproduce.config import DataConfig
-    from reproduce.specs.schema import Scale
 
 app = typer.Typer(no_args_is_help=True, help="The data that runs train on: list, prepare, check.")
 

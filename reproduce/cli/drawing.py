@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reproduce.choices import Scale
 from reproduce.cli.console import Ui
 from reproduce.cli.gallery import Record, write_record
 from reproduce.cli.selection import Shelf, judged
 
 if TYPE_CHECKING:
     from reproduce.specs.resolve import Resolved
-    from reproduce.specs.schema import Scale
 
 
 def draw(
     ui: Ui, resolved: Resolved, scale: Scale, shelf: Shelf, folder: Path, formats: Sequence[str], *, reference: bool
 ) -> tuple[list[Path], Record]:
-    """Draw one figure, judge its claims, and note both beside it. Names the runs that are missing.
+    """Draw one figure, judge its claims, and write both to `folder`. Tells which runs the figure is drawn without.
 
     Args:
         reference: whether traces that came with the code fill the gaps.
@@ -26,7 +27,10 @@ def draw(
     Raises:
         OfeError: there is no trace to draw, a trace is damaged, or the folder cannot be written.
     """
-    from reproduce.plots import render
+    # Matplotlib reads this variable when it is imported and refuses a backend that this Python does not have, such as
+    # that of a notebook around the command. Pictures go to files, which needs none.
+    os.environ["MPLBACKEND"] = "agg"
+    from reproduce.plots.rendering import render
 
     loaded, verdicts = judged(resolved, scale, reference=reference)
     paths = render(resolved, loaded, verdicts, folder, formats)

@@ -1,10 +1,10 @@
-"""Figures on the disk, and the record beside each of what it shows.
+"""Figures on the disk, and beside each a record of what it shows.
 
     <folder>/<id>.png          the picture
-    <folder>/<id>.json         the traces it was drawn from, by key, and the verdicts on its claims
+    <folder>/<id>.json         the keys of the traces it was drawn from, and the verdicts on its claims
 
-The folder is `OFE_HOME/figures/<scale>`, or the one given with `--out`. Runs with changed values draw other figures, so
-those go to a folder that names the changes. The record tells whether a figure is up to date without reading a trace.
+The folder is `OFE_HOME/figures/<scale>`, or the one given with `--out`. Runs with changed values draw another figure,
+which goes to a folder that names the changes. The record tells without reading a trace whether a figure is up to date.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from typing import Any
 from reproduce.specs.resolve import Resolved
 from reproduce.specs.schema import Experiment
 from reproduce.store.atomic import write_json
-from reproduce.store.home import ensure_folder, ofe_home
+from reproduce.store.home import ensure_folder, explain_os_errors, ofe_home
 from reproduce.store.reference import reference_root
 
-SCHEMA = 2
-"""Raised when a record's parts change, or how a claim is judged: what earlier records say is judged again."""
+SCHEMA = 3
+"""This is raised when a record gets other parts, or claims are judged in another way. Older records then count for
+nothing, and their figures are drawn and judged again."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a drawn figure rests on and what it says."""
+    """What a drawn figure rests on, and what it says."""
 
     traces: dict[str, str | None]
     """Key of the trace of each run, by slug; None for a run that had none."""
@@ -48,23 +49,29 @@ def default_folder(scale: str, overrides: Sequence[str] = (), seeds: int | None 
 
 
 def figures_folder(out: Path | None, scale: str, overrides: Sequence[str] = (), seeds: int | None = None) -> Path:
-    """Where figures go: `out` if given, else the default folder; it is there and can be written.
+    """The folder that figures go to, which is `out` or else the default folder. It is created where it is missing.
 
     Raises:
-        OfeError: it cannot be created or written.
+        OfeError: it cannot be created or written (exit code 2).
     """
     return ensure_folder(out or default_folder(scale, overrides, seeds), "OFE_HOME" if out is None else "--out")
 
 
 def write_record(folder: Path, resolved: Resolved, record: Record) -> None:
-    """Note what the figure just drawn rests on."""
+    """Write the record of a figure that has just been drawn.
+
+    Raises:
+        OfeError: the folder cannot be written.
+    """
     content = {"schema": SCHEMA, "id": resolved.experiment.id, "scale": resolved.scale}
     content |= {"spec": _digest(resolved.experiment), "ofe": version("ofe")} | vars(record)
-    write_json(folder / f"{resolved.experiment.id}.json", content)
+    path = folder / f"{resolved.experiment.id}.json"
+    with explain_os_errors(path, "--out"):
+        write_json(path, content)
 
 
 def read_record(folder: Path, resolved: Resolved, traces: Mapping[str, str | None]) -> Record | None:
-    """The record of the figure, if it was made by this version from this spec and these traces."""
+    """The record of the figure, or None if this version would not draw the same from this spec and these traces."""
     try:
         content = json.loads((folder / f"{resolved.experiment.id}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -78,17 +85,18 @@ def read_record(folder: Path, resolved: Resolved, traces: Mapping[str, str | Non
 
 
 def find_record(resolved: Resolved, traces: Mapping[str, str | None]) -> Record | None:
-    """The record of the user's own figure, else of the one that came with the code."""
+    """The record of the figure that was drawn here, else of the one that came with the code, else None."""
     folders = (default_folder(resolved.scale), reference_root() / resolved.scale)
     return next((record for folder in folders if (record := read_record(folder, resolved, traces))), None)
 
 
 def drawn(folder: Path, record: Record, experiment: Experiment, formats: Iterable[str]) -> list[Path] | None:
-    """The figure's files if all are there, in all the formats asked for."""
+    """The files of a figure in all the formats asked for, or None if one of them is missing."""
     names = {*record.files, *(f"{experiment.id}.{name}" for name in formats)}
     paths = [folder / name for name in sorted(names)]
     return paths if all(path.is_file() for path in paths) else None
 
 
 def _digest(experiment: Experiment) -> str:
+    """A short hash of a spec, which tells whether it has changed."""
     return hashlib.sha256(experiment.model_dump_json().encode()).hexdigest()[:16]

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from reproduce.choices import DEFAULT_SCALE
 from reproduce.cli.console import Ui
-from reproduce.cli.options import DEFAULT_SCALE, Json, ScaleOption
+from reproduce.cli.options import Json, ScaleOption
 
 if TYPE_CHECKING:
     from reproduce.cli.selection import Shelf
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def list_figures(ctx: typer.Context, scale: ScaleOption = DEFAULT_SCALE, json: Json = False) -> None:
-    """Every figure and table. What it shows, its setting, and its state in the cache."""
+    """List every figure and table.
+
+    Each comes with its setting, the state of its runs, and its verdicts.
+    """
     from reproduce.cli.selection import Shelf, has_scale, resolve_all
     from reproduce.specs.load import list_experiments
 
@@ -57,13 +61,16 @@ def list_figures(ctx: typer.Context, scale: ScaleOption = DEFAULT_SCALE, json: J
         ],
     )
     ui.tell(
-        "\nsealed: trained here to its end; shipped: a reference trace that came with the code; claims: as last drawn"
+        "\nsealed: trained here to its end; shipped: its reference trace came with the code; "
+        "claims: verdicts from when the figure was last drawn"
     )
-    ui.tell("`ofe show ID` tells what a figure claims, `ofe plan ID` what it costs, `ofe reproduce ID` makes it")
+    at = "" if scale == DEFAULT_SCALE else f" --scale {scale}"
+    hints = (f"`ofe show ID{at}` tells what a figure claims", f"`ofe plan ID{at}` what it costs")
+    ui.tell(", ".join([*hints, f"`ofe reproduce ID{at}` makes it"]))
 
 
 def _state(resolved: Resolved, shelf: Shelf) -> str:
-    """`5/5 sealed`, and how many of the others came with the code."""
+    """How many of the runs are sealed here, and how many of the others came with the code: `2/5 sealed, 3 shipped`."""
     if not resolved.runs:
         return "no runs"
     own = sum(shelf.own(run) for run in resolved.runs)
@@ -72,9 +79,9 @@ def _state(resolved: Resolved, shelf: Shelf) -> str:
 
 
 def _verdict(resolved: Resolved, shelf: Shelf) -> str | None:
-    """The counted verdicts, as they were when the figure was last drawn from the traces that are there now."""
+    """The counted verdicts of when the figure was last drawn; None if that was from other traces than there are now."""
     from reproduce.cli.gallery import find_record
-    from reproduce.cli.verdicts import tally
+    from reproduce.report.verdicts import tally
 
     record = find_record(resolved, shelf.traces(resolved))
     return tally(record.verdicts) if record and record.verdicts else None

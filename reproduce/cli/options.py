@@ -1,28 +1,23 @@
-"""Options that several commands share, with one help text each."""
+"""Arguments and options that several commands share, with one help text each, and the words of their hints."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from reproduce.errors import OfeError
-
-Scale = Literal["smoke", "laptop", "workstation", "paper"]
-"""As `reproduce.specs.schema.Scale`, which would cost the import of every spec type."""
-
-DEFAULT_SCALE: Scale = "laptop"
+from reproduce.choices import Scale, check_image_formats
 
 INTERRUPTED = 130
 """Exit code of a command that was stopped with Ctrl-C."""
 WORK_REMAINS = 3
 """Exit code of a command that found runs which have to be trained first."""
 
-IMAGE_FORMATS = ("png", "svg", "pdf")
-"""As `reproduce.plots.FORMATS`, which would cost the import of matplotlib."""
+TYPED = "reproduce.cli.typed"
+"""Where the context of a command keeps the words that the user typed."""
 
 Ids = Annotated[
     list[str],
@@ -30,65 +25,84 @@ Ids = Annotated[
 ]
 OptionalIds = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[ID...]", help="Figures or tables; without any, all whose traces are there."),
+    typer.Argument(metavar="[ID...]", help="Figures or tables; without any, all that have their traces."),
 ]
 Id = Annotated[str, typer.Argument(metavar="ID", help="Figure or table: fig2, tab3, v2:fig7 or mine.yaml.")]
 ScaleOption = Annotated[
-    Scale, typer.Option("--scale", "-s", help="How large: smoke tests plumbing, laptop shows the effect, paper is it.")
+    Scale,
+    typer.Option(
+        "--scale",
+        "-s",
+        help="How large runs are: smoke tests the plumbing, laptop shows the effect, paper has the paper's sizes.",
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, a stable contract for programs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs; its shape is a contract.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a value of every run, such as optimizer.lr=0.003."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a value of every run, such as optimizer.lr=0.003; may be given several times.",
+    ),
 ]
 Seeds = Annotated[
-    int | None, typer.Option("--seeds", metavar="N", min=1, help="Seeds of every run, in place of the figure's own.")
+    int | None,
+    typer.Option("--seeds", metavar="N", min=1, help="Use N seeds of every run, in place of the number in the spec."),
 ]
 Jobs = Annotated[
     int | None,
     typer.Option(
-        "--jobs", "-j", metavar="N", min=1, help="Runs trained side by side, by default one a core; a GPU takes one."
+        "--jobs", "-j", metavar="N", min=1, help="Train N runs side by side; by default one on each core, on a GPU one."
     ),
 ]
 Devices = Annotated[
     int,
-    typer.Option("--devices", metavar="N", min=1, help="Devices that share each run: GPUs, or processes without one."),
+    typer.Option("--devices", metavar="N", min=1, help="Let N devices share each run: GPUs, or processes on the CPU."),
 ]
 Formats = Annotated[
-    str, typer.Option("--format", metavar="FORMAT,...", help="Image formats: png, svg, pdf; several with commas.")
+    str,
+    typer.Option(
+        "--format", metavar="FORMAT,...", help="Image formats: png, svg or pdf, or several of them with commas."
+    ),
 ]
 Out = Annotated[
-    Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder for the figures, by default below OFE_HOME.")
+    Path | None,
+    typer.Option("--out", "-o", metavar="DIR", help="Write the figures to this folder; by default to one in OFE_HOME."),
 ]
-Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Do not use the network.")]
 FromCache = Annotated[
-    bool, typer.Option("--from-cache", help="Never train. That is so in any case; scripts may say it.")
+    bool,
+    typer.Option("--from-cache", help="Use finished runs and reference traces alone, as this command always does."),
 ]
-Check = Annotated[bool, typer.Option("--check", help="Exit with code 3 when a run is not sealed.")]
-Measure = Annotated[bool, typer.Option("--measure", help="Time this machine first, about ten seconds, and keep it.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Check = Annotated[bool, typer.Option("--check", help="Exit with code 3 when a run has yet to be trained.")]
+Measure = Annotated[
+    bool, typer.Option("--measure", help="Time this machine first, which takes about ten seconds, and keep the result.")
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before removing.")]
 
 
 def formats(text: str) -> tuple[str, ...]:
-    """The formats of `--format png,svg`, each once.
+    """The formats in the value of `--format`, such as `png,svg`, each once.
 
     Raises:
-        OfeError: a format nobody here writes (exit code 2).
+        OfeError: there is none, or one in which no picture can be written (exit code 2).
     """
     names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
-    for name in names or ("",):
-        if name not in IMAGE_FORMATS:
-            raise OfeError(
-                f"unknown figure format {name!r}", hint=f"choose from {', '.join(IMAGE_FORMATS)}", exit_code=2
-            )
+    check_image_formats(names or ("",))
     return names
 
 
-def reproduce_command(
-    ids: Sequence[str], scale: str, seeds: int | None = None, overrides: Sequence[str] = (), devices: int = 1
-) -> str:
-    """What to type to train the runs of these figures, or to go on with them."""
+def typed(ctx: typer.Context) -> str:
+    """The command as the user typed it, to be typed again."""
+    return shlex.join(ctx.meta[TYPED])
+
+
+def reproduce_command(ids: Sequence[str], scale: str, seeds: int | None, overrides: Sequence[str]) -> str:
+    """What to type to train the runs of these figures.
+
+    Args:
+        ids: the figures as the user named them: a spec of one's own is found by its path alone.
+    """
     options = ["--scale", scale, *(["--seeds", str(seeds)] if seeds is not None else [])]
     options += [word for override in overrides for word in ("--set", override)]
-    options += ["--devices", str(devices)] if devices > 1 else []
     return shlex.join(["ofe", "reproduce", *ids, *options])

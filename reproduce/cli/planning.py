@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from reproduce.choices import DEFAULT_SCALE
 from reproduce.cli.console import Ui
 from reproduce.cli.options import (
-    DEFAULT_SCALE,
     WORK_REMAINS,
     Check,
     Devices,
@@ -60,9 +60,9 @@ def plan(
 
 
 def _print(ui: Ui, planned: Plan) -> None:
-    from reproduce.cli.units import duration, size
     from reproduce.machine import machine
     from reproduce.plan.planner import basis
+    from reproduce.units import duration, size
 
     ui.table(
         ["run", "key", "state", "params", "tokens", "FLOPs", "time", "why"],
@@ -103,9 +103,9 @@ def _print(ui: Ui, planned: Plan) -> None:
 
 def _print_memory(ui: Ui, planned: Plan) -> None:
     """What runs take on a device, and how many devices they need: for the scales that are meant for accelerators."""
-    from reproduce.cli.units import size
     from reproduce.plan.footprint import footprint
     from reproduce.plan.memory import COUNTS
+    from reproduce.units import size
 
     if planned.scale not in ("workstation", "paper") or not planned.runs:
         return

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from reproduce.choices import DEFAULT_SCALE
 from reproduce.cli.console import Ui
 from reproduce.cli.options import (
-    DEFAULT_SCALE,
     WORK_REMAINS,
     Formats,
     FromCache,
@@ -31,28 +31,34 @@ def plot(
     image_formats: Formats = "png",
     out: Out = None,
 ) -> None:
-    """Redraw figures without training. From the cache, and from the traces that come with the code."""
+    """Draw figures without training.
+
+    They are drawn from finished runs, and from the reference traces that come with the code.
+    """
     from reproduce.cli.drawing import draw
     from reproduce.cli.gallery import figures_folder
     from reproduce.cli.selection import Shelf, resolve_all, select
+    from reproduce.specs.load import load_experiment
 
     ui: Ui = ctx.obj
     wanted = formats(image_formats)
     changes = overrides or []
-    named = bool(ids) and ids != ["all"]
+    ids = ids or ["all"]
     shelf = Shelf(scale)
-    resolveds = resolve_all(select(ids or ["all"], scale), scale, overrides=changes, seeds=seeds)
-    if not named:
+    resolveds = resolve_all(select(ids, scale), scale, overrides=changes, seeds=seeds)
+    trained = [one for one in resolveds if one.runs]
+    if ids == ["all"]:
         complete = [one for one in resolveds if all(shelf.key(run) for run in one.runs)]
         resolveds = [one for one in complete if one.runs or one.experiment.kind == "diagram"]
-        if not any(one.runs for one in resolveds):
-            ui.tell(f"no figure has all its traces at {scale} scale; `ofe reproduce fig2 --scale {scale}` trains one")
+        if trained and not any(one.runs for one in resolveds):
+            first = reproduce_command([trained[0].experiment.id], scale, seeds, changes)
+            ui.tell(f"no figure has all its traces at {scale} scale; `{first}` trains those of one")
     for resolved in resolveds:
         if resolved.runs and not any(shelf.key(run) for run in resolved.runs):
-            name = resolved.experiment.id
-            again = reproduce_command([name], scale, seeds, changes)
-            hint = f"train its runs first: {again}"
-            raise OfeError(f"{name} has no trace at {scale} scale", hint=hint, exit_code=WORK_REMAINS)
+            figure = resolved.experiment.id
+            name = next((name for name in ids if name != "all" and load_experiment(name).id == figure), figure)
+            hint = f"train its runs first: {reproduce_command([name], scale, seeds, changes)}"
+            raise OfeError(f"{figure} has no trace at {scale} scale", hint=hint, exit_code=WORK_REMAINS)
     folder = figures_folder(out, scale, changes, seeds)
     for resolved in resolveds:
         paths, _ = draw(ui, resolved, scale, shelf, folder, wanted, reference=True)

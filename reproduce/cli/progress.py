@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from reproduce.cli.console import STYLES, Ui
-from reproduce.cli.units import duration
+from reproduce.units import duration
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,7 +33,7 @@ def watching(ui: Ui, every_s: float = PLAIN_EVERY_S) -> Iterator[Watcher]:
 
 
 class PlainLines:
-    """One line when a run starts or ends, and one now and then in between."""
+    """An observer that prints a line when a run starts or ends, and one now and then in between."""
 
     def __init__(self, ui: Ui, every_s: float) -> None:
         self._ui = ui
@@ -52,7 +52,10 @@ class PlainLines:
 
 
 def words(job: Job) -> list[str]:
-    """State, step, loss, speed, peak kurtosis and time left, those that are known; why it failed."""
+    """What is known of a job: its state and, while it runs, step, loss, speed, peak kurtosis and time left.
+
+    A failed job has its error instead, and one that another process trains says which process that is.
+    """
     if job.error:
         return [job.state, job.error]
     if job.state == "elsewhere":
@@ -67,7 +70,11 @@ def words(job: Job) -> list[str]:
 
 
 def job_table(jobs: Sequence[Job], rows: int) -> Table:
-    """The jobs that matter now, as many as fit: failed and running ones first, then the next, then the finished."""
+    """A table of the jobs that matter now: failed and running ones first, then those to come, then the finished.
+
+    Args:
+        rows: how many jobs fit.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -87,12 +94,12 @@ def job_table(jobs: Sequence[Job], rows: int) -> Table:
 
 
 def position(progress: Mapping[str, Any]) -> str:
-    """`400/2000`, or nothing before the first step."""
+    """The step that a run has reached, of how many, `400/2000`; empty before the first step."""
     return f"{progress['step']}/{progress['steps']}" if "step" in progress else ""
 
 
 def cells(progress: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    """Loss, tokens a second, peak kurtosis and time left as text; empty where not known."""
+    """Loss, tokens per second, peak kurtosis and time left as texts; each is empty where it is not known."""
     loss, speed, kurtosis, left = (
         _number(progress.get(name)) for name in ("loss", "tokens_per_s", "peak_kurtosis", "eta_s")
     )
@@ -105,5 +112,5 @@ def cells(progress: Mapping[str, Any]) -> tuple[str, str, str, str]:
 
 
 def _number(value: Any) -> float | None:
-    """A number of progress.json, where what is not finite stands as a string."""
+    """A number of progress.json, in which a string stands for what is not finite; None where it is missing."""
     return None if value is None else float(value)

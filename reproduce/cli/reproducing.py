@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from reproduce.choices import DEFAULT_SCALE, Scale
 from reproduce.cli.console import Ui
 from reproduce.cli.options import (
-    DEFAULT_SCALE,
     INTERRUPTED,
     Devices,
     Formats,
@@ -23,15 +23,14 @@ from reproduce.cli.options import (
     ScaleOption,
     Seeds,
     formats,
-    reproduce_command,
+    typed,
 )
-from reproduce.cli.units import count, duration
 from reproduce.errors import OfeError
+from reproduce.units import count, duration
 
 if TYPE_CHECKING:
     from reproduce.plan.planner import Plan
     from reproduce.specs.resolve import Resolved, ResolvedRun
-    from reproduce.specs.schema import Scale
 
 
 def reproduce(
@@ -61,7 +60,7 @@ def reproduce(
         select(ids, scale), scale, overrides=changes, seeds=seeds, jobs=jobs, devices=devices, to_train=True
     )
     folder = figures_folder(out, scale, changes, seeds)
-    again = f"`{reproduce_command(ids, scale, seeds, changes, devices)}`"
+    again = f"`{typed(ctx)}`"
     failures = _train(ui, planned, offline, again)
     undrawn = _draw_all(ui, resolveds, scale, folder, wanted)
     if failures:

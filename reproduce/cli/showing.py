@@ -7,17 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from reproduce.choices import DEFAULT_SCALE, Scale
 from reproduce.cli.console import Ui
-from reproduce.cli.options import DEFAULT_SCALE, Id, Json, ScaleOption
-from reproduce.cli.units import duration
+from reproduce.cli.options import Id, Json, ScaleOption
+from reproduce.units import duration
 
 if TYPE_CHECKING:
     from reproduce.specs.resolve import Resolved
-    from reproduce.specs.schema import Experiment, Scale
+    from reproduce.specs.schema import Claim, Experiment
 
 
 def show(ctx: typer.Context, figure: Id, scale: ScaleOption = DEFAULT_SCALE, as_json: Json = False) -> None:
-    """A figure's claims, runs and hyperparameters. Each value comes with its source."""
+    """Show what a figure claims and trains.
+
+    Its claims, runs and hyperparameters are listed, each value with its source.
+    """
     from reproduce.cli.selection import resolve_all
     from reproduce.specs.load import load_experiment
 
@@ -32,6 +36,7 @@ def show(ctx: typer.Context, figure: Id, scale: ScaleOption = DEFAULT_SCALE, as_
 
 
 def _about(experiment: Experiment, resolved: Resolved, scale: Scale) -> dict[str, Any]:
+    """All that is told of a figure, in the shape of `ofe show --json`."""
     from reproduce.cli.selection import Shelf, store
     from reproduce.machine import machine
     from reproduce.plan.planner import price
@@ -74,7 +79,8 @@ def _about(experiment: Experiment, resolved: Resolved, scale: Scale) -> dict[str
     }
 
 
-def _claim(claim: Any, scale: Scale) -> dict[str, Any]:
+def _claim(claim: Claim, scale: Scale) -> dict[str, Any]:
+    """What a claim asks for in the paper (`paper`) and at this scale (`bound`), in words."""
     from reproduce.claims.wording import asked
     from reproduce.specs.claims import at_scale
 
@@ -165,4 +171,5 @@ def _print(ui: Ui, about: dict[str, Any]) -> None:
 
 
 def _text(value: Any) -> str:
+    """A value of a configuration as a table shows it."""
     return value if isinstance(value, str) else "" if value is None else json.dumps(value)

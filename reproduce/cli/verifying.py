@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from reproduce.choices import DEFAULT_SCALE
 from reproduce.cli.console import Ui
-from reproduce.cli.options import DEFAULT_SCALE, FromCache, Ids, Json, Overrides, ScaleOption, Seeds
+from reproduce.cli.options import FromCache, Ids, Json, Overrides, ScaleOption, Seeds
 
 
 def verify(
@@ -17,10 +18,14 @@ def verify(
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Judge the claims on the traces at hand. Exit code 1 if one is not reproduced, 3 if none can be measured."""
+    """Judge the claims on the traces at hand.
+
+    The exit code is 1 if a claim is not reproduced, and 3 if none can be measured.
+    """
     from reproduce.claims import exit_code
     from reproduce.cli.selection import judged, resolve_all, select
-    from reproduce.cli.verdicts import show_verdicts, tally
+    from reproduce.cli.verdicts import show_verdicts
+    from reproduce.report.verdicts import tally
 
     ui: Ui = ctx.obj
     figures = select(ids, scale)

@@ -1,27 +1,4 @@
-"""Figures, tables and drawings from sealed traces.
+"""Figures, tables and drawings from sealed traces; `reproduce.plots.rendering.render` writes the files of one of them.
 
-    render(resolved, loaded, verdicts, out_dir)     the files of one experiment
-    FORMATS                                         image formats it can write
-
-Matplotlib is imported when something is rendered, and used without pyplot: no global state, no display.
+Matplotlib is used without pyplot, so that drawing needs no display and changes no global state.
 """
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from reproduce.plots.export import FORMATS
-    from reproduce.plots.rendering import render
-
-__all__ = ["FORMATS", "render"]
-
-_HOMES = {"FORMATS": "export", "render": "rendering"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

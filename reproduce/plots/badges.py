@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Badge:
-    """One line of the box in the corner."""
+    """One line of the box in the corner of a picture."""
 
     text: str
     tone: Literal["plain", "warning"] = "plain"
@@ -24,7 +24,7 @@ class Badge:
 
 @dataclass(frozen=True)
 class Chip:
-    """One claim's outcome, told by symbol and words; the colour only repeats them."""
+    """The outcome of one claim. Symbol and words tell it; the colour only repeats them."""
 
     text: str
     colour: str
@@ -39,7 +39,11 @@ _OUTCOMES = {
 
 
 def badges(scale: str, facts: Iterable[RunFacts]) -> list[Badge]:
-    """The box of a figure at `scale` whose runs have `facts`, most important line first."""
+    """The lines of the box in the corner of a figure at `scale`, the most important line first.
+
+    Args:
+        facts: what is known of each run that the figure draws.
+    """
     facts = list(facts)
     substitutes = list(dict.fromkeys(data_name(run) for run in facts if run.substitute))
     shipped = sum(run.reference for run in facts)
@@ -57,16 +61,32 @@ def badges(scale: str, facts: Iterable[RunFacts]) -> list[Badge]:
 
 
 def data_name(run: RunFacts) -> str:
-    """What the run was trained on, in words where its provenance has them."""
+    """What the run was trained on: the words of its provenance, or the name of the source where it has none."""
     data = run.provenance.get("data")
     return str(data["description"]) if isinstance(data, dict) and data.get("description") else run.source
 
 
 def chips(verdicts: Sequence[Verdict]) -> list[Chip]:
-    """One chip a claim, in the order of the spec."""
+    """One chip for each claim, in the order of the spec. A bound that is not the paper's shows in it."""
     found = []
     for verdict in verdicts:
         symbol, colour = _OUTCOMES[verdict.verdict]
-        early = f" (first {EARLY:.0%} decides)" if verdict.early else ""
-        found.append(Chip(f"{verdict.claim} {symbol} {verdict.verdict}{early}", colour))
+        marks = [f"first {EARLY:.0%} decides"] if verdict.early else []
+        marks += [f"{verdict.scale} bound"] if _has_own_bound(verdict) else []
+        marked = f" ({', '.join(marks)})" if marks else ""
+        found.append(Chip(f"{verdict.claim} {symbol} {verdict.verdict}{marked}", colour))
     return found
+
+
+def bound_notes(verdicts: Iterable[Verdict]) -> list[str]:
+    """For each bound that is not the paper's the reason for it; claims that share a reason share a note."""
+    claims: dict[tuple[str, str], list[str]] = {}
+    for verdict in verdicts:
+        if _has_own_bound(verdict):
+            claims.setdefault((verdict.scale, verdict.because), []).append(verdict.claim)
+    return [f"{scale} bound of {', '.join(names)} ({because})" for (scale, because), names in claims.items()]
+
+
+def _has_own_bound(verdict: Verdict) -> bool:
+    """Whether the claim was judged by a bound that the spec gives for this scale alone."""
+    return bool(verdict.because) and verdict.verdict != "not measured"

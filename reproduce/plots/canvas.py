@@ -1,4 +1,4 @@
-"""Boxes, arrows and words on a blank page: the few marks that a block diagram needs."""
+"""The few marks that a block diagram needs: boxes, circles, arrows and words on a blank page."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Point = tuple[float, float]
 
 
 class Canvas:
-    """Draws in the units of `ax`; every word becomes a text artist of its own."""
+    """A blank page. Places and lengths are in the units of `ax`, the size of words is in points."""
 
     def __init__(self, ax: Axes, size: float) -> None:
         self.ax = ax
         self.size = size
 
     def box(self, centre: Point, width: float, height: float, text: str, look: Look) -> None:
-        """A labelled box."""
+        """Draw a box with `text` in its middle; a removed part has a dashed edge and quiet words."""
         face, edge, dashes = _FILL[look]
         x, y = centre
         patch = FancyBboxPatch(
@@ -49,7 +49,7 @@ class Canvas:
         self.words(centre, text, colour=QUIET if look == "removed" else INK)
 
     def circle(self, centre: Point, text: str, radius: float = 0.17, look: Look = "plain") -> None:
-        """A labelled circle: a sum or a product."""
+        """Draw a circle with `text` in it, as a sum, a product or a function has."""
         face, edge, dashes = _FILL[look]
         self.ax.add_patch(
             Circle(centre, radius, facecolor=face, edgecolor=edge, linestyle=dashes, linewidth=1.0, zorder=3)
@@ -57,7 +57,8 @@ class Canvas:
         self.words(centre, text)
 
     def path(self, points: Sequence[Point], *, arrow: bool = True, thick: bool = False) -> None:
-        """A line through `points`, behind boxes, with an arrow head at its end."""
+        """Draw a line through `points`, behind the boxes, with an arrow head at its end."""
+        # The head draws the last segment itself, so the line stops one point earlier.
         width, colour = (2.2, "#555555") if thick else (1.0, INK)
         xs, ys = zip(*points[: -1 if arrow else None], strict=True)
         if len(xs) > 1:
@@ -79,7 +80,7 @@ class Canvas:
     def words(
         self, at: Point, text: str, *, colour: str = INK, align: str = "center", scale: float = 1.0, bold: bool = False
     ) -> None:
-        """Words centred on a point, or starting or ending there."""
+        """Write words that are centred on a point, or that start (`align="left"`) or end (`"right"`) there."""
         self.ax.text(
             *at,
             text,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from reproduce.models.size import parameters
 from reproduce.plots.badges import data_name
+from reproduce.units import count
 
 if TYPE_CHECKING:
     from reproduce.specs.resolve import Resolved, ResolvedRun
@@ -15,31 +16,35 @@ if TYPE_CHECKING:
 
 
 def title(experiment: Experiment) -> str:
+    """The title of a figure: its id and what it shows."""
     return f"{experiment.id} · {experiment.title}"
 
 
 def subtitle(experiment: Experiment) -> str:
-    """The figure's names in the two versions of the paper."""
+    """The paper, and what its two versions call the figure."""
     names = [f"{version} {name}" for version, name in (("v1", experiment.v1), ("v2", experiment.v2)) if name]
     return ", ".join(["arXiv 2405.19279", *names])
 
 
 def caption(resolved: Resolved, loaded: Loaded) -> str:
-    """One line: scale, size of the models, data, steps, seeds."""
+    """One line that tells the scale, the size of the models, the data, the steps and the number of seeds."""
     facts = list(loaded.facts.values())
     data = ", ".join(dict.fromkeys(data_name(run) for run in facts))
     return f"{resolved.scale} scale · {_sizes(resolved)} · data: {data} · {_steps(facts)} · {seeds(loaded)}"
 
 
 def _sizes(resolved: Resolved) -> str:
-    """`6.8M parameters`, or from the smallest model to the largest: titles give the paper's size."""
+    """The parameters of the models, `6.8M parameters` or `0.5M to 6.8M parameters`.
+
+    A figure's title may name the size of the paper's model, which is another one at most scales.
+    """
     counts = sorted(parameters(run.training) for run in resolved.runs)
     ends = dict.fromkeys(in_millions(count) for count in (counts[0], counts[-1]))
     return f"{' to '.join(ends)} parameters"
 
 
 def in_millions(count: int) -> str:
-    """A count with two digits or more.
+    """A count in millions, with at least two significant digits.
 
     >>> in_millions(119_400_000), in_millions(6_830_000), in_millions(41_000)
     ('119M', '6.8M', '0.041M')
@@ -49,13 +54,14 @@ def in_millions(count: int) -> str:
 
 
 def _steps(facts: Iterable[RunFacts]) -> str:
+    """The steps of the runs that trained to their end; of all runs where none did."""
     facts = list(facts)
     ends = sorted({run.steps for run in facts if not run.failed} or {run.steps for run in facts})
     return f"{ends[0]:,} steps" if len(ends) == 1 else f"{ends[0]:,} to {ends[-1]:,} steps"
 
 
 def seed_counts(loaded: Loaded) -> dict[str, int]:
-    """How many seeds of each run there are to draw."""
+    """How many seeds of each run have a trace."""
     counts: dict[str, int] = {}
     for run, _ in loaded.facts:
         counts[run] = counts.get(run, 0) + 1
@@ -63,15 +69,15 @@ def seed_counts(loaded: Loaded) -> dict[str, int]:
 
 
 def seeds(loaded: Loaded) -> str:
-    """`n = 3 seeds`, or the range where runs differ."""
+    """The number of seeds, `n = 3 seeds`; the range where runs differ, `n = 1 to 3 seeds`."""
     counts = sorted(set(seed_counts(loaded).values()))
     if len(counts) > 1:
         return f"n = {counts[0]} to {counts[-1]} seeds"
-    return f"n = {counts[0]} seed{'s' if counts[0] > 1 else ''}"
+    return f"n = {count(counts[0], 'seed')}"
 
 
 def run_suffix(runs: Iterable[str], loaded: Loaded) -> str:
-    """What a legend adds to the name of `runs`: their seeds where runs differ in that, and where they diverged."""
+    """What a legend adds to the name of `runs`: where they diverged, and their seeds where runs differ in that."""
     counts = seed_counts(loaded)
     varies = len(set(counts.values())) > 1
     parts = []
@@ -85,7 +91,11 @@ def run_suffix(runs: Iterable[str], loaded: Loaded) -> str:
 
 
 def divergence(facts: list[RunFacts]) -> str:
-    """`diverged at step 412`, for one run's seeds; empty where none did."""
+    """Where one run diverged, `diverged at step 412` or `2 of 3 seeds diverged, first at step 412`; else empty.
+
+    Args:
+        facts: one entry for each seed of the run.
+    """
     ends = [fact.failed_step for fact in facts if fact.failed_step is not None]
     if not ends:
         return ""
@@ -96,7 +106,7 @@ def divergence(facts: list[RunFacts]) -> str:
 
 
 def missing_notes(missing: Iterable[ResolvedRun]) -> list[str]:
-    """One note for all runs without a trace."""
+    """A single note that names all runs without a trace and their seeds; empty where every run has one."""
     absent: dict[str, list[int]] = {}
     for run in missing:
         absent.setdefault(run.label, []).append(run.seed)

@@ -1,11 +1,12 @@
 """From the tidy frame to curves: pick metrics and layers, sum, accumulate, smooth, and join the seeds.
 
-A curve is what one line of a figure needs. Nothing that a figure leaves out is left out in silence: each reason
-ends up in `Curves.notes`, which the figure prints below itself.
+A curve is what one line of a figure needs. A figure leaves nothing out in silence: each reason for a gap is in
+`Curves.notes`, which the figure prints below itself.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,24 +15,27 @@ import numpy as np
 import pandas as pd
 
 from reproduce.claims.quantity import TAIL
+from reproduce.config import RunConfig
 from reproduce.errors import SpecError
 from reproduce.metrics.table import metric_named, terms
-from reproduce.plots.epochs import steps_per_epoch
 from reproduce.plots.names import metric_label
 from reproduce.specs.schema import Axis, Layers, LinePlot
 from reproduce.store.frame import metric_rows
+from reproduce.units import count
 
 if TYPE_CHECKING:
     from reproduce.specs.resolve import Resolved, ResolvedRun
     from reproduce.store.frame import Loaded
 
+_TRAIN_IMAGES = {"cifar10": 50_000, "imagenet-1k": 1_281_167}
+"""Training images of the published sets; for any other source `data.train_images` says how many make an epoch."""
 _DRAWN_POINTS = 1500
-"""Points of a line beyond which a picture does not change."""
+"""Most points that a line is drawn with; a picture shows no more of them."""
 
 
 @dataclass(frozen=True)
 class Stray:
-    """The line of a seed that diverged; its last point is where it stops."""
+    """The line of one seed that diverged. It ends at the last point that was recorded."""
 
     x: np.ndarray
     y: np.ndarray
@@ -39,7 +43,10 @@ class Stray:
 
 @dataclass(frozen=True)
 class Curve:
-    """One quantity of one run and layer, over x; NaN where the axis cannot show the value."""
+    """One quantity of one run and layer over x.
+
+    All arrays of a curve have one entry for each drawn point. A value that the axis cannot show is NaN.
+    """
 
     run: str
     setting: str
@@ -50,29 +57,30 @@ class Curve:
     mean: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    """Mean, smallest and largest value over the seeds that trained to the end; empty where none did."""
+    """Mean, smallest and largest value over the seeds that trained to their end; empty where none did."""
     seeds: int
-    """How many of them there are."""
+    """The number of seeds that trained to their end."""
     window: int = 1
-    """Steps of the running mean; 1 is none."""
+    """Length of the running mean in steps; 1 where there is no running mean."""
     raw: tuple[np.ndarray, np.ndarray] | None = None
-    """The values behind a running mean, where there is one seed."""
+    """x and y of the values behind a running mean, where the run has a single seed."""
     strays: tuple[Stray, ...] = ()
+    """The seeds that diverged. They take no part in the mean."""
 
 
 @dataclass(frozen=True)
 class Curves:
-    """All curves of a figure and what it has to say about those it cannot draw."""
+    """All curves of a figure, and notes on what could not be drawn."""
 
     curves: list[Curve]
     notes: list[str]
 
 
 def build(plot: LinePlot, resolved: Resolved, loaded: Loaded) -> Curves:
-    """The curves of `plot`, in the order metric, run of the spec, layer by depth.
+    """The curves of `plot`, ordered by axis, then by run as the spec lists them, then by depth of the layer.
 
     Raises:
-        SpecError: the plot asks for an x metric that is neither step nor epoch.
+        SpecError: the plot asks for an x metric that is neither step nor epoch, or for epochs of a run without any.
     """
     notes: list[str] = []
     curves: list[Curve] = []
@@ -98,14 +106,19 @@ def build(plot: LinePlot, resolved: Resolved, loaded: Loaded) -> Curves:
                 hidden += unseen
         if hidden:
             reason = "0 or below, or not finite" if axis.scale == "log" else "not finite"
-            notes.append(
-                f"{metric_label(axis.metric)}: {hidden:,} value{'s' if hidden > 1 else ''} not drawn ({reason})"
-            )
+            notes.append(f"{metric_label(axis.metric)}: {count(hidden, 'value')} not drawn ({reason})")
     return Curves(curves, [*cut, *notes, *_absent_layers(plot.layers, curves)])
 
 
 def quantity(frame: pd.DataFrame, axis: Axis) -> pd.DataFrame:
-    """Columns run, seed, step, layer, value of one axis: a metric or `a + b`, in its form, summed where asked."""
+    """The values of one axis: a metric or a sum such as `a + b`, in the form and accumulation that the axis asks for.
+
+    Args:
+        frame: tidy frame of `reproduce.store.frame`.
+
+    Returns:
+        Columns run, seed, step, layer, value, sorted by run, seed, layer and step.
+    """
     total = metric_rows(frame, axis.metric)[["run", "seed", "step", "layer", "value"]]
     if axis.form == "variance":
         total = total.assign(value=total["value"] - 1)
@@ -116,12 +129,12 @@ def quantity(frame: pd.DataFrame, axis: Axis) -> pd.DataFrame:
 
 
 def depth(layer: str) -> tuple[int, int]:
-    """Sort key of a layer: blocks by number, then the unembedding, then what has no place."""
+    """Sort key of a layer: blocks by number, then the unembedding, then what has no depth, such as a mean."""
     return (0, int(layer)) if layer.isdigit() else (1, 0) if layer == "unembed" else (2, 0)
 
 
 def select_layers(values: pd.DataFrame, layers: Layers | None) -> pd.DataFrame:
-    """The rows of `values` that a plot shows; metrics without layers pass through."""
+    """The rows of `values` that a plot shows. Metrics without layers pass through whatever `layers` says."""
     blocks = values["layer"].str.isdigit()
     layered = blocks | (values["layer"] == "unembed")
     match layers:
@@ -137,6 +150,7 @@ def select_layers(values: pd.DataFrame, layers: Layers | None) -> pd.DataFrame:
 
 
 def _absent_layers(layers: Layers | None, curves: Sequence[Curve]) -> list[str]:
+    """A note on the layers that the plot lists and no run has."""
     found = {curve.layer for curve in curves if curve.layer}
     if not isinstance(layers, list) or not found:
         return []
@@ -153,14 +167,30 @@ def _x_values(values: pd.DataFrame, axis: Axis, first: dict[str, ResolvedRun]) -
     raise SpecError(f"a line plot has no x axis {axis.metric}", hint="set plot.x.metric to step or epoch")
 
 
+def steps_per_epoch(config: RunConfig) -> int:
+    """Optimiser steps in one pass over the training images; its last batch may be smaller and counts as well.
+
+    Raises:
+        SpecError: the run is on text, or on images of unknown number.
+    """
+    data = config.data
+    if data.kind != "images":
+        raise SpecError("a run on text has no epochs", hint="set plot.x.metric to step")
+    images = data.train_images or _TRAIN_IMAGES.get(data.source)
+    if images is None:
+        raise SpecError(f"nothing says how many images of {data.source} make an epoch", hint="set data.train_images")
+    return math.ceil(images / config.batch_size)
+
+
 # ---------------------------------------------------------------------------------------------------
 # One curve
 
 
 def window_of(axis: Axis, steps: int) -> int:
-    """Length of the running mean over a metric of a run of `steps`, odd; 1 where it needs none.
+    """Length in steps of the running mean over a metric in a run of `steps`; 1 where the metric needs none.
 
-    Metrics of single batches or single steps are averaged over the share of the run that "final" means for them.
+    What is measured on a single batch or a single step is noisy. It is averaged over the share of the run that a claim
+    averages when it asks for a final value (`TAIL`). The length is odd, so that the window is centred.
     """
     metrics = [metric_named(name) for _, name in terms(axis.metric)]
     noisy = all(metric.single_batch or metric.subject == "update" for metric in metrics)
@@ -170,10 +200,10 @@ def window_of(axis: Axis, steps: int) -> int:
 def _curve(
     rows: pd.DataFrame, axis: Axis, index: int, run: ResolvedRun, layer: str, loaded: Loaded
 ) -> tuple[Curve, int]:
-    """One run and layer's curve, and how many of its points the axis cannot show."""
-    table = rows.pivot(index="x", columns="seed", values="value")
+    """The curve of one run and layer, and how many of its points the axis cannot show."""
+    table = rows.pivot(index="x", columns="seed", values="value")  # one row for each x, one column for each seed
     recorded = int(table.notna().to_numpy().sum()) + int(rows["value"].isna().sum())
-    table = table.where(np.isfinite(table))
+    table = table.where(np.isfinite(table))  # infinity would swallow every running mean around it
     window = window_of(axis, run.training.last_step)
     smooth = table.rolling(window, center=True, min_periods=1).mean().where(table.notna()) if window > 1 else table
     hidden = recorded - int(table.notna().to_numpy().sum())
@@ -206,6 +236,7 @@ def _shown(values: pd.Series, axis: Axis) -> np.ndarray:
 
 
 def _stray(line: pd.Series, axis: Axis) -> Stray:
+    """The line of a diverged seed as it is drawn."""
     line = line.dropna()
     line = line.iloc[_thin(len(line))]
     return Stray(line.index.to_numpy(), _shown(line, axis))
@@ -217,7 +248,10 @@ def _thin(points: int) -> np.ndarray:
 
 
 def _envelope(raw: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """The raw line with every peak and trough but no more points than a picture shows."""
+    """x and y of a raw line: every point of a short one, every peak and trough of a long one.
+
+    A long line is cut into bins of equal length, and each bin keeps its smallest and its largest value.
+    """
     if len(raw) <= _DRAWN_POINTS:
         return raw.index.to_numpy(), raw.to_numpy()
     bins = np.arange(len(raw)) * (_DRAWN_POINTS // 2) // len(raw)

@@ -1,8 +1,8 @@
 """A transformer block drawn from its own configuration (`DiagramPlot`).
 
 Every mark follows from a field of `BlockConfig`, so that another variant gives another drawing. A named variant leaves
-the residual gains, the MLP input scale and the final norm to each setting: what it does not set is drawn dotted,
-under its symbol.
+the residual gains, the MLP input scale and the final norm to each setting. What it does not set is drawn dotted and
+called by its symbol.
 
     stream ─┬───────────────────────────(+)─[Post]─┬──────────────────────────────(+)─[Post]── final norm
             └ n_qk ─ W_Q, W_K ─ n_post ─ softmax     └ n_mlp ─ α ─ W_1 ─ φ ─ W_2 ─ β ┘
@@ -20,7 +20,7 @@ from matplotlib.patches import FancyBboxPatch
 from reproduce.config import BlockConfig
 from reproduce.errors import SpecError
 from reproduce.models.variants import VARIANTS
-from reproduce.plots.badges import Badge, chips
+from reproduce.plots.badges import Badge, bound_notes, chips
 from reproduce.plots.canvas import Canvas, Look
 from reproduce.plots.captions import subtitle, title
 from reproduce.plots.names import value_label
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from reproduce.claims import Verdict
 
 _STREAM, _LOW, _V, _K, _Q = 0.55, 1.25, 2.0, 2.8, 3.5
-"""Heights of the residual stream, of the norms above it, and of the rows of V, K and Q."""
+"""Heights of the residual stream, of the norms above it, and of the rows of V, K and Q, in units of the drawing."""
 _HEIGHT = 4.1
 _INCH = 0.8
-"""Inches a unit of the drawing."""
+"""Length in inches of one unit of the drawing."""
 
 
 def draw_diagram(experiment: Experiment, plot: DiagramPlot, verdicts: Sequence[Verdict] = ()) -> Figure:
@@ -52,13 +52,19 @@ def draw_diagram(experiment: Experiment, plot: DiagramPlot, verdicts: Sequence[V
         subtitle=subtitle(experiment),
         badges=[Badge("drawing, no data"), Badge(f"block {plot.block}")],
         caption=_caption(plot, block),
+        notes=bound_notes(verdicts),
         chips=chips(verdicts),
     )
     return draw_block(block, words, positions=plot.shows == "norm-positions")
 
 
 def draw_block(block: BlockConfig, words: Words, *, positions: bool = False) -> Figure:
-    """`block` as a picture; with `positions` every place for a norm, and no gains."""
+    """A picture of `block`; call inside `theme()`.
+
+    Args:
+        words: what stands around the picture.
+        positions: show every place where a norm may stand, also the empty ones, and leave out the gains.
+    """
     drawing = _Drawing(block, positions)
     figure, body = sheet(words, drawing.width * _INCH, _HEIGHT * _INCH)
     ax = body.add_axes((0, 0, 1, 1))
@@ -71,6 +77,7 @@ def draw_block(block: BlockConfig, words: Words, *, positions: bool = False) -> 
 
 
 def _caption(plot: DiagramPlot, block: BlockConfig) -> str:
+    """What coloured, dashed and dotted marks mean, as far as the drawing has them."""
     named = {"Pre-QK": block.pre_qk, "Pre-V": block.pre_v, "Post-QK": block.post_qk, "Pre-MLP": block.pre_mlp}
     if plot.shows == "norm-positions":
         present = ", ".join(f"{name} ({value_label(kind)})" for name, kind in named.items() if kind != "none")
@@ -92,13 +99,16 @@ def _removes(block: BlockConfig) -> bool:
 
 
 class _Drawing:
-    """Where each part stands, left to right, and how it looks."""
+    """Where each part of a block stands, from left to right, and how it looks.
+
+    The constructor fixes the x coordinates, because the width of the drawing must be known before there is a page.
+    """
 
     def __init__(self, block: BlockConfig, positions: bool) -> None:
         self.block = block
         self.positions = positions
         self.split = positions or block.pre_qk != block.pre_v
-        """Whether Pre-QK and Pre-V are drawn apart; the usual Pre-Norm is both in one."""
+        """Whether Pre-QK and Pre-V are drawn apart; where they are equal they are drawn as one Pre-Norm."""
         post = 0.95 if block.post_norm != "none" else 0.0
         self.tap = 0.85
         self.project = self.tap + (2.05 if self.split else 1.0)
@@ -133,6 +143,7 @@ class _Drawing:
     # -----------------------------------------------------------------------------------------------
 
     def _attention(self, on: Canvas) -> None:
+        """The attention branch: norms, the rows of Q, K and V, softmax, output projection, gain and sum."""
         block = self.block
         on.path([(self.tap, _STREAM), (self.tap, _Q), (self.project, _Q)])
         for row in (_K, _V):
@@ -172,6 +183,7 @@ class _Drawing:
         self._add(on, self.sum)
 
     def _mlp(self, on: Canvas) -> None:
+        """The MLP branch: norm, input scale, both matrices with the activation between them, gain and sum."""
         block = self.block
         x = self.mlp
         on.path([(x, _STREAM), (x, _V), (self.mlp_sum, _V), (self.mlp_sum, _STREAM + 0.17)])
@@ -190,7 +202,7 @@ class _Drawing:
         self._add(on, self.mlp_sum)
 
     def _final(self, on: Canvas) -> None:
-        """The norm before the unembedding, after the last block."""
+        """The norm between the last block and the unembedding, and the unembedding."""
         x = self.end + 0.65
         if "final_norm" not in self.block.model_fields_set:
             if not self.positions and _removes(self.block):
@@ -204,12 +216,13 @@ class _Drawing:
     # -----------------------------------------------------------------------------------------------
 
     def _norm(self, on: Canvas, centre: tuple[float, float], height: float, name: str, kind: str) -> None:
+        """A norm of some kind. Where the block has none, the box says that it is removed or, with positions, free."""
         look: Look = "norm" if kind != "none" else "plain" if self.positions else "removed"
         kind = value_label(kind) if kind != "none" else "norm" if self.positions else "removed"
         on.box(centre, 0.9, height, f"{name}\n{kind}", look)
 
     def _gain(self, on: Canvas, x: float, field: str, branch: str) -> None:
-        """× β above the sum; not drawn where it is fixed at 1, nor where only norms are shown."""
+        """The gain "× β" above the sum. It is left out where it is fixed at 1, and where only norms are shown."""
         value = getattr(self.block, field)
         given = field in self.block.model_fields_set
         fixed = self.block.gains == "fixed"
@@ -221,6 +234,7 @@ class _Drawing:
         on.words((x - 0.3, _LOW), f"{symbol} = {value:g}\n{trained}" if given else symbol, align="right", colour=QUIET)
 
     def _add(self, on: Canvas, x: float) -> None:
+        """The sum that joins a branch to the residual stream, with the norm after it in a Post-Norm block."""
         on.circle((x, _STREAM), "+", 0.17)
         if self.block.post_norm != "none":
             self._norm(on, (x + 0.8, _STREAM), 0.5, "Post-Norm", self.block.post_norm)

@@ -1,39 +1,29 @@
-"""Figures as files: the same bytes for the same data."""
+"""Figures as files. Equal data give equal bytes."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from reproduce.errors import OfeError
 from reproduce.plots.theme import DPI
 
-_METADATA: dict[str, dict[str, Any]] = {
-    # Dates and versions of the writer would make equal figures differ.
+_METADATA: dict[str, dict[str, Any]] = {  # one entry for each of `IMAGE_FORMATS`
+    # Dates and versions of the writer would make equal figures differ; None leaves them out.
     "png": {"Software": None},
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
-FORMATS = tuple(_METADATA)
-
-
-def check_formats(formats: Sequence[str]) -> None:
-    """Raises OfeError (exit code 2) for a format nobody here writes."""
-    for name in formats:
-        if name not in FORMATS:
-            raise OfeError(f"unknown figure format {name!r}", hint=f"choose from {', '.join(FORMATS)}", exit_code=2)
 
 
 def settle(figure: Figure) -> None:
     """Lay the figure out once and for all.
 
-    The layout's solver is exact only to about 1e-15, and differently so in each call: enough for another pixel or
-    another SVG id. Positions are therefore rounded to a thousandth of a pixel and kept.
+    The solver of the layout is exact only to about 1e-15, and its error differs from call to call. That is enough for
+    another pixel or another SVG id, so positions are rounded to a thousandth of a pixel and kept.
     """
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
@@ -44,14 +34,21 @@ def settle(figure: Figure) -> None:
 
 
 def image_bytes(figure: Figure, kind: str) -> bytes:
-    """The settled figure as a file of `kind`; call inside `theme()`, which fixes resolution and SVG ids."""
+    """The content of an image file.
+
+    Args:
+        figure: a figure that `settle` has laid out.
+        kind: one of `IMAGE_FORMATS`.
+
+    Call inside `theme()`, which fixes the resolution and the ids in SVG.
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, metadata=_METADATA[kind])
     return _with_palette(buffer.getvalue()) if kind == "png" else buffer.getvalue()
 
 
 def _with_palette(png: bytes) -> bytes:
-    """The same picture in 256 colours, a third of the size: the repository carries one for every figure."""
+    """The same picture in 256 colours. It takes a third of the space; the repository carries one for every figure."""
     with Image.open(io.BytesIO(png)) as image:
         rgb = image.convert("RGB")
     # One round of k-means: median cut alone turns the blue of some lines green.

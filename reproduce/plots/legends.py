@@ -1,4 +1,4 @@
-"""What the lines of a figure are called: legend entries, where the legend stands, and the colour bar of many layers."""
+"""What the lines of a figure are called: the entries of the legend, its place, and the colour bar of many layers."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 
 _SIZE = 7.5
 _HANDLE = 0.42
-"""Width in inches of a legend's line and the space after it."""
+"""Width in inches of the short line before a name in the legend, with the space after it."""
 _MOST_NAMED_LAYERS = 8
-"""More layers than this get a colour bar instead of a name each."""
+"""Most layers that are named one by one; more of them get a colour bar."""
 _CELLS = {1: (4.9, 3.2), 4: (3.3, 2.35), 9: (2.5, 1.85)}
-"""Width and height in inches of a panel, up to that many panels; beyond them `_SMALL_CELL`."""
+"""Width and height in inches of a panel in figures of up to 1, 4 and 9 panels; those of more have `_SMALL_CELL`."""
 _SMALL_CELL = (1.75, 1.4)
 
 
 @dataclass(frozen=True)
 class Legend:
-    """The names of a figure's lines."""
+    """The names of a figure's lines. `handles` and `labels` go together one by one."""
 
     handles: list[Line2D]
     labels: list[str]
     bar: bool
-    """Whether blocks are told by a colour bar instead."""
+    """Whether a colour bar tells the blocks apart, so that they have no names here."""
 
 
 def legend_of(plot: LinePlot, grid: Arrangement, loaded: Loaded) -> Legend:
-    """A name for each series, unless the panels' titles already give them, with what became of its runs."""
+    """A name for each series, with what became of its runs. Where panels are titled by series there are no names."""
     blocks = [series for series in grid.series if series.key.isdigit()]
     bar = plot.series == "layer" and len(blocks) > _MOST_NAMED_LAYERS
     if plot.panels == [plot.series] or (len(grid.series) == 1 and plot.series != "run"):
@@ -60,10 +60,12 @@ def legend_of(plot: LinePlot, grid: Arrangement, loaded: Loaded) -> Legend:
 
 @dataclass(frozen=True)
 class Layout:
-    """Sizes in inches, and where the legend stands."""
+    """Sizes in inches, and the place of the legend."""
 
     cell: tuple[float, float]
+    """Width and height of one panel."""
     width: float
+    """Width of all panels together with the legend."""
     height: float
     place: Literal["none", "beside", "cell", "below"]
     columns: int = 1
@@ -71,7 +73,7 @@ class Layout:
 
 
 def lay_out(plot: LinePlot, grid: Arrangement, legend: Legend) -> Layout:
-    """The legend stands beside a single panel, in an empty cell of a grid, or below it, wherever it fits first."""
+    """Choose a place for the legend: beside a single panel, else in an empty cell of the grid, else below the grid."""
     panels = len(grid.panels)
     cell = next((size for most, size in _CELLS.items() if panels <= most), _SMALL_CELL)
     width = grid.columns * cell[0] + (0.6 if legend.bar else 0)
@@ -86,12 +88,16 @@ def lay_out(plot: LinePlot, grid: Arrangement, legend: Legend) -> Layout:
     if spare and longest < cell[0] and tall < cell[1]:
         return Layout(cell, width, height, "cell")
     columns = max(1, min(len(legend.labels), int(width / (longest + 0.2))))
-    rows = -(-len(legend.labels) // columns)
+    rows = -(-len(legend.labels) // columns)  # rounded up
     return Layout(cell, width, height + rows * pitch(_SIZE) * 1.1 + 0.1, "below", columns)
 
 
 def draw_legend(body: SubFigure, legend: Legend, layout: Layout, spare: Axes | None) -> None:
-    """Put the legend where `layout` says; `spare` is the empty cell."""
+    """Draw the legend where `layout` says.
+
+    Args:
+        spare: the empty cell of the grid, where the legend has its place in one.
+    """
     style: dict[str, Any] = {"handlelength": 2.4, "labelspacing": 0.35, "columnspacing": 1.4, "ncols": layout.columns}
     match layout.place:
         case "beside":
@@ -104,9 +110,9 @@ def draw_legend(body: SubFigure, legend: Legend, layout: Layout, spare: Axes | N
 
 
 def colour_bar(body: SubFigure, grid: Arrangement, axes: Sequence[Axes]) -> None:
-    """Layers by depth, first block at the bottom."""
+    """Draw a bar with one colour for each block, the first block at the bottom."""
     blocks = max(int(series.key) for series in grid.series if series.key.isdigit())
-    norm = BoundaryNorm(np.arange(0.5, blocks + 1), blocks)
+    norm = BoundaryNorm(np.arange(0.5, blocks + 1), blocks)  # block n has the colours from n - 0.5 to n + 0.5
     bar = body.colorbar(ScalarMappable(norm, ramp(blocks)), ax=list(axes), aspect=35, pad=0.01, fraction=0.04)
     step = max(3, round(blocks / 6))
     bar.set_ticks([1, *range(step, blocks + 1, step)])

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
-from reproduce.plots.badges import badges, chips
+from reproduce.plots.badges import badges, bound_notes, chips
 from reproduce.plots.captions import caption, missing_notes, run_suffix, subtitle, title
 from reproduce.plots.curves import Curve, build
 from reproduce.plots.legends import Layout, colour_bar, draw_legend, lay_out, legend_of
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from reproduce.store.frame import Loaded
 
 _MOST_RAW = 4
-"""More noisy lines than this in a panel are drawn without their raw values: they would hide one another."""
+"""Most noisy lines in a panel whose raw values are drawn; those of more would hide one another."""
 _SETTLED = 0.1
-"""Share of the x axis after which a loss is on a scale where runs can be told apart."""
+"""Share of the x axis after which losses have fallen so far that a linear axis tells runs apart."""
 _LOSSES = frozenset({"train_loss", "eval_loss", "eval_ppl"})
 
 
@@ -49,7 +49,12 @@ def draw_lines(resolved: Resolved, loaded: Loaded, verdicts: Sequence[Verdict]) 
         subtitle=subtitle(resolved.experiment),
         badges=badges(resolved.scale, loaded.facts.values()),
         caption=f"{caption(resolved, loaded)}. {_how_drawn(plot, grid.panels)}".strip(),
-        notes=[*missing_notes(loaded.missing), *built.notes, *_unnamed_divergence(plot, loaded)],
+        notes=[
+            *missing_notes(loaded.missing),
+            *built.notes,
+            *_unnamed_divergence(plot, loaded),
+            *bound_notes(verdicts),
+        ],
         chips=chips(verdicts),
     )
     figure, body = sheet(words, layout.width, layout.height)
@@ -78,9 +83,10 @@ def draw_lines(resolved: Resolved, loaded: Loaded, verdicts: Sequence[Verdict]) 
 def _axes(
     body: SubFigure, plot: LinePlot, grid: Arrangement, layout: Layout
 ) -> tuple[list[tuple[Panel, Axes]], Axes | None]:
-    """One pair of axes a panel, and the empty cell for the legend.
+    """A pair of axes for each panel, and the empty cell for the legend where it has one.
 
-    All panels of a metric share their y axis, so that layers compare, and inner ticks go unlabelled.
+    All panels of a metric share their y axis, so that layers can be compared. Ticks are labelled only at the outer
+    panels.
     """
     cells = body.add_gridspec(grid.rows, grid.columns)
     taken = {(panel.row, panel.column): panel for panel in grid.panels}
@@ -112,6 +118,7 @@ def _axes(
 
 
 def _scale_y(ax: Axes, axis: Axis) -> None:
+    """Make a y axis linear or logarithmic, with few and round ticks."""
     if axis.scale == "log":
         ax.set_yscale("log", nonpositive="mask")
     else:
@@ -121,7 +128,7 @@ def _scale_y(ax: Axes, axis: Axis) -> None:
 
 
 def _label_decades(ax: Axes) -> None:
-    """Label powers of ten, or plain 1, 2, 5, 10 where the axis spans fewer than two decades."""
+    """Label the powers of ten of a log axis; where it spans fewer than two decades, label 1, 2, 5 and 10."""
     low, high = ax.get_ylim()
     if high / low >= 100:
         ax.yaxis.set_major_locator(LogLocator(numticks=6))
@@ -132,6 +139,7 @@ def _label_decades(ax: Axes) -> None:
 
 
 def _scale_x(axes: Sequence[tuple[Panel, Axes]], plot: LinePlot, ticks: int) -> None:
+    """Make all x axes linear or logarithmic, a linear one with at most `ticks` intervals."""
     for _, ax in axes:
         if plot.x.scale == "log":
             # Symmetric log keeps the initialisation, step 0, on the axis: linear below 1, log above.
@@ -142,6 +150,7 @@ def _scale_x(axes: Sequence[tuple[Panel, Axes]], plot: LinePlot, ticks: int) -> 
 
 
 def _short(value: float) -> str:
+    """A tick's label: `500`, `2k`."""
     return f"{value / 1000:g}k" if abs(value) >= 1000 else f"{value:g}"
 
 
@@ -155,6 +164,7 @@ def _y_label(plot: LinePlot, panel: Panel) -> str:
 
 
 def _panel_title(panel: Panel, loaded: Loaded) -> str:
+    """The title of a panel, with a second line on seeds and divergence where there is something to say."""
     return panel.title + run_suffix(panel.runs, loaded).replace(" (", "\n(", 1)
 
 
@@ -163,6 +173,7 @@ def _panel_title(panel: Panel, loaded: Loaded) -> str:
 
 
 def _draw_panel(ax: Axes, panel: Panel, styles: dict[str, Series]) -> None:
+    """Draw all curves of a panel: diverged seeds, raw values, the band over seeds, and the line itself."""
     for key, curve in panel.curves:
         colour, dashes = styles[key].style.colour, styles[key].style.dashes
         for stray in curve.strays:
@@ -174,12 +185,12 @@ def _draw_panel(ax: Axes, panel: Panel, styles: dict[str, Series]) -> None:
         if curve.seeds > 1:
             ax.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0, zorder=1.8)
         if curve.seeds:
-            lone = "o" if np.isfinite(curve.mean).sum() == 1 else ""
+            lone = "o" if np.isfinite(curve.mean).sum() == 1 else ""  # a line of one point would not show
             ax.plot(curve.x, curve.mean, color=colour, linestyle=dashes, marker=lone, markersize=3, label=key)
 
 
 def _mark_divergence(ax: Axes, panel: Panel, styles: dict[str, Series]) -> None:
-    """A cross where a diverged line stops, at the axis' edge where the value lies beyond it."""
+    """Draw a cross where a diverged line stops, or at the edge of the axis where the value lies beyond it."""
     low, high = ax.get_ylim()
     for key, curve in panel.curves:
         for stray in curve.strays:
@@ -198,7 +209,10 @@ def _mark_divergence(ax: Axes, panel: Panel, styles: dict[str, Series]) -> None:
 
 
 def _set_limits(panels: Sequence[tuple[Panel, Axes]], plot: LinePlot) -> None:
-    """Linear axes of smoothed curves span the lines, not the noise; those of losses leave out the first steps too."""
+    """Let a linear axis of smoothed curves span the lines and not the noise behind them.
+
+    The axis of a loss leaves out the first steps as well, which would press all later differences into a thin band.
+    """
     curves = [curve for panel, _ in panels for _, curve in panel.curves]
     if not any(_has_own_limits(plot.y[curve.axis], curve) for curve in curves):
         return
@@ -217,11 +231,12 @@ def _set_limits(panels: Sequence[tuple[Panel, Axes]], plot: LinePlot) -> None:
 
 
 def _has_own_limits(axis: Axis, curve: Curve) -> bool:
+    """Whether `_set_limits` sets the y limits of the axis, rather than matplotlib."""
     return axis.scale == "linear" and (curve.window > 1 or axis.metric in _LOSSES)
 
 
 def _how_drawn(plot: LinePlot, panels: Sequence[Panel]) -> str:
-    """How lines, bands and axes came about, where that is not plain."""
+    """Sentences for the caption on how lines, bands and axes came about, where a reader could not know it."""
     said = []
     curves = [curve for panel in panels for _, curve in panel.curves]
     layers = {curve.layer for curve in curves} - {""}
@@ -241,7 +256,7 @@ def _how_drawn(plot: LinePlot, panels: Sequence[Panel]) -> str:
 
 
 def _unnamed_divergence(plot: LinePlot, loaded: Loaded) -> list[str]:
-    """Diverged runs, for a figure whose legend and panels name no runs."""
+    """Notes on diverged runs, for a figure whose legend and panels name no runs."""
     if plot.series == "run" or "run" in plot.panels:
         return []
     runs = dict.fromkeys(run for run, _ in loaded.facts)

@@ -36,13 +36,13 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes and the curves in it, each with its series' key."""
+    """One pair of axes and the curves in it, each with the key of its series."""
 
     row: int
     column: int
     title: str
     runs: tuple[str, ...]
-    """The run of the panel, where runs are panels (several when settings are panels too)."""
+    """The run of the panel where runs are panels, or several runs where settings are panels too; else empty."""
     axis: int
     """Index into `plot.y` of its y axis."""
     curves: tuple[tuple[str, Curve], ...]
@@ -50,7 +50,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """A grid of panels and the series that run through it."""
+    """A grid of panels, and the series that run through them."""
 
     rows: int
     columns: int
@@ -120,7 +120,7 @@ def arrange(plot: LinePlot, resolved: Resolved, curves: Sequence[Curve]) -> Arra
 
 
 def grid_shape(panels: int) -> tuple[int, int]:
-    """Rows and columns of a landscape grid that leaves few cells empty."""
+    """Rows and columns of a grid that is at least as wide as high and leaves few cells empty."""
     if panels <= 3:
         return 1, max(panels, 1)
     least = math.ceil(math.sqrt(panels))
@@ -129,6 +129,7 @@ def grid_shape(panels: int) -> tuple[int, int]:
 
 
 def _difference(one: Curve, other: Curve) -> str:
+    """In words, what sets two curves apart that would be drawn as one line."""
     if one.run != other.run:
         return f"runs {one.run} and {other.run}"
     if one.layer != other.layer:
@@ -137,16 +138,17 @@ def _difference(one: Curve, other: Curve) -> str:
 
 
 class _Facets:
-    """The values, names and order of each facet in one figure."""
+    """The values of each facet in one figure, with their names and their order."""
 
     def __init__(self, plot: LinePlot, resolved: Resolved) -> None:
         self.plot = plot
-        self.runs = {run.name: run for run in reversed(resolved.runs)}
+        self.runs = {run.name: run for run in reversed(resolved.runs)}  # of each run its first seed
         self.order = list(dict.fromkeys(run.name for run in resolved.runs))
         # Beside panels of settings, runs of the same label (OP at two sizes) are one series with one colour.
         self.by_label = "setting" in plot.panels
 
     def value(self, curve: Curve, facet: Facet) -> str:
+        """The value that a curve has for a facet: the name of its run, its layer, the index of its axis, ..."""
         match facet:
             case "run":
                 return self._run_value(curve.run)
@@ -164,6 +166,7 @@ class _Facets:
         return list(dict.fromkeys(self._run_value(name) for name in self.order))
 
     def rank(self, facet: Facet, value: str) -> tuple[float, float]:
+        """Sort key of a value among all values of its facet."""
         match facet:
             case "run":
                 return (self._run_values().index(value), 0)
@@ -175,6 +178,7 @@ class _Facets:
                 return (list(dict.fromkeys(self.runs[name].setting for name in self.order)).index(value), 0)
 
     def label(self, facet: Facet, value: str) -> str:
+        """What a title or a legend calls a value of a facet."""
         match facet:
             case "run":
                 return value if self.by_label else self.runs[value].label
@@ -186,7 +190,7 @@ class _Facets:
                 return value
 
     def series(self, curves: Sequence[Curve]) -> list[Series]:
-        """Every series that is drawn, in order, styled so that a run that is absent moves no other's colour."""
+        """Every series that is drawn, in order. Where a run is absent, the others keep their colours."""
         facet = self.plot.series
         drawn = sorted({self.value(curve, facet) for curve in curves}, key=lambda value: self.rank(facet, value))
         if facet == "layer":

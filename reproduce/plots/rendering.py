@@ -1,4 +1,4 @@
-"""From an experiment's traces to its files."""
+"""From the traces of an experiment to the files of its figure or table."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reproduce.choices import check_image_formats
 from reproduce.errors import OfeError
 from reproduce.plots.diagram import draw_diagram
-from reproduce.plots.export import check_formats, image_bytes, settle
+from reproduce.plots.export import image_bytes, settle
 from reproduce.plots.lines import draw_lines
 from reproduce.plots.table import draw_table, tabulate, to_csv, to_markdown
 from reproduce.plots.theme import theme
@@ -35,20 +36,24 @@ def render(
 
     Args:
         loaded: the traces of `resolved`; those that only its claims read are not drawn.
-        verdicts: printed below the picture, in their order.
+        verdicts: what is printed below the picture, in this order.
+        formats: some of `IMAGE_FORMATS`.
+
+    Returns:
+        The paths of the files, the pictures first.
 
     Raises:
-        OfeError: an unknown format, a spec that draws two curves as one, no trace to draw, or a folder that cannot be
-            written.
+        OfeError: a format is unknown, there is no trace to draw, or the folder cannot be written.
+        SpecError: the spec draws two curves as one line, or asks for what its runs do not have.
     """
-    check_formats(formats)
+    check_image_formats(formats)
     experiment = resolved.experiment
     plot = experiment.plot
     shown = _shown(resolved, loaded)
     if not isinstance(plot, DiagramPlot) and not shown.facts:
         raise OfeError(
             f"{experiment.id} has no trace at {resolved.scale} scale",
-            hint=f"train its runs first: ofe reproduce {experiment.id} --scale {resolved.scale}",
+            hint="it can be drawn as soon as one of its runs has been trained",
         )
 
     files: dict[str, bytes] = {}

@@ -1,7 +1,7 @@
 """The page around every picture: title and badges above it, caption, notes and verdicts below it.
 
-All lengths are inches. Texts are measured and wrapped before the figure exists, so that the page grows with what
-it has to say and nothing overlaps.
+All lengths are in inches, and y runs from the top of the page down. Texts are measured and wrapped before the figure
+exists, so that the page grows with what it has to say and nothing overlaps.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from reproduce.plots.theme import INK, QUIET, WARN, text_width, wrap
 
 _MARGIN = 0.14
 _TITLE, _SMALL, _BADGE = 10.5, 7.5, 7.5
+"""Type sizes in points."""
 _PAD = 0.07
-"""Between the badges and the edge of their box."""
+"""Space between the badges and the edge of their box."""
 _GAP = 0.3
-"""Between two verdicts, and between title and box."""
+"""Space between two verdicts, and between the title and the box."""
 _LEAST_WIDTH = 6.0
+"""Least width of a page, so that short lines of text are not broken into many."""
 _INSET = 0.1
-"""Left and right of the picture."""
+"""Space to the left and to the right of the picture."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,11 @@ def pitch(size: float) -> float:
 
 
 def sheet(words: Words, width: float, height: float) -> tuple[Figure, SubFigure]:
-    """A figure with its words set, and the empty middle of `width` x `height` inches to draw in."""
+    """A figure with its words set, and the empty middle of the page to draw in.
+
+    Args:
+        width, height: size of the middle in inches. A narrow one is made as wide as the least page.
+    """
     width = max(width, _LEAST_WIDTH)
     inner = width - 2 * _MARGIN
 
@@ -107,6 +113,7 @@ def body_width(figure: Figure) -> float:
 
 
 def _chip_rows(chips: Sequence[Chip], width: float) -> list[list[Chip]]:
+    """The chips in rows of at most `width` inches; a longer chip stands alone."""
     rows: list[list[Chip]] = []
     x = 0.0
     for chip in chips:
@@ -120,6 +127,7 @@ def _chip_rows(chips: Sequence[Chip], width: float) -> list[list[Chip]]:
 
 
 def _box(figure: Figure, left: float, top: float, width: float, height: float, badges: Sequence[Badge]) -> None:
+    """Draw the box behind the badges, in the colour of a warning where one of them warns."""
     warns = any(badge.tone == "warning" for badge in badges)
     page_height = float(figure.get_figheight())
     box = FancyBboxPatch(

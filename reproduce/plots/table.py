@@ -1,6 +1,6 @@
-"""Tables: one row a run, our numbers beside the paper's (`TablePlot`).
+"""Tables with one row for each run, our numbers beside the paper's (`TablePlot`).
 
-Each is made once, as texts and as records, and written three ways: an image, Markdown and CSV.
+A table is made once, as texts and as records, and then written in three ways: as an image, as Markdown and as CSV.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from reproduce.claims.quantity import read
 from reproduce.claims.ruling import NotMeasured
 from reproduce.errors import SpecError
 from reproduce.metrics.table import layered
-from reproduce.plots.badges import badges, chips
+from reproduce.plots.badges import badges, bound_notes, chips
 from reproduce.plots.captions import caption, divergence, missing_notes, seed_counts, subtitle, title
 from reproduce.plots.names import value_label
 from reproduce.plots.sheet import Words, body_width, pitch, sheet
@@ -36,27 +36,28 @@ _NO_TRACE, _NOT_MEASURED, _NOT_READABLE = "no trace yet", "not measured", "not r
 _WITHOUT_VALUE = ("–", _NO_TRACE, _NOT_MEASURED, _NOT_READABLE)
 _SIZE = 8.0
 _GAP = 0.24
-"""Inches between two columns."""
+"""Space between two columns in inches."""
 _HEAD_WIDTH, _CELL_WIDTH, _NAME_WIDTH = 1.0, 1.35, 2.2
-"""Widest a heading, a cell and the name of a run may be before they wrap, in inches."""
+"""Width in inches at which a heading, a cell and the name of a run are wrapped."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """What stands in the table, as people read it and as programs do."""
+    """What a table says: texts for people, and records for programs."""
 
     heads: list[str]
     rows: list[list[str]]
+    """The texts of each row, one for each of `heads`."""
     records: list[dict[str, Any]]
-    """One a row, for the CSV: numbers unrounded, with their spread and count."""
+    """One for each row, for the CSV: numbers are unrounded and come with their spread and count."""
     words: Words
 
 
 def tabulate(resolved: Resolved, loaded: Loaded, verdicts: Sequence[Verdict] = ()) -> Table:
-    """The table of an experiment, a row for every run of its spec, trained or not.
+    """The table of an experiment. Every run of its spec has a row, also one that has no trace.
 
     Raises:
-        SpecError: a column names a part of the configuration, or a layer, that there is not.
+        SpecError: a column names a part of the configuration, or a layer, that a run does not have.
     """
     plot = resolved.experiment.plot
     assert isinstance(plot, TablePlot)
@@ -81,7 +82,7 @@ def tabulate(resolved: Resolved, loaded: Loaded, verdicts: Sequence[Verdict] = (
         subtitle=subtitle(resolved.experiment),
         badges=badges(resolved.scale, loaded.facts.values()),
         caption=". ".join(said).removesuffix(".") + ".",
-        notes=[*missing_notes(loaded.missing), *_partly_diverged(loaded)],
+        notes=[*missing_notes(loaded.missing), *_partly_diverged(loaded), *bound_notes(verdicts)],
         chips=chips(verdicts),
     )
     return Table(heads, rows, records, words)
@@ -92,6 +93,7 @@ def tabulate(resolved: Resolved, loaded: Loaded, verdicts: Sequence[Verdict] = (
 
 
 def _heads(column: Column) -> list[str]:
+    """The headings of one column of the spec: ours, the paper's, or both."""
     name = column.title
     if column.form == "variance" and "− 1" not in name and "- 1" not in name:
         name = f"{name} (minus 1)"
@@ -100,6 +102,7 @@ def _heads(column: Column) -> list[str]:
 
 
 def _cells(column: Column, run: ResolvedRun, resolved: Resolved, loaded: Loaded) -> tuple[list[str], dict[str, Any]]:
+    """The texts of one run under the headings of a column, and the same as entries of its record."""
     texts: list[str] = []
     values: dict[str, Any] = {}
     if column.config is not None:
@@ -120,7 +123,7 @@ def _cells(column: Column, run: ResolvedRun, resolved: Resolved, loaded: Loaded)
 
 
 def _printed(value: Any) -> str:
-    """A value of the paper with the digits it is printed with: 16.0 is not 16."""
+    """A value of the paper with the digits that the paper prints: 16.0 stays 16.0."""
     return str(value) if isinstance(value, float) else value_label(value)
 
 
@@ -135,7 +138,7 @@ def _configured(path: str, run: ResolvedRun) -> Any:
 
 
 def _measured(column: Column, run: ResolvedRun, loaded: Loaded) -> tuple[str, dict[str, Any]]:
-    """One reduced metric: its mean over the seeds that trained to the end, or why there is none."""
+    """One reduced metric of a run: its mean over the seeds that trained to their end, or why there is none."""
     facts = {seed: fact for (name, seed), fact in loaded.facts.items() if name == run.name}
     found = [value for seed in facts if (value := _of_seed(column, run, seed, loaded)) is not None]
     mean = statistics.fmean(found) if found else None
@@ -149,7 +152,7 @@ def _measured(column: Column, run: ResolvedRun, loaded: Loaded) -> tuple[str, di
 
 
 def _of_seed(column: Column, run: ResolvedRun, seed: int, loaded: Loaded) -> float | None:
-    """One seed's value, read as a claim reads it, so that table and verdict agree."""
+    """The value of one seed, read as a claim reads it, so that table and verdict agree; None if it has none."""
     assert column.metric is not None
     if layered(column.metric) == (column.layer is None):
         has = "has no layers" if column.layer is not None else "has a value in every layer"
@@ -171,7 +174,7 @@ def _of_seed(column: Column, run: ResolvedRun, seed: int, loaded: Loaded) -> flo
 
 
 def _partly_diverged(loaded: Loaded) -> list[str]:
-    """Runs that lost some of their seeds; where all are lost, the cells say so."""
+    """Notes on runs of which some seeds diverged. Where all did, the cells say so."""
     notes = []
     for name in dict.fromkeys(run for run, _ in loaded.facts):
         facts = [fact for (run, _), fact in loaded.facts.items() if run == name]
@@ -261,7 +264,7 @@ def to_markdown(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """The table's numbers, unrounded; empty where there is none."""
+    """The records of the table as CSV. Numbers are unrounded, and a cell without one is empty."""
     out = io.StringIO()
     writer = csv.DictWriter(out, fieldnames=list(table.records[0]), lineterminator="\n")
     writer.writeheader()

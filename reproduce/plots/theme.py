@@ -1,8 +1,8 @@
 """How every figure looks: type sizes, colours, dashes, and the width of a text in inches.
 
-Colours are seaborn's colour-blind-safe palette; a line is told from its neighbour by dashes as well once there
-are more lines than the eye tells apart by colour. Only matplotlib's own DejaVu Sans is used, so that the same
-data give the same picture on every machine.
+Colours are those of seaborn's palette for the colour-blind. Where there are more lines than the eye tells apart by
+colour, they differ in their dashes as well. The only typeface is DejaVu Sans, which comes with matplotlib, so that the
+same data give the same picture on every machine.
 """
 
 from __future__ import annotations
@@ -63,14 +63,17 @@ _RC: dict[str, Any] = {
 }
 
 _COLOURS = 6
-"""Colours that stay apart for every kind of colour vision; beyond them dashes help."""
+"""Number of colours that stay apart for every kind of colour vision; more lines than that need dashes."""
 BLOCK_COLOURS = {"pre-ln": 0, "post-ln": 1, "pre-rms": 2, "pre-srms": 3, "op": 4, "naive": 5}
 """Place in the palette of the colour that the first run of a block has, in figures of up to six series."""
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.6)), (0, (1, 1.3)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
 
 
 def theme() -> Any:
-    """A context in which figures are built *and* saved: matplotlib's defaults plus ours, undone on leaving."""
+    """A context of matplotlib's defaults with our settings, which ends with the user's own back in force.
+
+    A figure must be built and saved in the same context, since some settings are read only when it is saved.
+    """
     return style.context(["default", _RC])
 
 
@@ -89,15 +92,16 @@ def _palette() -> list[str]:
 
 
 def series_styles(groups: Sequence[Hashable], blocks: Sequence[str | None] = ()) -> list[LineStyle]:
-    """One style a series.
+    """The style of each series.
 
-    Where the series are a full crossing (every group has the same number of members, at least two, such as five
-    blocks at two learning rates), a group shares its colour and its members differ in their dashes. Otherwise each
-    series has a colour of its own, and beyond six the dashes differ too.
+    The series may be a full crossing, such as five blocks at two learning rates: every group has the same number of
+    members, at least two. Then a group shares its colour, and its members differ in their dashes. Otherwise each series
+    has a colour of its own, and more than six of them differ in their dashes too.
 
     Args:
-        groups: which series belong together.
-        blocks: the block of each series, as `BLOCK_COLOURS` calls it: the first of a block has that block's colour.
+        groups: for each series, the group that it belongs to.
+        blocks: for each series, its block as `BLOCK_COLOURS` calls it. The first series of a block has the colour of
+            that block.
     """
     palette = _palette()
     order = list(dict.fromkeys(groups))
@@ -118,7 +122,7 @@ def series_styles(groups: Sequence[Hashable], blocks: Sequence[str | None] = ())
 
 
 def _colours(blocks: Sequence[str | None]) -> list[str]:
-    """A colour for each block: its own for the first of its kind, the next that is free for the others."""
+    """A colour for each entry: the block's own for the first of its kind, the next free one for all others."""
     palette = _palette()
     own = {block: palette[BLOCK_COLOURS[block]] for block in blocks if block in BLOCK_COLOURS}
     free = iter([colour for colour in palette if colour not in own.values()])
@@ -126,13 +130,14 @@ def _colours(blocks: Sequence[str | None]) -> list[str]:
 
 
 def ramp(steps: int) -> ListedColormap:
-    """Colours from dark to light for what has an order (blocks, values of a sweep); no yellow, which paper swallows."""
+    """`steps` colours from dark to light for what has an order, such as blocks or the values of a sweep."""
+    # The yellow end of the palette is left out: it hardly shows on white.
     viridis = sns.color_palette("viridis", as_cmap=True)
     return ListedColormap([viridis(t) for t in np.linspace(0.0, 0.88, max(steps, 1))], name="ramp")
 
 
 def sweep_styles(values: int) -> list[LineStyle]:
-    """One style for each value of a sweep, in order."""
+    """The style of each value of a sweep, from dark to light."""
     colours = ramp(values)
     return [LineStyle(to_hex(colours(i))) for i in range(values)]
 
@@ -148,7 +153,7 @@ def text_width(text: str, size: float, *, bold: bool = False) -> float:
 
 
 def wrap(text: str, width: float, size: float, *, bold: bool = False) -> list[str]:
-    """`text` in lines of at most `width` inches, broken at spaces; a longer word stands alone."""
+    """`text` in lines of at most `width` inches, broken at spaces. A word that is longer has a line of its own."""
     lines: list[str] = []
     line = ""
     for word in text.split():

@@ -1,1 +1,1 @@
-"""What is written about the figures from the specs and the reference traces alone."""
+"""What is written about the figures: verdicts in words, and the page REPRODUCING.md."""

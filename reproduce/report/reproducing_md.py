@@ -1,8 +1,9 @@
-"""REPRODUCING.md: what became of every claim, from the specs and the reference traces alone.
+"""Writes REPRODUCING.md, which says what became of every claim.
 
     python -m reproduce.report.reproducing_md
 
-What has been trained on this machine plays no part, so that the page is the same for everyone. Never imports torch.
+The page rests on the specs and the reference traces alone. What has been trained on this machine plays no part, so that
+the page is the same for everyone. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -10,27 +11,25 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING
 
+from reproduce.choices import DEFAULT_SCALE, SCALES, Scale
 from reproduce.claims import Verdict, judge
-from reproduce.claims.ruling import EARLY, Ruling
-from reproduce.claims.wording import number
+from reproduce.report.verdicts import published, tally
 from reproduce.specs.load import list_experiments
 from reproduce.specs.resolve import Resolved, resolve
-from reproduce.specs.schema import SCALES, Experiment, Scale
+from reproduce.specs.schema import Experiment
 from reproduce.store.atomic import write_text
 from reproduce.store.reference import find_reference, read_index, reference_root
 from reproduce.store.runs import Store
+from reproduce.units import count, duration
 
 if TYPE_CHECKING:
     from reproduce.store.frame import Loaded
-
-DEFAULT_SCALE: Scale = "laptop"
-"""Where a figure without reference traces is listed."""
 
 HEADER = """\
 # Reproducing the figures
@@ -41,9 +40,11 @@ is written by hand, and a test compares it with what those files say.
 - **command** trains what is missing and draws the figure. `ofe plot` draws it from the reference traces alone.
 - **cost** is the time that the reference traces took to train, added up over all runs and seeds of the figure and its
   claims. Figures share runs, and each is trained once. `ofe plan` estimates the cost on your machine.
-- **claims** counts the verdicts. *reproduced*: the bound of that scale holds. *direction only*: the comparison holds
-  without its factor or margin, a trend between its ends, a rank correlation in its sign. *not reproduced*: neither
-  does. *not measured*: there is no trace, or the claim cannot be judged at that scale.
+- **claims** counts the verdicts. *reproduced*: the bound of that scale holds; in brackets stands how many of these rest
+  on the first tenth of the steps, or on a bound other than the paper's. *direction only*: the comparison holds without
+  its factor or margin, a trend between its ends, a rank correlation in its sign. *not reproduced*: neither does. *not
+  measured*: there is no trace, or the claim cannot be judged at that scale.
+- **asked** is the bound of that scale. Where it is not the paper's, the reason stands in brackets.
 - **measured** reads each seed by itself and averages the values; beside them stand how many seeds hold the claim
   alone, and what becomes of a claim on peaks without the first tenth of the steps where that is another verdict.
 - **substitutions** names what stands in for the paper's data.
@@ -78,10 +79,10 @@ class Entry:
 
 
 def page(figures: Path | None = None) -> str:
-    """The whole text.
+    """The text of the page.
 
     Args:
-        figures: folder of the reference traces; by default this clone's.
+        figures: the folder of the reference traces; by default that of this clone.
 
     Raises:
         OfeError: a spec is not valid, or a reference trace is damaged.
@@ -100,7 +101,7 @@ def page(figures: Path | None = None) -> str:
 
 
 def survey(figures: Path) -> Iterator[Entry]:
-    """Every experiment at each scale that has a reference trace of it, else at the default scale."""
+    """Every experiment at each scale that has a reference trace of it; at the default scale where none has."""
     from reproduce.store.frame import load
 
     shipped = [scale for scale in SCALES if read_index(scale, figures)]
@@ -115,7 +116,7 @@ def survey(figures: Path) -> Iterator[Entry]:
 
 
 def _resolve(experiment: Experiment, scale: Scale) -> Resolved:
-    """Reference traces are found by their recipe, which the fingerprint of the data is no part of."""
+    """The runs of an experiment, with no fingerprint of their data: reference traces are found without it."""
     return resolve(experiment, scale, fingerprint=lambda data: "")
 
 
@@ -128,6 +129,7 @@ def _has_reference(resolved: Resolved, figures: Path) -> bool:
 
 
 def _row(entry: Entry) -> str:
+    """The row of a figure in the table at the top."""
     experiment = entry.experiment
     trained = bool(entry.resolved.runs)
     command = f"`ofe reproduce {experiment.id}{f' --scale {entry.scale}' if trained else ''}`"
@@ -137,7 +139,7 @@ def _row(entry: Entry) -> str:
         command,
         entry.scale if trained else "",
         _cost(entry),
-        tally(entry.verdicts),
+        tally([verdict.to_json() for verdict in entry.verdicts]),
         ", ".join(_substitutes(entry)),
     )
 
@@ -148,41 +150,18 @@ def _paper(experiment: Experiment) -> str:
 
 
 def _cost(entry: Entry) -> str:
-    """`15 runs, 1 h 02 min`; without the time where a trace is missing."""
+    """How many runs the figure has and what they took, `15 runs, 1 h 02 min`; no time where a trace is missing."""
     runs = len(entry.resolved.runs) + len(entry.resolved.extra)
     if not runs:
         return "no training"
-    counted = f"{runs} run{'s' if runs > 1 else ''}"
+    counted = count(runs, "run")
     if entry.loaded.missing:
         return f"{counted}, {len(entry.loaded.facts)} traced"
     return f"{counted}, {duration(sum(fact.provenance['seconds'] for fact in entry.loaded.facts.values()))}"
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people say them.
-
-    >>> duration(3725)
-    '1 h 02 min'
-    """
-    minutes = round(seconds / 60)
-    if minutes < 1:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
-
-
-def tally(verdicts: Sequence[Verdict]) -> str:
-    """`3 reproduced, 1 not measured`, in the order of `Ruling`."""
-    if not verdicts:
-        return "no claims"
-    counts = Counter(verdict.verdict for verdict in verdicts)
-    early = sum(bool(verdict.early) for verdict in verdicts if verdict.verdict == "reproduced")
-    by = {"reproduced": f" ({early} by the first {EARLY:.0%} of the steps)"} if early else {}
-    return ", ".join(f"{counts[ruling]} {ruling}{by.get(ruling, '')}" for ruling in get_args(Ruling) if counts[ruling])
-
-
 def _substitutes(entry: Entry) -> list[str]:
-    """Sources that stand in for the paper's data: as the traces say, or as the runs would have it."""
+    """The sources of data of the figure's runs that stand in for the paper's."""
     runs = (*entry.resolved.runs, *entry.resolved.extra)
     return list(dict.fromkeys(run.training.data.source for run in runs if not run.paper_data))
 
@@ -192,6 +171,7 @@ def _substitutes(entry: Entry) -> list[str]:
 
 
 def _details(entry: Entry, figures: Path) -> Iterator[str]:
+    """The parts of a figure's section at one scale: traces, picture, claims, and what was found."""
     experiment = entry.experiment
     if entry.resolved.runs:
         yield f"At {entry.scale} scale: {_traces(entry)}.\n"
@@ -205,28 +185,23 @@ def _details(entry: Entry, figures: Path) -> Iterator[str]:
 
 
 def _traces(entry: Entry) -> str:
+    """Which runs have reference traces, and which of them diverged."""
     facts = entry.loaded.facts
     if not facts:
         return "no reference trace"
     seeds = Counter(run for run, _ in facts)
-    runs = ", ".join(f"{run} ({count} seed{'s' if count > 1 else ''})" for run, count in seeds.items())
+    runs = ", ".join(f"{run} ({count(number, 'seed')})" for run, number in seeds.items())
     failed = [f"{run} seed {seed} at step {fact.failed_step}" for (run, seed), fact in facts.items() if fact.failed]
     return f"reference traces of {runs}" + (f"; diverged: {', '.join(failed)}" if failed else "")
 
 
 def _claim_row(verdict: Verdict) -> str:
-    published = "" if verdict.published is None else _published(verdict.published)
-    return _cells(verdict.claim, verdict.says, verdict.bound, verdict.shown, verdict.verdict, published)
-
-
-def _published(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_published(entry)}" for name, entry in value.items())
-    return ", ".join(map(_published, value)) if isinstance(value, list) else number(value)
+    paper = published(verdict.published)
+    return _cells(verdict.claim, verdict.says, verdict.bound, verdict.shown, verdict.verdict, paper)
 
 
 def _prose(text: str) -> str:
-    """A spec's words as Markdown that shows them as they are."""
+    """Words of a spec as Markdown that shows them unchanged."""
     return re.sub(r"([*_<|])", r"\\\1", text.strip())
 
 
@@ -235,7 +210,7 @@ def _cells(*texts: str) -> str:
 
 
 def main() -> None:
-    """Write the page of this clone."""
+    """Write the page of this clone; end with an error where there is no clone."""
     clone = reference_root().parent
     if not (clone / "pyproject.toml").is_file():
         sys.exit("error: REPRODUCING.md belongs to a clone of the repository, and this is an installed package")

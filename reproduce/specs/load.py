@@ -22,7 +22,7 @@ from reproduce.specs.checks import experiment_problems, setting_problems
 from reproduce.specs.problems import Problem, explain, spec_error
 from reproduce.specs.schema import Experiment, RunSpec, Setting
 from reproduce.specs.yaml import Document, parse
-from reproduce.store.shared import shared_folder
+from reproduce.store.home import shared_folder
 
 Spec = TypeVar("Spec", bound=Frozen)
 

@@ -7,15 +7,14 @@ itself), says how to plot them and what the paper claims about them. `reproduce.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from reproduce.choices import SCALES, Scale
 from reproduce.config import Frozen
 from reproduce.metrics.table import Form
 
-Scale = Literal["smoke", "laptop", "workstation", "paper"]
-SCALES: tuple[Scale, ...] = get_args(Scale)
 Source = Literal["stated-v1", "stated-v2", "code", "inferred"]
 """Where a value comes from: the text of v1 or v2, the authors' released code, or our own deduction."""
 Origin = Source | tuple[Source, str]

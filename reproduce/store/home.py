@@ -1,4 +1,4 @@
-"""Where state lives, and what to tell the user when it cannot be written there."""
+"""The folder of all state, with what to say when it cannot be written, and the folders that come with the code."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import reproduce
 from reproduce.errors import OfeError
 
 _REASONS = {
@@ -22,26 +23,45 @@ _REASONS = {
 }
 
 
+class _CannotWrite(OfeError):
+    """An error of `explain_os_errors`, which another such context around it may name anew."""
+
+    def __init__(self, message: str, way_out: str, name: str, exit_code: int) -> None:
+        super().__init__(message, hint=way_out.format(name=name), exit_code=exit_code)
+        self.way_out = way_out
+
+
 @contextmanager
 def explain_os_errors(path: Path, name: str = "OFE_HOME", *, exit_code: int = 1) -> Iterator[None]:
     """Turn what the operating system may object to in writing `path` into an `OfeError` with a way out.
 
-    Other `OSError`s pass through: they are no matter of where things are written.
+    Any other `OSError` passes through, since another place would not help. Where one such context stands inside
+    another, the outer one gives the name: it is nearer to the command, and knows which option led here.
 
     Args:
-        name: the variable or option that says where.
+        name: the variable or option that says where `path` is.
+        exit_code: 1 for work that failed, 2 for a place that was refused before any work.
+
+    Raises:
+        OfeError: `path` cannot be written, for one of the reasons in `_REASONS`.
     """
     try:
         yield
+    except _CannotWrite as error:
+        error.hint = error.way_out.format(name=name)
+        raise
     except OSError as error:
         if error.errno not in _REASONS:
             raise
-        message, hint = _REASONS[error.errno]
-        raise OfeError(message.format(path=path), hint=hint.format(name=name), exit_code=exit_code) from error
+        message, way_out = _REASONS[error.errno]
+        raise _CannotWrite(message.format(path=path), way_out, name, exit_code) from error
 
 
 def ofe_home() -> Path:
-    """The folder of all state: `OFE_HOME` where it is set, else the platform's cache folder. Not created."""
+    """The folder of all state: `OFE_HOME` where it is set, else one in the platform's cache folder.
+
+    It need not exist: asking for it does not create it.
+    """
     chosen = os.environ.get("OFE_HOME")
     if chosen:
         return Path(chosen).expanduser().absolute()
@@ -54,7 +74,7 @@ def ensure_home() -> Path:
     """`ofe_home()`, created where it was missing.
 
     Raises:
-        OfeError: it is no folder, cannot be created, or cannot be written.
+        OfeError: it is not a folder, cannot be created, or cannot be written (exit code 2).
     """
     return ensure_folder(ofe_home(), "OFE_HOME")
 
@@ -66,7 +86,7 @@ def ensure_folder(folder: Path, name: str) -> Path:
         name: the variable or option that names it.
 
     Raises:
-        OfeError: it is no folder, cannot be created, or cannot be written (exit code 2).
+        OfeError: it is not a folder, cannot be created, or cannot be written (exit code 2).
     """
     with explain_os_errors(folder, name, exit_code=2):
         try:
@@ -77,3 +97,14 @@ def ensure_folder(folder: Path, name: str) -> Path:
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
     return folder
+
+
+def shared_folder(name: str) -> Path:
+    """The folder `name` that comes with the code, `experiments` or `figures`.
+
+    In a clone it stands beside the package; an installed package carries a copy in `reproduce/_shared/`. It need not
+    exist: a clone has no `figures` before the first reference trace is added.
+    """
+    package = Path(reproduce.__file__).resolve().parent
+    clone = package.parent
+    return clone / name if (clone / "pyproject.toml").is_file() else package / "_shared" / name

@@ -1,7 +1,7 @@
 """JSON that stays JSON when a loss explodes.
 
-JSON has no NaN and no infinity. They are written as the strings "nan", "inf" and "-inf", which Python's
-`float` reads back; finite floats are written by `repr`, so every value survives the round trip exactly.
+JSON has no NaN and no infinity. They are written as the strings "nan", "inf" and "-inf", which Python's `float` reads
+back. Finite floats are written by `repr`, so that every value survives the round trip exactly.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from typing import Any
 
 def dumps(value: object, *, indent: int | None = None) -> str:
     """`value` as strict JSON with sorted keys; equal values give equal text."""
-    return json.dumps(_without_nonfinite(value), sort_keys=True, indent=indent, allow_nan=False)
+    return json.dumps(without_nonfinite(value), sort_keys=True, indent=indent, allow_nan=False)
 
 
-def _without_nonfinite(value: Any) -> Any:
+def without_nonfinite(value: Any) -> Any:
+    """`value` with every float that JSON lacks as a string, and with plain dictionaries and lists throughout."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):
-        return {key: _without_nonfinite(item) for key, item in value.items()}
+        return {key: without_nonfinite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nonfinite(item) for item in value]
+        return [without_nonfinite(item) for item in value]
     return value

@@ -17,9 +17,9 @@ from typing import Any
 from reproduce.config import MeasureConfig
 from reproduce.errors import OfeError
 from reproduce.store.atomic import write_json
+from reproduce.store.home import shared_folder
 from reproduce.store.layout import PROVENANCE, damaged
 from reproduce.store.runs import RunFolder, Store
-from reproduce.store.shared import shared_folder
 from reproduce.store.transfer import copy_sealed, remove_folder
 
 INDEX = "index.json"

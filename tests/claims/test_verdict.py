@@ -46,6 +46,7 @@ def test_the_bound_in_force_is_the_one_of_the_scale(made: Traces) -> None:
     assert (paper.verdict, laptop.verdict) == ("direction only", "reproduced")
     assert paper.bound == "final eval loss of a > 2 x final eval loss of b"
     assert laptop.bound == "final eval loss of a > 1.2 x final eval loss of b (fewer steps)"
+    assert (paper.because, laptop.because) == ("", "fewer steps")
     assert laptop.shown == "3 > 1.2 x 2 (= 2.4)"
 
 
@@ -312,7 +313,7 @@ def test_json_has_the_promised_keys_and_no_value_that_json_lacks() -> None:
     made = Traces().add("a", "mmr_max", {"2": [float("inf")]})
     found = verdict(claim(quantity("mmr_max", layer=2), "gt", 3), made, figure="fig16").to_json()
     promised = {"id", "claim", "says", "scale", "data", "verdict", "measured", "bound", "published", "n_seeds", "test"}
-    promised |= {"early", "reason"}
+    promised |= {"early", "reason", "because"}
     assert promised <= set(found)
     assert found["measured"] == {"left": "inf", "right": 3.0, "where": {}, "agree": 1, "of": 1, "text": "inf > 3"}
     assert json.loads(json.dumps(found, allow_nan=False)) == found

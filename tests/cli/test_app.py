@@ -5,14 +5,13 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner, Result
 
 from reproduce.cli import app as cli
-from reproduce.cli import options
 from reproduce.errors import OfeError
 
 Ofe = Callable[..., Result]
@@ -74,14 +73,6 @@ def test_help_prints_and_exits_with_0(ofe: Ofe) -> None:
     result = ofe("--help")
     assert result.exit_code == 0
     assert "reproduce" in result.stdout
-
-
-def test_the_words_that_options_repeat_are_those_of_the_packages_they_come_from() -> None:
-    from reproduce.plots import FORMATS
-    from reproduce.specs.schema import SCALES
-
-    assert get_args(options.Scale) == SCALES
-    assert options.IMAGE_FORMATS == FORMATS
 
 
 def test_version_is_a_command_and_an_option(ofe: Ofe) -> None:

@@ -16,6 +16,7 @@ from reproduce.store import reference
 from reproduce.store.runs import RunFolder
 
 Ofe = Callable[..., Result]
+Process = Callable[..., subprocess.CompletedProcess[str]]
 Reproduced = tuple[Path, subprocess.CompletedProcess[str]]
 
 
@@ -81,6 +82,15 @@ def mine(collection: Path, tmp_path: Path) -> str:
     """The small figure with runs of its own, as a file of the user's."""
     file = tmp_path / "mine.yaml"
     file.write_text((collection / "fig1.yaml").read_text().replace("runs: [toy-ln]\n", MINE) + REMARKS)
+    return str(file)
+
+
+@pytest.fixture
+def own_bound(collection: Path, tmp_path: Path) -> str:
+    """The small figure with a bound at laptop scale, as a file of the user's."""
+    file = tmp_path / "bounded.yaml"
+    bound = "    right: 1\n    at: {laptop: {right: 0.5, because: a toy is small}}\n"
+    file.write_text((collection / "fig1.yaml").read_text().replace("    right: 1\n", bound))
     return str(file)
 
 
@@ -161,6 +171,17 @@ def test_verify_json_has_the_promised_shape_and_exits_with_1_for_a_claim_that_fa
     assert [first["verdict"], second["verdict"]] == ["reproduced", "not reproduced"]
 
 
+def test_a_bound_of_the_scale_is_shown_with_its_reason(ofe: Ofe, reproduced: Reproduced, own_bound: str) -> None:
+    told = ofe("verify", own_bound, home=reproduced[0]).stdout
+    assert "1/2 reproduced (1 by a bound for this scale), 1 not reproduced" in told
+    assert "bound for laptop scale: peak kurtosis in layer 2 of toy-ln >= 0.5 (a toy is small)" in " ".join(
+        told.split()
+    )
+    first, second = json.loads(ofe("verify", own_bound, "--json", home=reproduced[0]).stdout)
+    assert (first["because"], second["because"]) == ("a toy is small", "")
+    assert "bound for laptop scale" not in ofe("verify", "fig1", home=reproduced[0]).stdout
+
+
 def test_verify_without_traces_says_that_nothing_was_measured(ofe: Ofe) -> None:
     result = ofe("verify", "all", "--from-cache")
     assert result.exit_code == 3
@@ -177,6 +198,32 @@ def test_plot_draws_from_the_cache_and_prints_the_paths(
     assert all((tmp_path / f"fig1.{name}").stat().st_size for name in formats)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MPLBACKEND", "module://a_notebook_that_is_not_installed"),
+        ("MPLBACKEND", "no backend at all"),
+        ("MPLCONFIGDIR", "/proc/nowhere"),
+        ("MATPLOTLIBRC", "matplotlibrc"),
+    ],
+)
+def test_what_a_notebook_sets_for_matplotlib_has_no_say(
+    python: Process,
+    reproduced: Reproduced,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    value: str,
+) -> None:
+    (tmp_path / "matplotlibrc").write_text("font.size: 30\nsavefig.dpi: 20\nlines.linewidth: 9\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, value)
+    done = python(reproduced[0], "-m", "reproduce", "plot", "fig1", "--out", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    drawn = (reproduced[0] / "figures" / "laptop" / "fig1.png").read_bytes()
+    assert (tmp_path / "out" / "fig1.png").read_bytes() == drawn
+
+
 def test_plot_without_ids_draws_all_that_can_be_drawn(ofe: Ofe, reproduced: Reproduced, tmp_path: Path) -> None:
     result = ofe("plot", "--out", str(tmp_path), home=reproduced[0])
     assert result.stdout.split() == [str(tmp_path / "fig1.png"), str(tmp_path / "fig9.png")]
@@ -189,6 +236,16 @@ def test_plot_of_a_figure_without_traces_says_how_to_get_them(ofe: Ofe) -> None:
     result = ofe("plot", "fig1", "--seeds", "2", "--set", "optimizer.lr=0.5")
     assert result.exit_code == 3
     assert "ofe reproduce fig1 --scale laptop --seeds 2 --set optimizer.lr=0.5" in result.stderr
+
+
+def test_hints_name_a_spec_of_one_s_own_as_it_was_typed(ofe: Ofe, mine: str) -> None:
+    result = ofe("plot", "fig9", mine, "--set", "optimizer.lr=0.5")
+    assert result.stderr.endswith(
+        f"\nhint: train its runs first: ofe reproduce {mine} --scale laptop --set optimizer.lr=0.5\n"
+    )
+    nothing = ofe("plot", "--seeds", "2", "--scale", "smoke")
+    assert "`ofe reproduce fig1 --scale smoke --seeds 2` trains those of one" in nothing.stderr
+    assert "`ofe plan ID --scale smoke`" in ofe("list", "--scale", "smoke").stderr
 
 
 def test_plot_names_the_runs_that_are_missing(ofe: Ofe, reproduced: Reproduced, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_ctrl_c_exits_with_130_and_says_how_to_continue(ofe: Ofe, monkeypatch: p
     before = signal.getsignal(signal.SIGINT)
     result = ofe("reproduce", "fig1", "--scale", "smoke", "--seeds", "2", "--set", "optimizer.lr=0.01", "--jobs", "1")
     assert result.exit_code == 130
-    assert "`ofe reproduce fig1 --scale smoke --seeds 2 --set optimizer.lr=0.01` continues" in result.stderr
+    assert "`ofe reproduce fig1 --scale smoke --seeds 2 --set optimizer.lr=0.01 --jobs 1` continues" in result.stderr
     assert signal.getsignal(signal.SIGINT) is before
 
 

@@ -98,7 +98,7 @@ def case(
 
 
 def verdict(claim: str, outcome: Any) -> Verdict:
-    return Verdict("fig5", claim, "says", "laptop", "python-stdlib", outcome, None, "", None, 1, "", "", "")
+    return Verdict("fig5", claim, "says", "laptop", "python-stdlib", outcome, None, "", None, 1, "", "", "", "")
 
 
 def in_frame(records: pd.DataFrame, run: ResolvedRun) -> pd.DataFrame:

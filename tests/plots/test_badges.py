@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from reproduce.plots.badges import Badge, badges, chips
+from reproduce.plots.badges import Badge, badges, bound_notes, chips
 
 from .synthetic import Run, case, verdict
 
@@ -55,3 +55,25 @@ def test_a_verdict_is_told_without_colour(outcome: str, text: str) -> None:
 def test_a_verdict_that_the_first_steps_decide_says_so() -> None:
     early = replace(verdict("c1", "reproduced"), early="not reproduced without the first 10% of the steps: 3 <= 4")
     assert [chip.text for chip in chips([early])] == ["c1 ✓ reproduced (first 10% decides)"]
+
+
+def test_a_bound_of_the_scale_shows_in_the_verdict_and_its_reason_in_a_note() -> None:
+    own = {"because": "the width caps it; 10 is {small}"}
+    verdicts = [
+        replace(verdict("c1", "reproduced"), **own, early="another"),
+        verdict("c2", "reproduced"),
+        replace(verdict("c3", "not reproduced"), **own),
+        replace(verdict("c4", "reproduced"), because="fewer steps"),
+        replace(verdict("c5", "not measured"), **own),
+    ]
+    assert [chip.text for chip in chips(verdicts)] == [
+        "c1 ✓ reproduced (first 10% decides, laptop bound)",
+        "c2 ✓ reproduced",
+        "c3 ✗ not reproduced (laptop bound)",
+        "c4 ✓ reproduced (laptop bound)",
+        "c5 – not measured",
+    ]
+    assert bound_notes(verdicts) == [
+        "laptop bound of c1, c3 (the width caps it; 10 is {small})",
+        "laptop bound of c4 (fewer steps)",
+    ]

@@ -225,7 +225,7 @@ import json, sys
 def heavy():
     return [name for name in ("torch", "pandas", "pyarrow", "matplotlib") if name in sys.modules]
 import reproduce.store.runs, reproduce.store.trace, reproduce.store.seal, reproduce.store.reference
-import reproduce.training.divergence, reproduce.store.shared
+import reproduce.training.divergence, reproduce.store.home
 light = heavy()
 import reproduce.store.frame, reproduce.store.parquet
 print(json.dumps([light, heavy()]))

@@ -1,4 +1,4 @@
-"""Where state lives, and what is said when it cannot."""
+"""Where state lives, what is said when it cannot, and where the folders lie that come with the code."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+import reproduce
 from reproduce.errors import OfeError
-from reproduce.store.home import ensure_home, explain_os_errors, ofe_home
+from reproduce.store.home import ensure_home, explain_os_errors, ofe_home, shared_folder
 
 
 def test_ofe_home_follows_the_environment_and_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -74,3 +75,30 @@ def test_a_folder_that_exists_but_cannot_be_written_is_refused(monkeypatch: pyte
 def test_other_errors_are_left_alone(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), explain_os_errors(tmp_path):
         (tmp_path / "missing").read_text()
+
+
+def test_the_outer_of_two_contexts_names_the_option_and_the_inner_one_the_path(tmp_path: Path) -> None:
+    with pytest.raises(OfeError) as caught, explain_os_errors(tmp_path, "--out"), explain_os_errors(tmp_path / "file"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert caught.value.message == f"no space is left for {tmp_path / 'file'}"
+    assert caught.value.hint == "free some space, or set --out to a folder on another disk"
+
+
+def test_an_error_about_another_place_keeps_its_words(tmp_path: Path) -> None:
+    with pytest.raises(OfeError) as caught, explain_os_errors(tmp_path, "--out"):
+        raise OfeError("cannot read a book", hint="take it away") from OSError(errno.EACCES, "no")
+    assert (caught.value.message, caught.value.hint) == ("cannot read a book", "take it away")
+
+
+def test_in_a_clone_the_shared_folders_stand_beside_the_package() -> None:
+    root = Path(reproduce.__file__).resolve().parent.parent
+    assert shared_folder("experiments") == root / "experiments"
+    assert shared_folder("experiments").is_dir()
+
+
+def test_in_an_installation_they_are_inside_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    package = tmp_path / "site-packages" / "reproduce"
+    package.mkdir(parents=True)
+    (tmp_path / "site-packages" / "figures").mkdir()  # of some other distribution
+    monkeypatch.setattr(reproduce, "__file__", str(package / "__init__.py"))
+    assert shared_folder("figures") == package / "_shared" / "figures"

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from reproduce.store.runs import RunFolder
-from reproduce.store.shared import shared_folder
+from reproduce.store.home import shared_folder
 from reproduce.training.divergence import Divergence
 
 

@@ -1,4 +1,4 @@
-"""Quantities with their units, as people read them."""
+"""Quantities with their units, as people read them on a terminal, in a picture and in REPRODUCING.md."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ from __future__ import annotations
 def duration(seconds: float) -> str:
     """A time span in its one or two largest units.
 
-    >>> duration(8), duration(125), duration(7260)
-    ('8 s', '2 min', '2 h 1 min')
+    >>> duration(8), duration(125), duration(3725), duration(200_000)
+    ('8 s', '2 min', '1 h 02 min', '2.3 days')
     """
     if seconds < 99.5:
         return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 100:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    if not hours:
         return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min"
-    return f"{hours / 24:.1f} days"
+    return f"{hours} h {minutes:02} min" if hours < 48 else f"{seconds / 86400:.1f} days"
 
 
 def size(amount: float) -> str:
@@ -34,5 +31,9 @@ def size(amount: float) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """`1 run`, `2 runs`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    """A number of things.
+
+    >>> count(1, "run"), count(2000, "run")
+    ('1 run', '2,000 runs')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
