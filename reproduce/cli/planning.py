@@ -22,7 +22,7 @@ from reproduce.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from reproduce.plan.memory import Layout
+    from reproduce.plan.memory import DeviceLayout
     from reproduce.plan.planner import Plan
 
 
@@ -137,7 +137,7 @@ def _print_memory(ui: Ui, planned: Plan) -> None:
     ui.line("recomputed: activations of an example where each block's are computed again in the backward pass")
 
 
-def _fit(whole: Layout | None, sharded: Layout | None) -> str:
+def _fit(whole: DeviceLayout | None, sharded: DeviceLayout | None) -> str:
     """How a run fits on one number of devices: `16`, `fsdp 4`, or `no`."""
     if whole is not None:
         return str(whole.micro_batch)

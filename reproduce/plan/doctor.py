@@ -31,7 +31,7 @@ from reproduce.store.home import ofe_home
 from reproduce.store.reference import read_index, reference_root
 from reproduce.store.runs import Store
 
-Verdict = Literal["ok", "warn", "fail"]
+CheckStatus = Literal["ok", "warn", "fail"]
 
 MIN_PYTHON = (3, 11)
 MIN_FREE_BYTES = 1_000_000_000
@@ -52,7 +52,7 @@ class Check:
     """One thing that was looked at."""
 
     name: str
-    status: Verdict
+    status: CheckStatus
     detail: str
     hint: str = ""
     """What to do about it, or with it."""

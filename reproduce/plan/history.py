@@ -19,8 +19,8 @@ from reproduce.store.layout import SUMS, checkpoints
 from reproduce.store.reference import find_reference
 from reproduce.store.runs import RunFolder, Store
 
-State = Literal["sealed", "running", "resumable", "failed", "missing"]
-TO_TRAIN: frozenset[State] = frozenset({"resumable", "failed", "missing"})
+PlannedState = Literal["sealed", "running", "resumable", "failed", "missing"]
+TO_TRAIN: frozenset[PlannedState] = frozenset({"resumable", "failed", "missing"})
 """States of a run that `ofe reproduce` trains."""
 
 _SHOWN_CHANGES = 3
@@ -30,7 +30,7 @@ _SHOWN_CHANGES = 3
 class RunState:
     """Where a run stands."""
 
-    state: State
+    state: PlannedState
     reason: str
     remaining: float
     """Share of its steps still to be trained."""

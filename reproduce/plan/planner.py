@@ -16,7 +16,7 @@ from reproduce.machine import machine
 from reproduce.models.size import flops, parameters, tokens
 from reproduce.plan.calibration import Basis, Calibration, calibrate, device, load, threads_per_run
 from reproduce.plan.footprint import Footprint, footprint
-from reproduce.plan.history import TO_TRAIN, History, RunState, State
+from reproduce.plan.history import TO_TRAIN, History, PlannedState, RunState
 from reproduce.plan.memory import Needs, arrange, needs
 from reproduce.specs.load import load_setting
 from reproduce.specs.resolve import Resolved, ResolvedRun, fingerprint_if_any, resolve
@@ -29,7 +29,7 @@ class PlannedRun:
     """One run of a plan."""
 
     run: ResolvedRun
-    state: State
+    state: PlannedState
     reason: str
     """Why it is in that state, in words for the user."""
     figures: tuple[str, ...]

@@ -30,8 +30,9 @@ from reproduce.config import RunConfig
 from reproduce.environment import Mode
 from reproduce.measuring.probe import MomentUpdates, Probe, moment_steps, probe_steps, read
 from reproduce.optim import build_optimizer, learning_rate
+from reproduce.optim.groups import set_learning_rate
 from reproduce.parallel import group
-from reproduce.parallel.arrangement import PRODUCT_TYPE, Arrangement
+from reproduce.parallel.distributed_model import PRODUCT_TYPE, DistributedModel
 from reproduce.parallel.shares import shared_parts
 from reproduce.store.runs import RunFolder
 from reproduce.store.trace import TraceWriter
@@ -112,7 +113,9 @@ class Training:
 
     def __init__(self, config: RunConfig, task: Task, folder: RunFolder, execution: Execution) -> None:
         self.config, self.task, self.folder, self.execution = config, task, folder, execution
-        self.model = Arrangement(task.model, config, execution.device, execution.mode, recompute=execution.recompute)
+        self.model = DistributedModel(
+            task.model, config, execution.device, execution.mode, recompute=execution.recompute
+        )
         self.optimizer = build_optimizer(config.optimizer, task.model)
         self.scaler = torch.amp.GradScaler(execution.device.type, enabled=config.precision == "fp16")
         self.divergence = Divergence(config.last_step)
@@ -162,8 +165,7 @@ class Training:
         """Take one optimiser step; the loss and whatever else is known before it, and the learning rate it used."""
         config, step = self.config, self.step
         rate = learning_rate(config.schedule, step, config.steps, config.optimizer.lr)
-        for options in self.optimizer.param_groups:
-            options["lr"] = rate
+        set_learning_rate(self.optimizer, rate)
         batch = self.task.batch(step)
         parts = shared_parts(batch, self.execution.micro_batch)
         total = 0.0

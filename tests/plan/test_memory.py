@@ -14,7 +14,7 @@ from reproduce.machine import Gpu, Machine
 from reproduce.models.size import block_matrices
 from reproduce.models.transformer import Transformer
 from reproduce.optim import build_optimizer
-from reproduce.parallel.arrangement import recompute_blocks, shard_groups
+from reproduce.parallel.distributed_model import recompute_blocks, shard_groups
 from reproduce.plan import memory
 from reproduce.plan.footprint import PROCESS_BYTES, footprint, position_bytes, recomputed_bytes
 from reproduce.plan.memory import EXAMPLES, arrange, device_memories, fit, layout, needs
