@@ -61,7 +61,6 @@ def plan(
 
 def _print(ui: Ui, planned: Plan) -> None:
     from reproduce.cli.units import duration, size
-    from reproduce.machine import machine
     from reproduce.plan.planner import basis
 
     ui.table(
@@ -97,7 +96,7 @@ def _print(ui: Ui, planned: Plan) -> None:
         )
     if basis(planned) == "not calibrated":
         ui.tell("\nhint: these times are a guess; `ofe plan --measure` times this machine in some seconds")
-    if planned.device == "cpu" and total.memory_bytes > machine().memory_bytes:
+    if planned.device == "cpu" and total.memory_bytes > planned.machine.memory_bytes:
         ui.tell("\nhint: that is more than this machine has; OFE_MICRO_BATCH=1 takes batches in parts, which may do")
 
 

@@ -33,9 +33,9 @@ from typing import Any
 import torch
 
 from reproduce.config import RunConfig
-from reproduce.environment import environment
+from reproduce.environment import environment, threads
 from reproduce.errors import OfeError
-from reproduce.machine import machine
+from reproduce.machine import this_machine
 from reproduce.parallel import group
 from reproduce.store.runs import RunFolder
 from reproduce.store.seal import seal
@@ -101,7 +101,7 @@ def provenance(
     """All that may differ between two equal runs, and what plots and claims ask of a finished one."""
     from reproduce.specs.load import load_setting
 
-    facts = machine()
+    facts = this_machine()
     return {
         "failed": outcome.failed_step is not None,
         "failed_step": outcome.failed_step,
@@ -178,9 +178,9 @@ def main(arguments: list[str] | None = None) -> int:
     folder = RunFolder(parser.parse_args(arguments).folder)
     stop = StopFlag()
     keep_large_blocks()
-    if "OMP_NUM_THREADS" in os.environ:
-        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     try:
+        if (count := threads()) is not None:
+            torch.set_num_threads(count)
         with group.joined():
             return _in_group(folder, stop)
     except OfeError as error:

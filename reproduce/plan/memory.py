@@ -27,7 +27,7 @@ from typing import Any
 
 from reproduce.config import MlpConfig, RunConfig
 from reproduce.environment import Mode
-from reproduce.machine import machine
+from reproduce.machine import Machine
 from reproduce.models.size import block_matrices, parameters, positions
 from reproduce.optim.records import OPTIMIZERS
 from reproduce.plan.footprint import (
@@ -43,7 +43,7 @@ from reproduce.plan.footprint import (
 
 COUNTS = (1, 2, 4, 8, 16, 32)
 EXAMPLES = (24 * 10**9, 80 * 10**9)
-"""Memory of devices to reckon with where this machine has none: an RTX 3090 or A5000, an A100 or H100."""
+"""Memory of devices to reckon with where a machine has none: an RTX 3090 or A5000, an A100 or H100."""
 USABLE = 0.9
 """Share of a device's memory that tensors can have; the rest is fragments and the driver's."""
 
@@ -213,13 +213,15 @@ class Needs:
         }
 
 
-def needs(runs: Iterable[tuple[str, RunConfig]]) -> list[Needs]:
-    """What (name, configuration) pairs need, on devices of each memory there is to reckon with."""
+def needs(runs: Iterable[tuple[str, RunConfig]], machine: Machine) -> list[Needs]:
+    """What (name, configuration) pairs need, on devices of each memory that `machine` gives us to reckon with."""
     alike: dict[str, tuple[RunConfig, dict[str, None]]] = {}
     for name, config in runs:
         facts = (footprint(config), position_bytes(config), positions(config), config.batch_size, config.optimizer.name)
         alike.setdefault(repr((facts, config.probe.batch_size)), (config, {}))[1][name] = None
-    return [Needs(tuple(names), config, memory) for config, names in alike.values() for memory in device_memories()]
+    return [
+        Needs(tuple(names), config, memory) for config, names in alike.values() for memory in device_memories(machine)
+    ]
 
 
 def _brief(found: DeviceLayout | None) -> dict[str, Any] | None:
@@ -232,7 +234,6 @@ def _brief(found: DeviceLayout | None) -> dict[str, Any] | None:
     }
 
 
-def device_memories() -> tuple[int, ...]:
-    """Memory in bytes of this machine's accelerators, the smallest of them; examples where it has none."""
-    found = [gpu.memory_bytes for gpu in machine().gpus if gpu.memory_bytes]
-    return (min(found),) if found else EXAMPLES
+def device_memories(machine: Machine) -> tuple[int, ...]:
+    """Memory in bytes of the smallest accelerator of `machine`; examples where it has none."""
+    return EXAMPLES if machine.gpu_memory_bytes is None else (machine.gpu_memory_bytes,)
