@@ -11,9 +11,11 @@ freezes the defaults for that reason.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from reproduce.optim.records import OPTIMIZERS
 
 Norm = Literal["none", "ln", "rms", "srms"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -245,19 +247,17 @@ DataConfig = Annotated[TextData | ImageData, Field(discriminator="kind")]
 # Optimisation
 
 
-_READERS: dict[str, tuple[str, ...]] = {
-    "beta2": ("adamw", "adafactor", "soap", "adafactor-rotated"),
-    "eps": ("adamw", "adafactor", "soap", "adafactor-rotated"),
-    "precond_freq": ("soap", "adafactor-rotated"),
-    "max_precond_dim": ("soap", "adafactor-rotated"),
-}
-"""The optimisers that read a constant which not all of them do."""
+if TYPE_CHECKING:
+    OptimizerName = str
+else:
+    OptimizerName = Literal[tuple(OPTIMIZERS)]
+"""A name of the table in `reproduce.optim.records`. Type checkers cannot read a table, so that they see any string."""
 
 
 class OptimizerConfig(Frozen):
-    """Optimiser and its constants; `reproduce.optim` gives each one's equations and source."""
+    """Optimiser and its constants; each module of `reproduce.optim` gives its equations and source."""
 
-    name: Literal["adamw", "sgd", "adafactor", "soap", "adafactor-rotated"] = "adamw"
+    name: OptimizerName = "adamw"
     lr: float = Field(gt=0)
     """Peak learning rate."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
@@ -273,11 +273,13 @@ class OptimizerConfig(Frozen):
 
     @model_validator(mode="after")
     def _all_read(self) -> OptimizerConfig:
-        for field, readers in _READERS.items():
-            default = OptimizerConfig.model_fields[field].default
-            if self.name not in readers and getattr(self, field) != default:
+        for name, field in OptimizerConfig.model_fields.items():
+            if name in ("name", "lr", "weight_decay") or name in OPTIMIZERS[self.name].reads:
+                continue
+            if getattr(self, name) != field.default:
+                readers = [other for other, record in OPTIMIZERS.items() if name in record.reads]
                 raise ValueError(
-                    f"{field} has no effect on {self.name}: set it to its default {default:g}, "
+                    f"{name} has no effect on {self.name}: set it to its default {field.default:g}, "
                     f"or name to one of {', '.join(readers)}"
                 )
         return self

@@ -6,6 +6,7 @@
     OFE_MICRO_BATCH                examples that go through the model at once
     OFE_CHECKPOINT_S               seconds between two checkpoints
 
+Beside these, a launcher sets OMP_NUM_THREADS and tells each process of a group its place (`reproduce.parallel.group`).
 A variable that is empty counts as not set. Never imports torch.
 """
 
@@ -49,6 +50,37 @@ def environment() -> Environment:
         micro_batch=_micro_batch(),
         checkpoint_s=_checkpoint_s(),
     )
+
+
+def threads() -> int | None:
+    """What OMP_NUM_THREADS says of the threads of one process; None where it is not set.
+
+    OpenMP lets it be a list, one number for each level of nested parallel regions. Only the first matters here.
+
+    Raises:
+        OfeError: it does not begin with a number of threads (exit code 2).
+    """
+    value = os.environ.get("OMP_NUM_THREADS") or None
+    if value is None:
+        return None
+    first = value.partition(",")[0].strip()
+    if not (first.isdecimal() and int(first) > 0):
+        raise _meaningless("OMP_NUM_THREADS", value, "set it to a number of threads, or leave it unset")
+    return int(first)
+
+
+def launched(variable: str) -> int | None:
+    """The number that a launcher set `variable` to, such as RANK or WORLD_SIZE; None where it is not set.
+
+    Raises:
+        OfeError: it is not a number (exit code 2).
+    """
+    value = os.environ.get(variable) or None
+    if value is None:
+        return None
+    if not value.isdecimal():
+        raise _meaningless(variable, value, "start the processes with torchrun, or leave it unset")
+    return int(value)
 
 
 def _one_of(variable: str, *values: str) -> str | None:

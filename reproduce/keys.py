@@ -12,6 +12,7 @@ import json
 from typing import Any
 
 from reproduce.config import JobConfig, MeasureConfig, RunConfig
+from reproduce.optim.records import OPTIMIZERS
 
 NUMERICS_VERSION: dict[str, int] = {
     "transformer": 1,
@@ -19,11 +20,7 @@ NUMERICS_VERSION: dict[str, int] = {
     "vit": 1,
     "text": 1,
     "images": 1,
-    "adamw": 1,
-    "sgd": 1,
-    "adafactor": 1,
-    "soap": 1,
-    "adafactor-rotated": 1,
+    **{name: record.numerics_version for name, record in OPTIMIZERS.items()},
     "schedule": 1,
     "probe": 1,
     "divergence": 1,

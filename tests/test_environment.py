@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from reproduce.environment import VARIABLES, Environment, environment
+from reproduce.environment import VARIABLES, Environment, environment, launched, threads
 from reproduce.errors import OfeError
 
 
 @pytest.fixture(autouse=True)
 def unset(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in VARIABLES:
+    for name in (*VARIABLES, "OMP_NUM_THREADS", "RANK"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -41,3 +41,29 @@ def test_what_means_nothing_is_refused(name: str, value: str, hint: str, monkeyp
     with pytest.raises(OfeError) as caught:
         environment()
     assert (caught.value.message, caught.value.hint, caught.value.exit_code) == (f"{name} is {value!r}", hint, 2)
+
+
+@pytest.mark.parametrize(("value", "count"), [("4", 4), ("4,2", 4), ("16, 1, 1", 16), (" 3 ", 3), ("", None)])
+def test_threads_are_the_first_of_the_list(value: str, count: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert threads() is None
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert threads() == count
+
+
+@pytest.mark.parametrize("value", ["0", "-2", "four", ",2", "1.5"])
+def test_threads_that_are_none_are_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    with pytest.raises(OfeError, match="OMP_NUM_THREADS is") as caught:
+        threads()
+    assert caught.value.hint == "set it to a number of threads, or leave it unset"
+    assert caught.value.exit_code == 2
+
+
+def test_what_a_launcher_says_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert launched("RANK") is None
+    for value, number in (("", None), ("0", 0), ("12", 12)):
+        monkeypatch.setenv("RANK", value)
+        assert launched("RANK") == number
+    monkeypatch.setenv("RANK", "first")
+    with pytest.raises(OfeError, match="RANK is 'first'"):
+        launched("RANK")

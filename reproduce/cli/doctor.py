@@ -16,10 +16,11 @@ def doctor(
     deep: Annotated[bool, typer.Option("--deep", help="Also load torch and ask it for its devices.")] = False,
 ) -> None:
     """Look at this installation and say what to do next. Exit code 1 if something is broken."""
+    from reproduce.machine import this_machine
     from reproduce.plan.doctor import examine
 
     ui: Ui = ctx.obj
-    checks = examine(deep=deep)
+    checks = examine(this_machine(), deep=deep)
     if json:
         ui.json([check.as_json() for check in checks])
     else:

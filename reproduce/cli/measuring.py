@@ -115,7 +115,7 @@ def _do(ui: Ui, parent: ResolvedRun, jobs: Sequence[ResolvedRun]) -> None:
     from reproduce.cli.selection import store
     from reproduce.jobs.executor import LocalProcesses
     from reproduce.jobs.queue import execute
-    from reproduce.machine import machine
+    from reproduce.machine import this_machine
 
     missing = [job for job in jobs if not store().folder(job).complete]
     if not missing:
@@ -127,7 +127,7 @@ def _do(ui: Ui, parent: ResolvedRun, jobs: Sequence[ResolvedRun]) -> None:
         ui.tell(f"{parent.slug} has not kept its weights of step {steps}: it is trained to keep them")
         missing = [parent, *missing]
     with watching(ui) as watch:
-        done = execute(missing, store(), LocalProcesses(1, threads=machine().cores), watch=watch)
+        done = execute(missing, store(), LocalProcesses(1, threads=this_machine().cores), watch=watch)
     if any(job.state == "interrupted" for job in done):
         ui.tell("stopped; the same command goes on")
         raise typer.Exit(INTERRUPTED)

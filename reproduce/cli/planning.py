@@ -22,7 +22,7 @@ from reproduce.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from reproduce.plan.memory import Layout
+    from reproduce.plan.memory import DeviceLayout
     from reproduce.plan.planner import Plan
 
 
@@ -60,7 +60,6 @@ def plan(
 
 
 def _print(ui: Ui, planned: Plan) -> None:
-    from reproduce.machine import machine
     from reproduce.plan.planner import basis
     from reproduce.units import duration, size
 
@@ -97,7 +96,7 @@ def _print(ui: Ui, planned: Plan) -> None:
         )
     if basis(planned) == "not calibrated":
         ui.tell("\nhint: these times are a guess; `ofe plan --measure` times this machine in some seconds")
-    if planned.device == "cpu" and total.memory_bytes > machine().memory_bytes:
+    if planned.device == "cpu" and total.memory_bytes > planned.machine.memory_bytes:
         ui.tell("\nhint: that is more than this machine has; OFE_MICRO_BATCH=1 takes batches in parts, which may do")
 
 
@@ -137,7 +136,7 @@ def _print_memory(ui: Ui, planned: Plan) -> None:
     ui.line("recomputed: activations of an example where each block's are computed again in the backward pass")
 
 
-def _fit(whole: Layout | None, sharded: Layout | None) -> str:
+def _fit(whole: DeviceLayout | None, sharded: DeviceLayout | None) -> str:
     """How a run fits on one number of devices: `16`, `fsdp 4`, or `no`."""
     if whole is not None:
         return str(whole.micro_batch)

@@ -74,8 +74,7 @@ def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> int:
     from reproduce.cli.selection import store
     from reproduce.jobs.executor import LocalProcesses
     from reproduce.jobs.queue import execute
-    from reproduce.machine import machine
-    from reproduce.plan.planner import basis, side_by_side
+    from reproduce.plan.planner import basis
 
     todo = [entry.run for entry in planned.runs if not entry.hit]
     if not todo:
@@ -86,9 +85,8 @@ def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> int:
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"  # for the workers, which open the data themselves
     _prepare(ui, todo, offline)
-    abreast = side_by_side(planned.jobs, planned.devices)
-    gpus = len(machine().gpus) if planned.device == "cuda" else 0
-    executor = LocalProcesses(abreast, threads=planned.threads, gpus=gpus, devices=planned.devices)
+    gpus = len(planned.machine.gpus) if planned.device == "cuda" else 0
+    executor = LocalProcesses(planned.abreast, threads=planned.threads, gpus=gpus, devices=planned.devices)
     with watching(ui) as watch:
         jobs = execute(todo, store(), executor, watch=watch)
     if any(job.state == "interrupted" for job in jobs):

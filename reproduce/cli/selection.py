@@ -16,6 +16,7 @@ from reproduce.store.runs import Store
 
 if TYPE_CHECKING:
     from reproduce.claims import Verdict
+    from reproduce.machine import Machine
     from reproduce.plan.planner import Plan
     from reproduce.store.frame import Loaded
 
@@ -48,18 +49,22 @@ def resolve_all(
     overrides: Sequence[str] = (),
     seeds: int | None = None,
     to_train: bool = False,
+    machine: Machine | None = None,
 ) -> list[Resolved]:
     """The runs of each figure; data are identified once for all of them.
 
     Args:
         to_train: whether it is an error when data cannot be had. Who only looks does not mind.
+        machine: decides what the precision `auto` is; this one if None.
 
     Raises:
         SpecError: an override or a scale that does not fit.
         OfeError: `to_train` and there are no data.
     """
     identify = cache(fingerprint_of if to_train else fingerprint_if_any)
-    return [resolve(one, scale, overrides=overrides, seeds=seeds, fingerprint=identify) for one in figures]
+    return [
+        resolve(one, scale, overrides=overrides, seeds=seeds, fingerprint=identify, machine=machine) for one in figures
+    ]
 
 
 def store() -> Store:
@@ -89,21 +94,20 @@ def plan_for(
         OfeError: there are not so many GPUs, or an environment variable means nothing.
     """
     from reproduce.environment import environment
-    from reproduce.machine import machine
-    from reproduce.plan.calibration import device
+    from reproduce.machine import this_machine
     from reproduce.plan.planner import plan
 
-    environment()
-    gpus = len(machine().gpus)
-    if to_train and device() == "cuda" and not gpus:
+    machine = this_machine(environment().device)
+    gpus = len(machine.gpus)
+    if to_train and machine.device == "cuda" and not gpus:
         hint = "unset it to train on the CPU"
         raise OfeError("OFE_DEVICE is cuda, but there is no CUDA device", hint=hint, exit_code=2)
-    if to_train and device() == "cuda" and devices > gpus:
+    if to_train and machine.device == "cuda" and devices > gpus:
         hint = "start the worker of each run with torchrun to use several machines"
         raise OfeError(f"--devices {devices} needs {devices} GPUs, and there are {gpus}", hint=hint, exit_code=2)
-    jobs = jobs or max(1, machine().cores // devices)
-    resolveds = resolve_all(figures, scale, overrides=overrides, seeds=seeds, to_train=to_train)
-    return resolveds, plan(resolveds, store(), jobs=jobs, devices=devices, measure=measure, report=report)
+    jobs = jobs or max(1, machine.cores // devices)
+    resolveds = resolve_all(figures, scale, overrides=overrides, seeds=seeds, to_train=to_train, machine=machine)
+    return resolveds, plan(resolveds, store(), machine, jobs=jobs, devices=devices, measure=measure, report=report)
 
 
 def judged(resolved: Resolved, scale: Scale, *, reference: bool) -> tuple[Loaded, list[Verdict]]:

@@ -38,14 +38,16 @@ def show(ctx: typer.Context, figure: Id, scale: ScaleOption = DEFAULT_SCALE, as_
 def _about(experiment: Experiment, resolved: Resolved, scale: Scale) -> dict[str, Any]:
     """All that is told of a figure, in the shape of `ofe show --json`."""
     from reproduce.cli.selection import Shelf, store
-    from reproduce.machine import machine
+    from reproduce.environment import environment
+    from reproduce.machine import this_machine
     from reproduce.plan.planner import price
     from reproduce.specs.load import load_setting
     from reproduce.specs.provenance import hyperparameters
     from reproduce.specs.resolve import shown_runs
 
     shelf = Shelf(scale)
-    prices = price(experiment, store(), jobs=machine().cores) if experiment.settings else []
+    machine = this_machine(environment().device)
+    prices = price(experiment, store(), machine, jobs=machine.cores) if experiment.settings else []
     settings = [load_setting(name) for name in experiment.settings]
     reasons = {run.name: run.at[scale].because for _, run, _ in shown_runs(experiment) if scale in run.at}
     return {

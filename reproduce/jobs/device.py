@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import ctypes
-import os
 
 import torch
 
-from reproduce.environment import environment
+from reproduce.environment import environment, threads
 from reproduce.errors import OfeError
 
 
 def set_up() -> None:
-    """Take as many threads as the queue gave this process, and let it keep the memory it has had."""
+    """Take as many threads as the queue gave this process, and let it keep the memory it has had.
+
+    Raises:
+        OfeError: OMP_NUM_THREADS is no number.
+    """
     keep_large_blocks()
-    if "OMP_NUM_THREADS" in os.environ:
-        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    if (count := threads()) is not None:
+        torch.set_num_threads(count)
 
 
 def keep_large_blocks() -> None:

@@ -40,7 +40,7 @@ from reproduce.config import kind_of
 from reproduce.errors import OfeError
 from reproduce.jobs.device import set_up
 from reproduce.jobs.stopping import handle
-from reproduce.machine import machine
+from reproduce.machine import this_machine
 from reproduce.parallel import group
 from reproduce.specs.load import load_setting
 from reproduce.store.atomic import file_hash
@@ -134,7 +134,7 @@ def common_provenance(run: Mapping[str, Any], source: str) -> dict[str, Any]:
         run: the content of run.yaml.
         source: the name of the data source.
     """
-    facts = machine()
+    facts = this_machine()
     cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
     return {
         "kind": run.get("kind", "train"),

@@ -14,12 +14,14 @@ Shapes: B images, D width, C classes.
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reproduce.config import MlpConfig
 from reproduce.models.transformer import Observer, make_norm
+from reproduce.optim.records import Role
 
 
 class MlpBlock(nn.Module):
@@ -38,6 +40,8 @@ class MlpBlock(nn.Module):
 
 class Mlp(nn.Module):
     """Images (B, ...) of `inputs` values each -> logits (B, C)."""
+
+    ROLES: ClassVar[dict[str, Role]] = {"embedding.weight": "embedding", "readout.weight": "embedding"}
 
     def __init__(self, config: MlpConfig, inputs: int, classes: int) -> None:
         super().__init__()

@@ -27,8 +27,7 @@ from reproduce.config import (
     TransformerConfig,
     VitConfig,
 )
-
-Shape = tuple[int, ...]
+from reproduce.optim.records import OPTIMIZERS, Shape
 
 CHANNELS = 3
 """Colours of an image."""
@@ -104,29 +103,9 @@ def input_flops(config: RunConfig) -> float:
 
 
 def preconditioner_flops(config: RunConfig) -> float:
-    """FLOPs a step that SOAP and rotated AdaFactor add: statistics, rotations, and the new bases every so often.
-
-    Per matrix (m, n) with both axes rotated: 6 (m^2 n + m n^2) a step for L, R and the rotation there and back; every
-    `precond_freq` steps 4 (m^2 n + m n^2) to carry M over, 2 (m^3 + n^3) for L Q and R Q, and 8/3 (m^3 + n^3) for the
-    two QR decompositions with explicit Q (Golub and Van Loan, Sec 5.2).
-    """
-    optimizer = config.optimizer
-    if optimizer.name not in ("soap", "adafactor-rotated"):
-        return 0.0
-    total = 0.0
-    for shape in parameter_shapes(config.model, config.data):
-        for axis in rotated_axes(shape, optimizer.max_precond_dim):
-            product = float(axis) * math.prod(shape)
-            total += 6 * product + (4 * product + (2 + 8 / 3) * axis**3) / optimizer.precond_freq
-    return total
-
-
-def rotated_axes(shape: Shape, max_dim: int) -> list[int]:
-    """Lengths of the axes that SOAP rotates: those of a matrix that are not too long."""
-    if len(shape) < 2:
-        return []
-    matrix = (shape[0], math.prod(shape[1:]))
-    return [axis for axis in matrix if axis <= max_dim]
+    """FLOPs a step of the optimiser's own matrix work, which the elementwise ones have none of."""
+    record = OPTIMIZERS[config.optimizer.name]
+    return record.step_flops(parameter_shapes(config.model, config.data), config.optimizer)
 
 
 # ---------------------------------------------------------------------------------------------------

@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reproduce.config import BlockConfig, Norm, TransformerConfig
+from reproduce.optim.records import Role
 
 Observer = Callable[[str, str, Tensor], None]
 """Called as `observe(point, layer, tensor)`; points: `residual`, `attention-input`, `attention-logits`."""
@@ -158,7 +160,7 @@ def causal_mask(length: int, device: torch.device) -> Tensor:
     return _MASKS[length, device]
 
 
-class Mlp(nn.Module):
+class FeedForward(nn.Module):
     """W_2 phi(alpha W_1 norm(x)), hidden width F."""
 
     def __init__(self, config: TransformerConfig) -> None:
@@ -179,10 +181,12 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Attention branch, then MLP branch, each added with its gain; Post-Norm after each sum where the block has one."""
 
+    ROLES: ClassVar[dict[str, Role]] = {"attn_gain": "gain", "mlp_gain": "gain"}
+
     def __init__(self, config: TransformerConfig, *, causal: bool = True) -> None:
         super().__init__()
         block, width = config.block, config.width
-        self.attention, self.mlp = Attention(config, causal=causal), Mlp(config)
+        self.attention, self.mlp = Attention(config, causal=causal), FeedForward(config)
         self.attn_gain = make_gain(block, block.attn_gain, width)
         self.mlp_gain = make_gain(block, block.mlp_gain, width)
         self.post_norm_attn = make_norm(block.post_norm, width)
@@ -201,6 +205,8 @@ class Transformer(nn.Module):
     norm gains                                                  1
     residual gains                                              as configured
     """
+
+    ROLES: ClassVar[dict[str, Role]] = {"unembedding.weight": "embedding"}
 
     def __init__(self, config: TransformerConfig, vocab_size: int, max_length: int) -> None:
         super().__init__()

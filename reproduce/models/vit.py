@@ -17,12 +17,15 @@ Shapes: B images, P patches, T = P + 1 tokens, D width, L layers, C classes.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
 from reproduce.config import TransformerConfig, VitConfig
 from reproduce.models.size import CHANNELS
 from reproduce.models.transformer import Block, Observer, make_norm
+from reproduce.optim.records import Role
 
 
 def block_config(config: VitConfig) -> TransformerConfig:
@@ -63,6 +66,13 @@ class VitBlock(Block):
 
 class Vit(nn.Module):
     """Images (B, 3, S, S) -> logits (B, C)."""
+
+    ROLES: ClassVar[dict[str, Role]] = {
+        "patches.weight": "embedding",
+        "class_token": "embedding",
+        "positions": "embedding",
+        "head.weight": "embedding",
+    }
 
     def __init__(self, config: VitConfig, side: int, classes: int) -> None:
         super().__init__()

@@ -18,8 +18,10 @@ wsd warm-up that reaches into the decay is cut off by it: the lower ramp counts.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from reproduce.config import ScheduleConfig
+if TYPE_CHECKING:
+    from reproduce.config import ScheduleConfig
 
 
 def learning_rate(schedule: ScheduleConfig, step: int, steps: int, peak: float) -> float:

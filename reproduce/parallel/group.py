@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from reproduce.environment import launched
 from reproduce.errors import OfeError
 
 T = TypeVar("T")
@@ -38,18 +39,19 @@ def joined() -> Iterator[None]:
     """Take part in the group that the environment describes; alone where it describes none.
 
     Raises:
-        OfeError: the launcher did not say everything (exit code 2).
+        OfeError: the launcher did not say everything, or what it said is not a number (exit code 2).
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if launched("WORLD_SIZE") in (None, 1):
         yield
         return
-    missing = [name for name in VARIABLES if name not in os.environ]
+    missing = [name for name in VARIABLES if not os.environ.get(name)]
     if missing:
         raise OfeError(
             f"WORLD_SIZE is set, {' and '.join(missing)} not", hint="start the processes with torchrun", exit_code=2
         )
+    places = {name: launched(name) for name in ("RANK", "LOCAL_RANK", "MASTER_PORT")}  # torch reads them as numbers too
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+        torch.cuda.set_device((places["LOCAL_RANK"] or 0) % torch.cuda.device_count())
     store, rank, size = next(dist.rendezvous("env://"))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(

@@ -1,11 +1,12 @@
 """What reproducing figures takes before anything starts: runs, hits and misses, FLOPs, time, memory, disk.
 
-    plan(resolveds, store)      every run once: state, reason, cost; `misses` of it is what gets trained
-    price(experiment, store)    the same, summed, at every scale
-    calibrate(precisions)       times this machine in a process of its own
-    examine()                   what is installed, which devices, which data, what to do next
+    plan(resolveds, store, machine)      every run once: state, reason, cost; `misses` of it is what gets trained
+    price(experiment, store, machine)    the same, summed, at every scale
+    calibrate(machine, precisions)       times this machine in a process of its own
+    examine(machine)                     what is installed, which devices, which data, what to do next
 
-Nothing here loads torch.
+`machine` is the one to train on, which may be another than this one wherever nothing is measured. Nothing here loads
+torch.
 """
 
 from reproduce.plan.calibration import Calibration, calibrate, threads_per_run

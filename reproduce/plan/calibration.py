@@ -22,9 +22,8 @@ from typing import Any, Literal
 
 from reproduce.children import child_environment
 from reproduce.config import RunConfig
-from reproduce.environment import Device, environment
 from reproduce.errors import OfeError
-from reproduce.machine import machine
+from reproduce.machine import Machine
 from reproduce.models.size import forward_flops, input_flops, preconditioner_flops, step_flops
 from reproduce.plan.footprint import evaluations, probe_steps
 from reproduce.store.atomic import write_json
@@ -84,47 +83,42 @@ def guess(device: str, precision: str, threads: int) -> Rate:
     return Rate(((1e8, 0.005), (1e10, 1e10 / speed)), 4e10 * threads, 4.0)
 
 
-def device() -> Device:
-    """The device that runs train on: OFE_DEVICE, else the accelerator if the driver shows one.
-
-    Raises:
-        OfeError: OFE_DEVICE names no device.
-    """
-    return environment().device or ("cuda" if machine().gpus else "cpu")
-
-
-def threads_per_run(jobs: int) -> int:
-    """Threads that each of `jobs` runs gets when they share this machine's cores."""
-    return max(1, machine().cores // max(1, jobs))
+def threads_per_run(machine: Machine, jobs: int) -> int:
+    """Threads that each of `jobs` runs gets when they share the cores of `machine`."""
+    return max(1, machine.cores // max(1, jobs))
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The rates that were measured on this machine, by `device/precision/threads`."""
+    """The rates that were measured on one machine, by `device/precision/threads`."""
 
     rates: dict[str, Rate]
 
-    def find(self, precision: str, threads: int) -> Rate | None:
+    def find(self, device: str, precision: str, threads: int) -> Rate | None:
         """The rate for so many threads, or for the most that were measured below; None if there is none."""
-        name = device()
         for count in range(threads, 0, -1):
-            if (rate := self.rates.get(f"{name}/{precision}/{count}")) is not None:
+            if (rate := self.rates.get(f"{device}/{precision}/{count}")) is not None:
                 return rate
         return None
 
-    def rate(self, precision: str, threads: int) -> tuple[Rate, Basis]:
+    def rate(self, device: str, precision: str, threads: int) -> tuple[Rate, Basis]:
         """The rate to reckon with, and whether it was measured."""
-        found = self.find(precision, threads)
-        return (found, "calibrated") if found else (guess(device(), precision, threads), "not calibrated")
+        found = self.find(device, precision, threads)
+        return (found, "calibrated") if found else (guess(device, precision, threads), "not calibrated")
 
 
-def load() -> Calibration:
-    """What is known of this machine; empty where nothing is."""
-    return _parse(_read().get("machines", {}).get(_machine_id(), {}))
+def load(machine: Machine) -> Calibration:
+    """What is known of `machine`; empty where nothing is."""
+    return _parse(_read().get("machines", {}).get(_identifier(machine), {}))
 
 
 def calibrate(
-    precisions: Iterable[str], threads: int = 1, *, again: bool = False, report: Callable[[str], None] | None = None
+    machine: Machine,
+    precisions: Iterable[str],
+    threads: int = 1,
+    *,
+    again: bool = False,
+    report: Callable[[str], None] | None = None,
 ) -> Calibration:
     """Measure what is not yet known of this machine, about ten seconds a precision, and keep it.
 
@@ -132,25 +126,26 @@ def calibrate(
     written the result holds for this process alone.
 
     Args:
+        machine: the one that this process runs on, since no other can be measured from here.
         precisions: of the runs to be planned.
         threads: that each run will have.
         again: measure also what is known.
     """
     say = report or (lambda line: None)
-    known = load().rates
+    known = load(machine).rates
     fresh: dict[str, Any] = {}
     for precision in sorted(set(precisions)):
-        name = f"{device()}/{precision}/{threads}"
+        name = f"{machine.device}/{precision}/{threads}"
         if name in known and not again:
             continue
         say(f"timing training steps in {precision}")
         try:
-            fresh[name] = _measure(device(), precision, threads)
+            fresh[name] = _measure(machine.device, precision, threads)
         except OfeError as error:
             say(f"{precision} could not be timed: {error.message}")
     if fresh:
         try:
-            _save(fresh)
+            _save(machine, fresh)
         except OfeError as error:
             say(f"the calibration is not kept: {error.message}")
     return Calibration(known | _parse(fresh).rates)
@@ -180,17 +175,17 @@ def calibration_file() -> Path:
     return ofe_home() / FILE
 
 
-def _machine() -> dict[str, Any]:
-    here = machine()
+def _facts(machine: Machine) -> dict[str, Any]:
+    """What tells machines apart in the file."""
     try:
         torch = version("torch")
     except PackageNotFoundError:
         torch = "none"
-    return {"cpu": here.cpu, "gpus": [gpu.name for gpu in here.gpus], "torch": torch}
+    return {"cpu": machine.cpu, "gpus": [gpu.name for gpu in machine.gpus], "torch": torch}
 
 
-def _machine_id() -> str:
-    return hashlib.sha256(json.dumps(_machine(), sort_keys=True).encode()).hexdigest()[:12]
+def _identifier(machine: Machine) -> str:
+    return hashlib.sha256(json.dumps(_facts(machine), sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _read() -> dict[str, Any]:
@@ -203,10 +198,11 @@ def _read() -> dict[str, Any]:
     return content if whole else {}
 
 
-def _save(fresh: dict[str, Any]) -> None:
+def _save(machine: Machine, fresh: dict[str, Any]) -> None:
     machines = _read().get("machines", {})
-    earlier = machines.get(_machine_id(), {}).get("rates", {})
-    machines[_machine_id()] = _machine() | {"rates": earlier | fresh}
+    name = _identifier(machine)
+    earlier = machines.get(name, {}).get("rates", {})
+    machines[name] = _facts(machine) | {"rates": earlier | fresh}
     write_json(ensure_home() / FILE, {"schema": SCHEMA, "machines": machines})
 
 

@@ -15,15 +15,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal
 
 from reproduce.children import child_environment
 from reproduce.config import DataConfig
-from reproduce.environment import VARIABLES, environment
+from reproduce.environment import VARIABLES, environment, threads
 from reproduce.errors import OfeError
-from reproduce.machine import best_precision, machine
+from reproduce.machine import Machine, best_precision
 from reproduce.plan.calibration import calibration_file, load
 from reproduce.specs.load import list_experiments
 from reproduce.specs.resolve import fingerprint_if_any, resolve
@@ -32,7 +33,7 @@ from reproduce.store.home import ofe_home
 from reproduce.store.reference import read_index, reference_root
 from reproduce.store.runs import Store
 
-Verdict = Literal["ok", "warn", "fail"]
+CheckStatus = Literal["ok", "warn", "fail"]
 
 MIN_PYTHON = (3, 11)
 MIN_FREE_BYTES = 1_000_000_000
@@ -53,7 +54,7 @@ class Check:
     """One thing that was looked at."""
 
     name: str
-    status: Verdict
+    status: CheckStatus
     detail: str
     hint: str = ""
     """What to do about it, or with it."""
@@ -62,25 +63,26 @@ class Check:
         return dict(vars(self))
 
 
-def examine(*, deep: bool = False) -> list[Check]:
+def examine(machine: Machine, *, deep: bool = False) -> list[Check]:
     """All checks, in the order in which they should be read; the last one says what to do next.
 
     Args:
+        machine: the one that this process runs on.
         deep: also load torch in a process of its own and ask it for its devices, which takes some seconds.
     """
     parts: list[tuple[str, Callable[[], Iterator[Check]]]] = [
         ("python", _python),
         ("packages", _packages),
-        ("processor", _processor),
-        ("devices", _devices),
-        *([("torch", _torch)] if deep else []),
+        ("processor", partial(_processor, machine)),
+        ("devices", partial(_devices, machine)),
+        *([("torch", partial(_torch, machine))] if deep else []),
         ("environment", _environment),
         ("home", _home),
-        ("specs", _specs),
+        ("specs", partial(_specs, machine)),
         ("reference traces", _references),
-        ("data", _data),
+        ("data", partial(_data, machine)),
         ("hub", _hub),
-        ("calibration", _calibration),
+        ("calibration", partial(_calibration, machine)),
         ("runs", _runs),
     ]
     checks: list[Check] = []
@@ -135,27 +137,25 @@ def _release(version: str) -> tuple[int, ...]:
     return tuple(map(int, re.findall(r"\d+", version.split("+")[0])))
 
 
-def _processor() -> Iterator[Check]:
-    here = machine()
-    yield Check("processor", "ok", f"{here.cpu}, {here.cores} cores")
-    small = here.memory_bytes < MIN_MEMORY_BYTES
+def _processor(machine: Machine) -> Iterator[Check]:
+    yield Check("processor", "ok", f"{machine.cpu}, {machine.cores} cores")
+    small = machine.memory_bytes < MIN_MEMORY_BYTES
     hint = "train one run at a time (`--jobs 1`)" if small else ""
-    yield Check("memory", "warn" if small else "ok", f"{here.memory_bytes / 1e9:.1f} GB", hint)
+    yield Check("memory", "warn" if small else "ok", f"{machine.memory_bytes / 1e9:.1f} GB", hint)
 
 
-def _devices() -> Iterator[Check]:
-    here = machine()
-    if here.gpus:
-        names = ", ".join(f"{gpu.name} ({gpu.memory_bytes / 1e9:.0f} GB)" for gpu in here.gpus)
+def _devices(machine: Machine) -> Iterator[Check]:
+    if machine.gpus:
+        names = ", ".join(f"{gpu.name} ({gpu.memory_bytes / 1e9:.0f} GB)" for gpu in machine.gpus)
         yield Check("devices", "ok", names)
     else:
         yield Check("devices", "ok", "no accelerator: runs train on the processor", "laptop scale is made for it")
-    precision = best_precision()
+    precision = best_precision(machine)
     emulated = "" if precision == "bf16" else "; bf16 would be emulated"
     yield Check("precision", "ok", f"precision auto means {precision} here{emulated}")
 
 
-def _torch() -> Iterator[Check]:
+def _torch(machine: Machine) -> Iterator[Check]:
     command = [sys.executable, "-c", _TORCH_FACTS]
     try:
         done = subprocess.run(
@@ -168,7 +168,7 @@ def _torch() -> Iterator[Check]:
         return
     devices = ", ".join(facts["devices"]) or "no CUDA device"
     detail = f"{facts['version']}, {devices}, {facts['threads']} threads"
-    blind = bool(machine().gpus) and not facts["cuda"]
+    blind = bool(machine.gpus) and not facts["cuda"]
     hint = "install a build of torch for this driver, or set OFE_DEVICE=cpu" if blind else ""
     yield Check("torch", "warn" if blind else "ok", detail, hint)
 
@@ -180,6 +180,7 @@ def _torch() -> Iterator[Check]:
 def _environment() -> Iterator[Check]:
     set_here = [f"{name}={os.environ[name]}" for name in VARIABLES if os.environ.get(name)]
     environment()
+    threads()
     yield Check("environment", "ok", ", ".join(set_here) or "no variable changes how runs are executed")
 
 
@@ -200,10 +201,10 @@ def _home() -> Iterator[Check]:
     yield Check("disk", "warn" if low else "ok", f"{free / 1e9:.1f} GB free", hint)
 
 
-def _specs() -> Iterator[Check]:
+def _specs(machine: Machine) -> Iterator[Check]:
     experiments = list_experiments()
     for experiment in experiments:
-        resolve(experiment, "laptop", fingerprint=lambda data: "")
+        resolve(experiment, "laptop", fingerprint=lambda data: "", machine=machine)
     if experiments:
         yield Check("specs", "ok", f"{len(experiments)} figures and tables, all valid")
     else:
@@ -219,13 +220,13 @@ def _references() -> Iterator[Check]:
         yield Check("reference traces", "warn", "none found", "figures appear after `ofe reproduce`")
 
 
-def _data() -> Iterator[Check]:
+def _data(machine: Machine) -> Iterator[Check]:
     """Whether the text and the images of the laptop scale are prepared."""
     from reproduce.data import prepared_folder
 
     wanted: dict[str, list[DataConfig]] = {}
     for experiment in list_experiments():
-        for run in resolve(experiment, "laptop", fingerprint=fingerprint_if_any).runs:
+        for run in resolve(experiment, "laptop", fingerprint=fingerprint_if_any, machine=machine).runs:
             wanted.setdefault(run.config.data.source, []).append(run.config.data)
     for source, datas in wanted.items():
         name = f"data {source}"
@@ -247,8 +248,8 @@ def _hub() -> Iterator[Check]:
     yield Check("hub", "ok", detail, "" if kept else "only the workstation and paper scales need any")
 
 
-def _calibration() -> Iterator[Check]:
-    rates = load().rates
+def _calibration(machine: Machine) -> Iterator[Check]:
+    rates = load(machine).rates
     if rates:
         yield Check("calibration", "ok", f"measured for {', '.join(sorted(rates))}")
     else:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from reproduce.config import ImageData, MlpConfig, Norm, RunConfig, TextData, TransformerConfig
 from reproduce.metrics.table import ATTENTION_METRICS, STREAM_METRICS, UPDATE_METRICS
-from reproduce.models.size import CHANNELS, Shape, parameter_shapes, positions, rotated_axes
+from reproduce.models.size import CHANNELS, parameter_shapes, positions
+from reproduce.optim.records import OPTIMIZERS
 
 FLOAT = 4
 """Bytes of a float32."""
@@ -68,7 +69,8 @@ def footprint(config: RunConfig, micro_batch: int | None = None) -> Footprint:
     """
     shapes = parameter_shapes(config.model, config.data)
     weights = FLOAT * sum(math.prod(shape) for shape in shapes)
-    optimizer = FLOAT * sum(_state(shape, config) for shape in shapes)
+    state_size = OPTIMIZERS[config.optimizer.name].state_size
+    optimizer = FLOAT * sum(state_size(shape, config.optimizer) for shape in shapes)
     values, moments = _trace_values(config)
     return Footprint(
         weights=weights,
@@ -90,19 +92,6 @@ def data_bytes(config: RunConfig) -> int:
     values = CHANNELS * data.side**2
     whitening = FLOAT * (values**2 + config.eval.batches * config.batch_size * values) if data.whiten else 0
     return _STORED_IMAGES.get(data.source, 0) * values + FLOAT * config.probe.batch_size * values + whitening
-
-
-def _state(shape: Shape, config: RunConfig) -> int:
-    """Numbers that the optimiser keeps for one parameter, beside its step count."""
-    size, name = math.prod(shape), config.optimizer.name
-    matrix = len(shape) >= 2
-    momentum = size
-    if name == "sgd":
-        return momentum
-    factored = matrix and name in ("adafactor", "adafactor-rotated")
-    second_moment = shape[0] + size // shape[0] if factored else size
-    axes = rotated_axes(shape, config.optimizer.max_precond_dim) if name in ("soap", "adafactor-rotated") else []
-    return momentum + second_moment + sum(2 * axis**2 for axis in axes)  # a statistic and its eigenvectors
 
 
 def activation_bytes(config: RunConfig, examples: int) -> int:

@@ -12,15 +12,14 @@ from typing import Any, Literal
 from reproduce.config import RunConfig
 from reproduce.errors import OfeError
 from reproduce.keys import canonical
-from reproduce.machine import machine
-from reproduce.plan.calibration import device
+from reproduce.machine import Machine
 from reproduce.specs.resolve import ResolvedRun
 from reproduce.store.layout import SUMS, checkpoints
 from reproduce.store.reference import find_reference
 from reproduce.store.runs import RunFolder, Store
 
-State = Literal["sealed", "running", "resumable", "failed", "missing"]
-TO_TRAIN: frozenset[State] = frozenset({"resumable", "failed", "missing"})
+PlannedState = Literal["sealed", "running", "resumable", "failed", "missing"]
+TO_TRAIN: frozenset[PlannedState] = frozenset({"resumable", "failed", "missing"})
 """States of a run that `ofe reproduce` trains."""
 
 _SHOWN_CHANGES = 3
@@ -30,7 +29,7 @@ _SHOWN_CHANGES = 3
 class RunState:
     """Where a run stands."""
 
-    state: State
+    state: PlannedState
     reason: str
     remaining: float
     """Share of its steps still to be trained."""
@@ -50,11 +49,12 @@ class History:
     """The store as it is now, read once.
 
     Args:
-        threads, devices: that planned runs will have; only runs of as many tell how long a step takes.
+        machine: that planned runs will be trained on; only runs on its like tell how long a step takes.
+        threads, devices: that planned runs will have; likewise.
     """
 
-    def __init__(self, store: Store, threads: int, devices: int = 1) -> None:
-        self.threads, self.devices = threads, devices
+    def __init__(self, store: Store, machine: Machine, threads: int, devices: int = 1) -> None:
+        self.machine, self.threads, self.devices = machine, threads, devices
         self._folders: dict[str, RunFolder] = {}
         for folder in store.list():
             if folder.key not in self._folders or folder.sealed:
@@ -110,9 +110,9 @@ class History:
         return {size: median(of_size) for size, of_size in times.items()}
 
     def _ran_like_this(self, provenance: Mapping[str, Any]) -> bool:
-        here = machine()
-        on = here.gpus[0].name if device() == "cuda" and here.gpus else here.cpu
-        threads = provenance.get("threads") == self.threads or device() == "cuda"
+        accelerated = self.machine.device == "cuda"
+        on = self.machine.gpus[0].name if accelerated and self.machine.gpus else self.machine.cpu
+        threads = provenance.get("threads") == self.threads or accelerated
         return provenance.get("device") == on and provenance.get("devices", 1) == self.devices and threads
 
     @cached_property

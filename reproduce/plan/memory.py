@@ -27,9 +27,9 @@ from typing import Any
 
 from reproduce.config import MlpConfig, RunConfig
 from reproduce.environment import Mode
-from reproduce.machine import machine
+from reproduce.machine import Machine
 from reproduce.models.size import block_matrices, parameters, positions
-from reproduce.optim import ELEMENTWISE
+from reproduce.optim.records import OPTIMIZERS
 from reproduce.plan.footprint import (
     FLOAT,
     PROCESS_BYTES,
@@ -43,13 +43,13 @@ from reproduce.plan.footprint import (
 
 COUNTS = (1, 2, 4, 8, 16, 32)
 EXAMPLES = (24 * 10**9, 80 * 10**9)
-"""Memory of devices to reckon with where this machine has none: an RTX 3090 or A5000, an A100 or H100."""
+"""Memory of devices to reckon with where a machine has none: an RTX 3090 or A5000, an A100 or H100."""
 USABLE = 0.9
 """Share of a device's memory that tensors can have; the rest is fragments and the driver's."""
 
 
 @dataclass(frozen=True)
-class Layout:
+class DeviceLayout:
     """One way to hold a run on N devices, and what each of them then holds."""
 
     mode: Mode | None
@@ -71,7 +71,7 @@ class Layout:
         return f"micro-batch {self.micro_batch}{', checkpointing' if self.recompute else ''}"
 
 
-def layout(config: RunConfig, devices: int, mode: Mode | None, micro_batch: int, *, recompute: bool) -> Layout:
+def layout(config: RunConfig, devices: int, mode: Mode | None, micro_batch: int, *, recompute: bool) -> DeviceLayout:
     """What `config` takes on each of `devices`."""
     whole, copies = footprint(config), weight_copies(config)
     state = whole.weights + whole.gradients + whole.optimizer
@@ -81,8 +81,8 @@ def layout(config: RunConfig, devices: int, mode: Mode | None, micro_batch: int,
         block, product = block_matrices(config.model), product_bytes(config)
         rest = parameters(config) - config.model.layers * block
         gathered = (3 * product + FLOAT) * block + 2 * FLOAT * rest + (product * rest if copies else 0)
-        return Layout(mode, recompute, micro_batch, math.ceil(state / devices), gathered, activations)
-    return Layout(mode, recompute, micro_batch, state, copies, activations)
+        return DeviceLayout(mode, recompute, micro_batch, math.ceil(state / devices), gathered, activations)
+    return DeviceLayout(mode, recompute, micro_batch, state, copies, activations)
 
 
 def probe_bytes(config: RunConfig, micro_batch: int, devices: int) -> int:
@@ -102,7 +102,7 @@ def fit(
     *,
     recompute: bool | None = None,
     micro_batch: int | None = None,
-) -> Layout | None:
+) -> DeviceLayout | None:
     """The layout of the largest micro-batch that fits into `memory` bytes a device; None if none does.
 
     Activations are recomputed only where nothing fits otherwise.
@@ -110,7 +110,7 @@ def fit(
     Args:
         recompute, micro_batch: fixed where they are given.
     """
-    if config.batch_size % devices or (mode == "fsdp" and config.optimizer.name not in ELEMENTWISE):
+    if config.batch_size % devices or (mode == "fsdp" and not OPTIMIZERS[config.optimizer.name].elementwise):
         return None
     sizes = [micro_batch] if micro_batch else list(_halves(config.batch_size // devices))
     for again in (False, True) if recompute is None else (recompute,):
@@ -136,7 +136,7 @@ def arrange(
     mode: Mode | None = None,
     recompute: bool | None = None,
     micro_batch: int | None = None,
-) -> Layout:
+) -> DeviceLayout:
     """How a run is executed on `devices` of `memory` bytes each: ddp where that fits, else fsdp.
 
     Where the memory is not known (None), or nothing fits, what was not asked for stays as simple or becomes as lean
@@ -160,13 +160,13 @@ def arrange(
         ) or _leanest(config, devices, modes, recompute, micro_batch)
     # A part as large as the whole is the whole.
     whole = micro_batch is None and found.micro_batch == share
-    return Layout(**vars(found) | {"micro_batch": None}) if whole else found
+    return DeviceLayout(**vars(found) | {"micro_batch": None}) if whole else found
 
 
 def _leanest(
     config: RunConfig, devices: int, modes: tuple[Mode | None, ...], recompute: bool | None, micro_batch: int | None
-) -> Layout:
-    mode = modes[-1] if config.optimizer.name in ELEMENTWISE else modes[0]
+) -> DeviceLayout:
+    mode = modes[-1] if OPTIMIZERS[config.optimizer.name].elementwise else modes[0]
     again = True if recompute is None else recompute
     return layout(config, devices, mode, micro_batch or 1, recompute=again)
 
@@ -182,7 +182,7 @@ class Needs:
     memory: int
     """Bytes of a device."""
 
-    def rows(self) -> Iterator[tuple[int, Layout | None, Layout | None]]:
+    def rows(self) -> Iterator[tuple[int, DeviceLayout | None, DeviceLayout | None]]:
         """(devices, ddp or alone, fsdp) for every count that divides the batch."""
         for count in COUNTS:
             if self.config.batch_size % count == 0:
@@ -213,16 +213,18 @@ class Needs:
         }
 
 
-def needs(runs: Iterable[tuple[str, RunConfig]]) -> list[Needs]:
-    """What (name, configuration) pairs need, on devices of each memory there is to reckon with."""
+def needs(runs: Iterable[tuple[str, RunConfig]], machine: Machine) -> list[Needs]:
+    """What (name, configuration) pairs need, on devices of each memory that `machine` gives us to reckon with."""
     alike: dict[str, tuple[RunConfig, dict[str, None]]] = {}
     for name, config in runs:
         facts = (footprint(config), position_bytes(config), positions(config), config.batch_size, config.optimizer.name)
         alike.setdefault(repr((facts, config.probe.batch_size)), (config, {}))[1][name] = None
-    return [Needs(tuple(names), config, memory) for config, names in alike.values() for memory in device_memories()]
+    return [
+        Needs(tuple(names), config, memory) for config, names in alike.values() for memory in device_memories(machine)
+    ]
 
 
-def _brief(found: Layout | None) -> dict[str, Any] | None:
+def _brief(found: DeviceLayout | None) -> dict[str, Any] | None:
     if found is None:
         return None
     return {
@@ -232,7 +234,6 @@ def _brief(found: Layout | None) -> dict[str, Any] | None:
     }
 
 
-def device_memories() -> tuple[int, ...]:
-    """Memory in bytes of this machine's accelerators, the smallest of them; examples where it has none."""
-    found = [gpu.memory_bytes for gpu in machine().gpus if gpu.memory_bytes]
-    return (min(found),) if found else EXAMPLES
+def device_memories(machine: Machine) -> tuple[int, ...]:
+    """Memory in bytes of the smallest accelerator of `machine`; examples where it has none."""
+    return EXAMPLES if machine.gpu_memory_bytes is None else (machine.gpu_memory_bytes,)

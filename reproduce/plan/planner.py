@@ -6,17 +6,17 @@ The plan is the one answer to "what would be trained": `ofe plan` prints it and 
 from __future__ import annotations
 
 import heapq
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from reproduce.config import RunConfig
-from reproduce.machine import machine
+from reproduce.environment import environment
+from reproduce.machine import Machine
 from reproduce.models.size import flops, parameters, tokens
-from reproduce.plan.calibration import Basis, Calibration, calibrate, device, load, threads_per_run
+from reproduce.plan.calibration import Basis, Calibration, calibrate, load, threads_per_run
 from reproduce.plan.footprint import Footprint, footprint
-from reproduce.plan.history import TO_TRAIN, History, RunState, State
+from reproduce.plan.history import TO_TRAIN, History, PlannedState, RunState
 from reproduce.plan.memory import Needs, arrange, needs
 from reproduce.specs.load import load_setting
 from reproduce.specs.resolve import Resolved, ResolvedRun, fingerprint_if_any, resolve
@@ -29,7 +29,7 @@ class PlannedRun:
     """One run of a plan."""
 
     run: ResolvedRun
-    state: State
+    state: PlannedState
     reason: str
     """Why it is in that state, in words for the user."""
     figures: tuple[str, ...]
@@ -119,15 +119,25 @@ class Plan:
     jobs: int
     threads: int
     """Threads of each process."""
-    device: str
+    machine: Machine
+    """What the runs are to be trained on."""
     runs: tuple[PlannedRun, ...]
     devices: int = 1
     """Devices of each run."""
 
     @property
+    def device(self) -> str:
+        return self.machine.device
+
+    @property
+    def abreast(self) -> int:
+        """How many runs really train at once."""
+        return side_by_side(self.machine, self.jobs, self.devices)
+
+    @property
     def total(self) -> Total:
         todo = [run for run in self.runs if run.to_train]
-        abreast = side_by_side(self.jobs, self.devices)
+        abreast = self.abreast
         memory = sorted((run.footprint.memory for run in todo), reverse=True)
         working = sorted((run.footprint.working_disk - run.footprint.trace for run in todo), reverse=True)
         return Total(
@@ -166,12 +176,13 @@ class Plan:
     @property
     def memory(self) -> list[Needs]:
         """What the runs take on a device, and on how many of them they fit."""
-        return needs((run.run.name, run.run.config) for run in self.runs)
+        return needs(((run.run.name, run.run.config) for run in self.runs), self.machine)
 
 
 def plan(
     resolveds: Sequence[Resolved],
     store: Store,
+    machine: Machine,
     *,
     jobs: int = 1,
     devices: int = 1,
@@ -182,11 +193,13 @@ def plan(
     """The runs of `resolveds`, each once, with their states and costs. Creates nothing but a calibration.
 
     Args:
+        machine: what the runs are to be trained on; it need not be this one.
         jobs: runs to be trained side by side.
         devices: of each run. N of them are reckoned to be N times as fast as one.
-        calibration: speed of this machine; by default what is kept in the home.
-        measure: first time this machine where it was not yet, about ten seconds a precision. Nothing is measured
-            when no run is left to train, or all have their like among the finished runs.
+        calibration: speed of `machine`; by default what is kept of it in the home.
+        measure: first time the machine where it was not yet, about ten seconds a precision, which is only possible
+            for this one. Nothing is measured when no run is left to train, or all have their like among the finished
+            runs.
         report: told what takes time.
     """
     scales = {resolved.scale for resolved in resolveds}
@@ -198,8 +211,8 @@ def plan(
             runs.setdefault(run.key, run)
             figures.setdefault(run.key, {})[resolved.experiment.id] = None
 
-    threads = threads_per_run(devices * side_by_side(jobs, devices))
-    history = History(store, threads, devices)
+    threads = threads_per_run(machine, devices * side_by_side(machine, jobs, devices))
+    history = History(store, machine, threads, devices)
     states = {key: history.state(run) for key, run in runs.items()}
     if calibration is None and measure:
         unknown = {
@@ -207,13 +220,11 @@ def plan(
             for key, run in runs.items()
             if states[key].state in TO_TRAIN and history.step_seconds(run.config) is None
         }
-        calibration = calibrate(unknown, threads, report=report)
-    calibration = calibration or load()
-    planned = tuple(
-        _planned(run, states[key], tuple(figures[key]), history, calibration, devices) for key, run in runs.items()
-    )
+        calibration = calibrate(machine, unknown, threads, report=report)
+    calibration = calibration or load(machine)
+    planned = tuple(_planned(run, states[key], tuple(figures[key]), history, calibration) for key, run in runs.items())
     names = tuple(dict.fromkeys(resolved.experiment.id for resolved in resolveds))
-    return Plan(next(iter(scales), ""), names, jobs, threads, device(), planned, devices)
+    return Plan(next(iter(scales), ""), names, jobs, threads, machine, planned, devices)
 
 
 def misses(plan: Plan) -> list[ResolvedRun]:
@@ -237,7 +248,7 @@ class Price:
 
 
 def price(
-    experiment: Experiment, store: Store, *, jobs: int = 1, calibration: Calibration | None = None
+    experiment: Experiment, store: Store, machine: Machine, *, jobs: int = 1, calibration: Calibration | None = None
 ) -> list[Price]:
     """One row a scale that the experiment's settings have, from the cheapest to the paper's."""
     settings = [load_setting(name) for name in experiment.settings]
@@ -245,8 +256,8 @@ def price(
     for scale in SCALES:
         if any(scale not in setting.scales for setting in settings):
             continue
-        resolved = resolve(experiment, scale, fingerprint=fingerprint_if_any)
-        planned = plan([resolved], store, jobs=jobs, calibration=calibration)
+        resolved = resolve(experiment, scale, fingerprint=fingerprint_if_any, machine=machine)
+        planned = plan([resolved], store, machine, jobs=jobs, calibration=calibration)
         because = tuple(setting.scales[scale].because for setting in settings)
         rows.append(Price(scale, planned.total, basis(planned), because))
     return rows
@@ -259,22 +270,25 @@ def basis(plan: Plan) -> Basis | None:
     return next((one for one in doubtful if one in used), None)
 
 
-def micro_batch(config: RunConfig, devices: int = 1) -> int:
+def micro_batch(config: RunConfig, machine: Machine, devices: int = 1) -> int:
     """Examples that a worker takes forward and backward together on each of `devices`.
 
     OFE_MICRO_BATCH says; else an accelerator takes what fits into its memory, and a CPU its share whole.
+
+    Raises:
+        OfeError: OFE_MICRO_BATCH is not a number of examples.
     """
-    given = os.environ.get("OFE_MICRO_BATCH", "")
-    if given.isdecimal() and int(given) > 0:
-        return int(given)
-    memories = [gpu.memory_bytes for gpu in machine().gpus if gpu.memory_bytes]
-    fitting = arrange(config, devices, min(memories)).micro_batch if device() == "cuda" and memories else None
+    given, memory = environment().micro_batch, machine.gpu_memory_bytes
+    if given is not None:
+        return given
+    known = machine.device == "cuda" and memory is not None
+    fitting = arrange(config, devices, memory).micro_batch if known else None
     return fitting or max(1, config.batch_size // devices)
 
 
-def side_by_side(jobs: int, devices: int = 1) -> int:
+def side_by_side(machine: Machine, jobs: int, devices: int = 1) -> int:
     """How many of `jobs` runs really train at once: an accelerator takes one run, or its part of one."""
-    places = len(machine().gpus) // devices if device() == "cuda" and machine().gpus else jobs
+    places = len(machine.gpus) // devices if machine.device == "cuda" and machine.gpus else jobs
     return max(1, min(jobs, places))
 
 
@@ -292,10 +306,9 @@ def _planned(
     figures: tuple[str, ...],
     history: History,
     calibration: Calibration,
-    devices: int,
 ) -> PlannedRun:
-    config = run.config
-    rate, source = calibration.rate(config.precision, history.threads)
+    config, machine, devices = run.config, history.machine, history.devices
+    rate, source = calibration.rate(machine.device, config.precision, history.threads)
     known = history.step_seconds(config)
     training = known * config.last_step if known is not None else rate.run_seconds(config) / devices
     return PlannedRun(
@@ -309,5 +322,5 @@ def _planned(
         seconds=rate.startup_s + training,
         basis="measured on this machine" if known is not None else source,
         remaining=state.remaining,
-        footprint=footprint(config, micro_batch(config, devices)),
+        footprint=footprint(config, micro_batch(config, machine, devices)),
     )

@@ -17,10 +17,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from reproduce.config import DataConfig, JobConfig, MeasureConfig, RunConfig
+from reproduce.config import DataConfig, JobConfig, MeasureConfig, Precision, RunConfig
 from reproduce.errors import OfeError, SpecError
 from reproduce.keys import recipe_key, run_key
-from reproduce.machine import best_precision
+from reproduce.machine import Machine, best_precision, this_machine
 from reproduce.models.variants import variant_fields
 from reproduce.specs.fields import deviation_fields
 from reproduce.specs.load import catalogue, load_setting
@@ -90,6 +90,7 @@ def resolve(
     seeds: int | None = None,
     only_runs: Sequence[str] | None = None,
     fingerprint: Fingerprint | None = None,
+    machine: Machine | None = None,
 ) -> Resolved:
     """The runs of `experiment` at `scale`.
 
@@ -99,6 +100,7 @@ def resolve(
         only_runs: names of the runs wanted; all if None.
         fingerprint: hash of a run's data; by default `reproduce.data.fingerprint`, whose errors come through.
             Who needs an answer even without the data gives `fingerprint_if_any`.
+        machine: decides what the precision `auto` is; this one if None.
 
     Raises:
         SpecError: if a value is missing or wrong, naming experiment, run and field.
@@ -117,12 +119,13 @@ def resolve(
         shown = [entry for entry in shown if entry[1].name in only_runs]
         needed = [entry for entry in needed if entry[1].name in only_runs]
     hashes = cache(fingerprint or fingerprint_of)
+    precision = best_precision(machine or this_machine())
 
     def trainings(entries: list[_Entry]) -> tuple[ResolvedRun, ...]:
         return tuple(
             run
             for setting, spec, ref in entries
-            for run in _seeds(experiment, setting, spec, ref, scale, changes, seeds, hashes)
+            for run in _seeds(experiment, setting, spec, ref, scale, changes, seeds, hashes, precision)
         )
 
     return Resolved(experiment, scale, trainings(shown), trainings(needed))
@@ -184,9 +187,10 @@ def _seeds(
     changes: Mapping[str, Any],
     seeds: int | None,
     fingerprint: Fingerprint,
+    precision: Precision,
 ) -> Iterator[ResolvedRun]:
     where = f"{experiment.id}, run {run.name} at {scale}"
-    config = _configure(where, setting, run, scale, changes, fingerprint)
+    config = _configure(where, setting, run, scale, changes, fingerprint, precision)
     limit = setting.scales[scale].seeds
     count = seeds if seeds is not None else min(ref.seeds, limit or ref.seeds)
     label = ref.label if ref.label is not None else run.label
@@ -200,8 +204,15 @@ def _seeds(
 
 
 def _configure(
-    where: str, setting: Setting, run: RunSpec, scale: Scale, changes: Mapping[str, Any], fingerprint: Fingerprint
+    where: str,
+    setting: Setting,
+    run: RunSpec,
+    scale: Scale,
+    changes: Mapping[str, Any],
+    fingerprint: Fingerprint,
+    precision: Precision,
 ) -> RunConfig:
+    """The configuration of one run; `precision` is what `auto` means on the machine at hand."""
     if scale not in setting.scales:
         raise SpecError(
             f"{where}: setting {setting.id} has no scale {scale}", hint=f"it has {', '.join(setting.scales)}"
@@ -211,7 +222,7 @@ def _configure(
     tree = merge(*beneath, *_variant(where, setting, beneath + above), *above)
     tree.pop("block", None)
     if tree.get("precision") == "auto":
-        tree["precision"] = best_precision()
+        tree["precision"] = precision
     try:
         config = RunConfig.model_validate(tree)
     except ValidationError as error:

@@ -31,8 +31,9 @@ from reproduce.environment import Mode
 from reproduce.measuring.moment_updates import MomentUpdates
 from reproduce.measuring.probe import Probe, measure, moment_steps, probe_steps
 from reproduce.optim import build_optimizer, learning_rate
+from reproduce.optim.groups import set_learning_rate
 from reproduce.parallel import group
-from reproduce.parallel.arrangement import PRODUCT_TYPE, Arrangement
+from reproduce.parallel.distributed_model import PRODUCT_TYPE, DistributedModel
 from reproduce.parallel.shares import shared_parts
 from reproduce.store.runs import RunFolder
 from reproduce.store.sinks import Values
@@ -119,7 +120,9 @@ class Training:
 
     def __init__(self, config: RunConfig, task: Task, folder: RunFolder, execution: Execution) -> None:
         self.config, self.task, self.folder, self.execution = config, task, folder, execution
-        self.model = Arrangement(task.model, config, execution.device, execution.mode, recompute=execution.recompute)
+        self.model = DistributedModel(
+            task.model, config, execution.device, execution.mode, recompute=execution.recompute
+        )
         self.optimizer = build_optimizer(config.optimizer, task.model)
         self.scaler = torch.amp.GradScaler(execution.device.type, enabled=config.precision == "fp16")
         self.divergence = Divergence(config.last_step)
@@ -170,8 +173,7 @@ class Training:
         """Leave the clipped gradients of the step's batch on the parameters, and return what its train record holds."""
         config, step = self.config, self.step
         rate = learning_rate(config.schedule, step, config.steps, config.optimizer.lr)
-        for options in self.optimizer.param_groups:
-            options["lr"] = rate
+        set_learning_rate(self.optimizer, rate)
         batch = self.task.batch(step)
         parts = shared_parts(batch, self.execution.micro_batch)
         total = 0.0

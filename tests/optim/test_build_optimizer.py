@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from reproduce.config import OptimizerConfig
 from reproduce.optim import build_optimizer
 from reproduce.optim.adafactor import AdaFactor
+from reproduce.optim.groups import set_learning_rate
 from reproduce.optim.sgd import Sgd
 from reproduce.optim.soap import RotatedAdaFactor, Soap
 
@@ -51,10 +52,11 @@ def test_every_configured_name_is_built() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_name_builds_its_own_kind_with_the_decay_groups(name: str) -> None:
+def test_a_name_builds_its_own_kind_with_a_group_for_each_role(name: str) -> None:
     _, optimizer = built(name)
     assert type(optimizer) is KINDS[name]
-    assert [(len(group["params"]), group["weight_decay"]) for group in optimizer.param_groups] == [(3, 0.1), (5, 0.0)]
+    groups = [(group["role"], len(group["params"]), group["weight_decay"]) for group in optimizer.param_groups]
+    assert groups == [("embedding", 2, 0.1), ("matrix", 1, 0.1), ("vector", 3, 0.0), ("gain", 2, 0.0)]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -78,8 +80,7 @@ def test_the_rate_is_read_from_the_groups_at_each_step(name: str) -> None:
     model, optimizer = built(name)
     train(model, optimizer, 0, 2)
     before = weights(model)
-    for group in optimizer.param_groups:
-        group["lr"] = 0.0
+    set_learning_rate(optimizer, 0.0)
     train(model, optimizer, 2, 3)
     assert identical(weights(model), before)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import pytest
 import torch
@@ -109,6 +109,8 @@ def apart(left: Tensor, right: Tensor) -> float:
 
 class Toy(nn.Module):
     """A language model in miniature: every kind of parameter that the paper's models have."""
+
+    ROLES: ClassVar[dict[str, str]] = {"unembed.weight": "embedding", "layer_scale": "gain", "skip_init": "gain"}
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()

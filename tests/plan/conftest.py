@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from reproduce.config import RunConfig
+from reproduce.machine import Machine
 from reproduce.plan.calibration import Calibration, Rate
 from reproduce.specs.load import load_experiment
 from reproduce.specs.resolve import Resolved, ResolvedRun
@@ -26,7 +27,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("OFE_EXPERIMENTS", "OFE_MICRO_BATCH", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.setenv("OFE_DEVICE", "cpu")
     monkeypatch.setenv("OFE_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
 
@@ -37,8 +37,14 @@ def store(home: Path) -> Store:
 
 
 @pytest.fixture
+def machine() -> Machine:
+    """A machine without accelerators, whatever this one has."""
+    return Machine("a processor", 4, 16 * 10**9, True, (), "3.11", "Linux")
+
+
+@pytest.fixture
 def calibration() -> Calibration:
-    """Steps of this machine take 2 s, whatever they are, and a process starts at once."""
+    """Steps of that machine take 2 s, whatever they are, and a process starts at once."""
     return Calibration({"cpu/fp32/1": Rate(((1e30, 2.0),), 1e9, 0.0)})
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from reproduce.machine import Machine
 from reproduce.models.size import preconditioner_flops, step_flops
 from reproduce.plan import calibration
 from reproduce.plan.calibration import Calibration, Rate, calibrate, guess, load
@@ -57,28 +58,30 @@ def test_a_run_pays_for_steps_probes_evaluations_and_preconditioning(make_run: M
     assert flat.run_seconds(updates) - flat.run_seconds(config) == pytest.approx(20 * 2 / 2 / (3 * 2))
 
 
-def test_what_was_measured_is_kept_and_not_measured_again(measured: list[Any], home: Path) -> None:
+def test_what_was_measured_is_kept_and_not_measured_again(measured: list[Any], home: Path, machine: Machine) -> None:
     lines: list[str] = []
-    first = calibrate(["fp32", "fp32"], 2, report=lines.append)
+    first = calibrate(machine, ["fp32", "fp32"], 2, report=lines.append)
     assert first.rates == {"cpu/fp32/2": RATE}
-    assert load() == first
-    assert calibrate(["fp32"], 2, report=lines.append) == first
+    assert load(machine) == first
+    assert calibrate(machine, ["fp32"], 2, report=lines.append) == first
     assert measured == [("cpu", "fp32", 2)]
     assert lines == ["timing training steps in fp32"]
-    calibrate(["fp32"], 2, again=True)
-    calibrate(["bf16"], 2)
+    calibrate(machine, ["fp32"], 2, again=True)
+    calibrate(machine, ["bf16"], 2)
     assert measured[1:] == [("cpu", "fp32", 2), ("cpu", "bf16", 2)]
-    assert load().rates.keys() == {"cpu/fp32/2", "cpu/bf16/2"}
+    assert load(machine).rates.keys() == {"cpu/fp32/2", "cpu/bf16/2"}
     content = json.loads((home / "calibration.json").read_text())
     assert content["schema"] == 1
     assert [entry.keys() for entry in content["machines"].values()] == [{"cpu", "gpus", "torch", "rates"}]
 
 
-def test_another_machine_or_torch_is_measured_anew(measured: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    calibrate(["fp32"])
+def test_another_machine_or_torch_is_measured_anew(
+    measured: list[Any], monkeypatch: pytest.MonkeyPatch, machine: Machine
+) -> None:
+    calibrate(machine, ["fp32"])
     monkeypatch.setattr(calibration, "version", lambda package: "99.0")
-    assert load().rates == {}
-    calibrate(["fp32"])
+    assert load(machine).rates == {}
+    calibrate(machine, ["fp32"])
     assert len(measured) == 2
 
 
@@ -86,45 +89,47 @@ def test_another_machine_or_torch_is_measured_anew(measured: list[Any], monkeypa
     "content",
     ["", "{", "[]", '{"schema": 1}', '{"schema": 2, "machines": {}}', '{"schema": 1, "machines": []}', "\udcff"],
 )
-def test_a_damaged_file_counts_as_not_measured(content: str, home: Path, measured: list[Any]) -> None:
+def test_a_damaged_file_counts_as_not_measured(content: str, home: Path, measured: list[Any], machine: Machine) -> None:
     home.mkdir()
     (home / "calibration.json").write_bytes(content.encode(errors="surrogateescape"))
-    assert load().rates == {}
-    assert calibrate(["fp32"]).rates == {"cpu/fp32/1": RATE}
-    assert load().rates == {"cpu/fp32/1": RATE}
+    assert load(machine).rates == {}
+    assert calibrate(machine, ["fp32"]).rates == {"cpu/fp32/1": RATE}
+    assert load(machine).rates == {"cpu/fp32/1": RATE}
 
 
 @pytest.mark.parametrize("change", [{"steps": []}, {"steps": [[1e8, 0]]}, {"steps": "x"}, {"startup_s": None}])
 def test_a_damaged_rate_counts_as_not_measured(
-    change: dict[str, Any], home: Path, monkeypatch: pytest.MonkeyPatch
+    change: dict[str, Any], home: Path, monkeypatch: pytest.MonkeyPatch, machine: Machine
 ) -> None:
     monkeypatch.setattr(calibration, "_measure", lambda *what: MEASURED | change)
-    calibrate(["fp32"])
-    assert load().rates == {}
+    calibrate(machine, ["fp32"])
+    assert load(machine).rates == {}
 
 
-def test_a_home_that_cannot_be_written_keeps_the_result_for_now(home: Path, measured: list[Any]) -> None:
+def test_a_home_that_cannot_be_written_keeps_the_result_for_now(
+    home: Path, measured: list[Any], machine: Machine
+) -> None:
     home.write_text("a file")
     lines: list[str] = []
-    assert calibrate(["fp32"], report=lines.append).rates == {"cpu/fp32/1": RATE}
+    assert calibrate(machine, ["fp32"], report=lines.append).rates == {"cpu/fp32/1": RATE}
     assert "not kept" in lines[-1]
 
 
-def test_a_timing_that_fails_is_said_and_not_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_timing_that_fails_is_said_and_not_raised(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> None:
     def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, 1, "", "Traceback\nImportError: no torch here\n")
 
     monkeypatch.setattr(subprocess, "run", run)
     lines: list[str] = []
-    assert calibrate(["bf16"], report=lines.append).rates == {}
+    assert calibrate(machine, ["bf16"], report=lines.append).rates == {}
     assert lines[-1] == "bf16 could not be timed: ImportError: no torch here"
 
 
 def test_fewer_threads_stand_in_for_more_and_never_the_reverse() -> None:
     known = Calibration({"cpu/fp32/2": RATE})
-    assert known.rate("fp32", 2) == known.rate("fp32", 8) == (RATE, "calibrated")
-    assert known.rate("fp32", 1) == (guess("cpu", "fp32", 1), "not calibrated")
-    assert known.rate("bf16", 2)[1] == "not calibrated"
+    assert known.rate("cpu", "fp32", 2) == known.rate("cpu", "fp32", 8) == (RATE, "calibrated")
+    assert known.rate("cpu", "fp32", 1) == (guess("cpu", "fp32", 1), "not calibrated")
+    assert known.rate("cpu", "bf16", 2)[1] == "not calibrated"
 
 
 def test_one_real_measurement(make_run: MakeRun) -> None:

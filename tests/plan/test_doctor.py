@@ -11,14 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from reproduce.machine import Machine
 from reproduce.plan import doctor
 from reproduce.plan.doctor import Check, examine
 from reproduce.specs.resolve import ResolvedRun
 from reproduce.store.runs import RunFolder
 
+MACHINE = Machine("a processor", 4, 16 * 10**9, True, (), "3.11", "Linux")
+
 
 def checks(**options: bool) -> dict[str, Check]:
-    found = examine(**options)
+    found = examine(MACHINE, **options)
     assert len({check.name for check in found}) == len(found)
     return {check.name: check for check in found}
 
@@ -35,7 +38,7 @@ def test_a_fresh_home_is_ready(home: Path) -> None:
 
 
 def test_checks_are_json(home: Path) -> None:
-    content = json.loads(json.dumps([check.as_json() for check in examine()]))
+    content = json.loads(json.dumps([check.as_json() for check in examine(MACHINE)]))
     assert all(check.keys() == {"name", "status", "detail", "hint"} for check in content)
     assert {check["status"] for check in content} <= {"ok", "warn", "fail"}
 
@@ -134,12 +137,13 @@ def test_a_torch_that_does_not_load_is_told(monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_torch_is_asked_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    assert next(doctor._torch()).detail.startswith(torch.__version__)
+    assert next(doctor._torch(MACHINE)).detail.startswith(torch.__version__)
 
 
 def test_the_doctor_loads_no_heavy_library() -> None:
     code = (
-        "import sys; from reproduce.plan import examine; examine();"
+        "import sys; from reproduce.plan import examine; from reproduce.machine import this_machine;"
+        "examine(this_machine());"
         "loaded = {'torch', 'pandas', 'matplotlib', 'datasets', 'sklearn'} & set(sys.modules);"
         "assert not loaded, loaded"
     )

@@ -9,6 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from reproduce.config import RunConfig
+from reproduce.machine import this_machine
 from reproduce.metrics.table import STREAM_METRICS
 from reproduce.models.mlp import Mlp
 from reproduce.models.size import flops, forward_flops, input_flops
@@ -99,7 +100,7 @@ def test_the_doctor_knows_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "resolve", lambda *arguments, **options: resolved)
 
     def found() -> str:
-        return next(check.detail for check in examine() if check.name == "data photo-patches")
+        return next(check.detail for check in examine(this_machine()) if check.name == "data photo-patches")
 
     assert found() == "at hand, prepared when a run first needs it"
     assert data.kind == "images"

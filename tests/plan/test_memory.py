@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from reproduce.machine import Gpu, Machine
 from reproduce.models.size import block_matrices
 from reproduce.models.transformer import Transformer
 from reproduce.optim import build_optimizer
-from reproduce.parallel.arrangement import recompute_blocks, shard_groups
+from reproduce.parallel.distributed_model import recompute_blocks, shard_groups
 from reproduce.plan import memory
 from reproduce.plan.footprint import PROCESS_BYTES, footprint, position_bytes, recomputed_bytes
 from reproduce.plan.memory import EXAMPLES, arrange, device_memories, fit, layout, needs
@@ -131,9 +132,9 @@ def test_what_is_not_asked_for_is_chosen(make_run: MakeRun) -> None:
     assert (leanest.recompute, leanest.micro_batch) == (True, 1)
 
 
-def test_runs_that_need_the_same_are_told_once(make_run: MakeRun) -> None:
+def test_runs_that_need_the_same_are_told_once(make_run: MakeRun, machine: Machine) -> None:
     runs = [make_run("a"), make_run("a", 1), make_run("b"), make_run("c", model={"width": 16})]
-    found = needs((run.name, run.config) for run in runs)
+    found = needs(((run.name, run.config) for run in runs), machine)
     assert [(entry.runs, entry.memory) for entry in found] == [
         (names, size) for names in (("a", "b"), ("c",)) for size in EXAMPLES
     ]
@@ -143,7 +144,7 @@ def test_runs_that_need_the_same_are_told_once(make_run: MakeRun) -> None:
     assert content["fits"][1]["ddp"]["device_bytes"] > PROCESS_BYTES
 
 
-def test_the_memory_reckoned_with_is_this_machine_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpus = (Gpu("H200", 141 * 10**9), Gpu("A100", 80 * 10**9))
-    monkeypatch.setattr(memory, "machine", lambda: Machine("cpu", 8, 10**10, True, gpus, "3.11", "Linux"))
-    assert device_memories() == (80 * 10**9,)
+def test_the_memory_reckoned_with_is_that_of_the_smallest_accelerator(machine: Machine) -> None:
+    gpus = (Gpu("H200", 141 * 10**9), Gpu("A100", 80 * 10**9), Gpu("without a word", 0))
+    assert device_memories(replace(machine, gpus=gpus)) == (80 * 10**9,)
+    assert device_memories(replace(machine, gpus=gpus[2:])) == device_memories(machine) == EXAMPLES

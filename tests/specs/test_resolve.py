@@ -187,7 +187,7 @@ def test_what_the_base_says_of_norms_lies_beneath_the_variant(change: Change) ->
 @pytest.mark.usefixtures("root")
 def test_precision_auto_is_the_machines_best(monkeypatch: pytest.MonkeyPatch) -> None:
     for best in ("bf16", "fp32"):
-        monkeypatch.setattr("reproduce.specs.resolve.best_precision", lambda best=best: best)
+        monkeypatch.setattr("reproduce.specs.resolve.best_precision", lambda machine, best=best: best)
         assert configs("laptop")["toy-pre"].precision == best
     assert configs("laptop", overrides=["precision=fp16"])["toy-pre"].precision == "fp16"
     assert configs("paper")["toy-pre"].precision == "fp32"

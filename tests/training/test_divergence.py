@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reproduce.store.runs import RunFolder
 from reproduce.store.home import shared_folder
+from reproduce.store.runs import RunFolder
 from reproduce.training.divergence import Divergence
 
 

@@ -38,7 +38,7 @@ from torch.utils.checkpoint import checkpoint
 from reproduce.config import Precision, RunConfig
 from reproduce.environment import Mode
 from reproduce.errors import OfeError
-from reproduce.optim import ELEMENTWISE
+from reproduce.optim.records import OPTIMIZERS
 from reproduce.parallel import group
 
 T = TypeVar("T")
@@ -93,7 +93,7 @@ def recompute_blocks(model: nn.Module) -> None:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
 
 
-class Arrangement:
+class DistributedModel:
     """The model of a run on the device of this process, in concert with the others.
 
     Args:
@@ -174,7 +174,7 @@ def _check(config: RunConfig, mode: Mode | None) -> None:
             hint="use a number of devices that divides it",
             exit_code=2,
         )
-    if mode == "fsdp" and config.optimizer.name not in ELEMENTWISE:
+    if mode == "fsdp" and not OPTIMIZERS[config.optimizer.name].elementwise:
         raise OfeError(
             f"{config.optimizer.name} needs whole matrices, which fsdp cuts into parts",
             hint="set OFE_PARALLEL=ddp",

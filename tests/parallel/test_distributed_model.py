@@ -10,7 +10,7 @@ import torch
 from reproduce.config import RunConfig, TransformerConfig
 from reproduce.models.size import block_matrices, parameters
 from reproduce.models.transformer import Transformer
-from reproduce.parallel.arrangement import Arrangement, recompute_blocks, shard_groups
+from reproduce.parallel.distributed_model import DistributedModel, recompute_blocks, shard_groups
 from tests.parallel.toys import CPU, toy_config
 
 GELU_ROPE = {"kind": "transformer", "activation": "gelu", "positions": "rope"}
@@ -75,9 +75,9 @@ def test_a_single_process_has_its_model_where_it_was() -> None:
     assert isinstance(config.model, TransformerConfig)
     model = Transformer(config.model, 257, 12)
     before = dict(model.named_parameters())
-    arrangement = Arrangement(model, config, CPU, None)
+    distributed = DistributedModel(model, config, CPU, None)
     assert dict(model.named_parameters()) == before
-    assert arrangement.look(lambda: 3) == 3
+    assert distributed.look(lambda: 3) == 3
 
 
 def test_recomputation_keeps_names_and_gradients() -> None:
