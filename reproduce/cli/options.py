@@ -69,6 +69,10 @@ Out = Annotated[
     Path | None,
     typer.Option("--out", "-o", metavar="DIR", help="Write the figures to this folder; by default to one in OFE_HOME."),
 ]
+KeepWeights = Annotated[
+    bool,
+    typer.Option("--keep-weights", help="Keep the final weights of every run; one sealed without them is repeated."),
+]
 Offline = Annotated[bool, typer.Option("--offline", help="Do not use the network.")]
 FromCache = Annotated[
     bool,

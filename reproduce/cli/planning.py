@@ -15,6 +15,7 @@ from reproduce.cli.options import (
     Ids,
     Jobs,
     Json,
+    KeepWeights,
     Measure,
     Overrides,
     ScaleOption,
@@ -34,6 +35,7 @@ def plan(
     devices: Devices = 1,
     seeds: Seeds = None,
     overrides: Overrides = None,
+    keep_weights: KeepWeights = False,
     measure: Measure = False,
     check: Check = False,
     json: Json = False,
@@ -49,6 +51,7 @@ def plan(
         seeds=seeds,
         jobs=jobs,
         devices=devices,
+        keep_weights=keep_weights,
         measure=measure,
         report=ui.tell,
     )[1]

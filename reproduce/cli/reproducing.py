@@ -17,6 +17,7 @@ from reproduce.cli.options import (
     Formats,
     Ids,
     Jobs,
+    KeepWeights,
     Offline,
     Out,
     Overrides,
@@ -44,6 +45,7 @@ def reproduce(
     image_formats: Formats = "png",
     out: Out = None,
     offline: Offline = False,
+    keep_weights: KeepWeights = False,
 ) -> None:
     """Train what is missing, draw, and judge.
 
@@ -57,7 +59,14 @@ def reproduce(
     wanted = formats(image_formats)
     changes = overrides or []
     resolveds, planned = plan_for(
-        select(ids, scale), scale, overrides=changes, seeds=seeds, jobs=jobs, devices=devices, to_train=True
+        select(ids, scale),
+        scale,
+        overrides=changes,
+        seeds=seeds,
+        jobs=jobs,
+        devices=devices,
+        to_train=True,
+        keep_weights=keep_weights,
     )
     folder = figures_folder(out, scale, changes, seeds)
     again = f"`{typed(ctx)}`"
@@ -88,7 +97,7 @@ def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> int:
     gpus = len(planned.machine.gpus) if planned.device == "cuda" else 0
     executor = LocalProcesses(planned.abreast, threads=planned.threads, gpus=gpus, devices=planned.devices)
     with watching(ui) as watch:
-        jobs = execute(todo, store(), executor, watch=watch)
+        jobs = execute(todo, store(), executor, keep=planned.keep, watch=watch)
     if any(job.state == "interrupted" for job in jobs):
         ui.tell(f"stopped; what was trained is saved, and {again} continues")
         raise typer.Exit(INTERRUPTED)

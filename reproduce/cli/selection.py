@@ -81,6 +81,7 @@ def plan_for(
     jobs: int | None = None,
     devices: int = 1,
     to_train: bool = False,
+    keep_weights: bool = False,
     measure: bool = False,
     report: Callable[[str], None] | None = None,
 ) -> tuple[list[Resolved], Plan]:
@@ -107,7 +108,17 @@ def plan_for(
         raise OfeError(f"--devices {devices} needs {devices} GPUs, and there are {gpus}", hint=hint, exit_code=2)
     jobs = jobs or max(1, machine.cores // devices)
     resolveds = resolve_all(figures, scale, overrides=overrides, seeds=seeds, to_train=to_train, machine=machine)
-    return resolveds, plan(resolveds, store(), machine, jobs=jobs, devices=devices, measure=measure, report=report)
+    planned = plan(
+        resolveds,
+        store(),
+        machine,
+        jobs=jobs,
+        devices=devices,
+        keep_weights=keep_weights,
+        measure=measure,
+        report=report,
+    )
+    return resolveds, planned
 
 
 def judged(resolved: Resolved, scale: Scale, *, reference: bool) -> tuple[Loaded, list[Verdict]]:

@@ -70,9 +70,14 @@ class Rate:
         if config.probe.moment_updates_layer is not None:  # at every step, as far as that layer
             depth = (config.probe.moment_updates_layer - 1) / config.model.layers
             examples += config.last_step * config.probe.batch_size * depth
-        measuring = examples * forward_flops(config) * step / training
+        measuring = self.forward_seconds(config, examples)
         step += self.step_seconds(training) * input_flops(config) / training
         return config.last_step * (step + preconditioner_flops(config) / self.preconditioner_flop_per_s) + measuring
+
+    def forward_seconds(self, config: RunConfig, examples: float) -> float:
+        """Time of the forward pass of so many examples, as a probe or an evaluation takes it."""
+        training = step_flops(config)
+        return examples * forward_flops(config) * self.step_seconds(training) / training
 
 
 def guess(device: str, precision: str, threads: int) -> Rate:

@@ -162,14 +162,49 @@ def evaluations(config: RunConfig) -> int:
     return 1 + last // every + (last % every > 0)
 
 
+def measuring_bytes(config: RunConfig, examples: int) -> int:
+    """Bytes of a probe's pass through one block, and of the metrics of its stream."""
+    model, n = config.model, positions(config)
+    attention = 0 if isinstance(model, MlpConfig) else 4 * FLOAT * model.heads * n
+    stream = (2 * 2 * FLOAT + 4 * FLOAT) * model.width
+    return examples * n * (attention + stream) + 2 * 2 * FLOAT * model.width**2  # a Gram matrix in float64, twice
+
+
+def measurement_footprint(config: RunConfig, examples: int) -> Footprint:
+    """What a measurement of a trained model takes: its weights, one pass through a block, and a trace of one step.
+
+    Args:
+        config: the training that the model comes from.
+        examples: that the metrics are taken of.
+    """
+    weights = FLOAT * sum(math.prod(shape) for shape in parameter_shapes(config.model, config.data))
+    values, moments = _probe_values(config), (config.model.layers + 1) * config.model.width
+    return Footprint(
+        weights=weights,
+        gradients=0,
+        optimizer=0,
+        activations=measuring_bytes(config, examples),
+        data=data_bytes(config),
+        checkpoint=0,
+        trace=_ROW_BYTES * values + FLOAT * moments,
+        live_trace=_LIVE_ROW_BYTES * values + 5 * FLOAT * moments,
+    )
+
+
+def _probe_values(config: RunConfig) -> int:
+    """Values that one probe records."""
+    layers = config.model.layers
+    entropies = 0 if isinstance(config.model, MlpConfig) else len(ATTENTION_METRICS) * layers
+    return len(STREAM_METRICS) * (layers + 1) + entropies
+
+
 def _trace_values(config: RunConfig) -> tuple[int, int]:
     """Values of the trace, and numbers among the second moments."""
     layers, probes = config.model.layers, probe_steps(config)
     accuracy = int(isinstance(config.data, ImageData))
     train = (3 + accuracy) * min(config.last_step, _TRAIN_RECORDS)
     updates = len(UPDATE_METRICS) * config.last_step if config.probe.moment_updates_layer is not None else 0
-    entropies = 0 if isinstance(config.model, MlpConfig) else len(ATTENTION_METRICS) * layers
-    streams = len(probes) * (len(STREAM_METRICS) * (layers + 1) + entropies)
+    streams = len(probes) * _probe_values(config)
     kept = 2 + len(_thinned(probes[1:-1]))
     return train + updates + streams + (1 + accuracy) * evaluations(config), kept * (layers + 1) * config.model.width
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from statistics import median
 from typing import Any, Literal
 
-from reproduce.config import RunConfig
+from reproduce.config import MeasureConfig, RunConfig
 from reproduce.errors import OfeError
 from reproduce.keys import canonical
 from reproduce.machine import Machine
@@ -17,6 +17,7 @@ from reproduce.specs.resolve import ResolvedRun
 from reproduce.store.layout import SUMS, checkpoints
 from reproduce.store.reference import find_reference
 from reproduce.store.runs import RunFolder, Store
+from reproduce.store.weights import read_weights
 
 PlannedState = Literal["sealed", "running", "resumable", "failed", "missing"]
 TO_TRAIN: frozenset[PlannedState] = frozenset({"resumable", "failed", "missing"})
@@ -62,13 +63,24 @@ class History:
 
     # -- states ------------------------------------------------------------------------------------
 
-    def state(self, run: ResolvedRun) -> RunState:
-        """The state of `run` and the reason for it."""
+    def lacks_weights(self, run: ResolvedRun, steps: Iterable[int]) -> bool:
+        """Whether the finished `run` has not kept its weights of one of `steps`, which it has reached."""
+        folder = self._folders.get(run.key)
+        return folder is not None and bool(read_weights(folder.path).lacks(steps))
+
+    def state(self, run: ResolvedRun, keep: Iterable[int] = ()) -> RunState:
+        """The state of `run` and the reason for it.
+
+        Args:
+            keep: steps whose weights are wanted of it: a run that was sealed without them is missing.
+        """
         folder = self._folders.get(run.key)
         if folder is None:
             return RunState("missing", self._why_missing(run), 1.0)
         try:
             state, reason = folder.status()
+            if state == "sealed" and self.lacks_weights(run, keep):
+                return RunState("missing", "sealed without its weights, which are wanted: it is trained again", 1.0)
             if state == "sealed":
                 return RunState("sealed", _sealed_words(folder), 0.0)
             if state == "new":
@@ -79,15 +91,17 @@ class History:
             return RunState("failed", error.message, 1.0)
 
     def _why_missing(self, run: ResolvedRun) -> str:
+        if isinstance(run.config, MeasureConfig):
+            return "never measured here"
         recipes = [past for past in self._sealed if past.content["recipe"] == run.recipe]
         if recipes:
             data, precision = recipes[-1].content["config"]["data"], recipes[-1].content["config"]["precision"]
-            if data.get("fingerprint") != run.config.data.fingerprint:
+            if data.get("fingerprint") != run.training.data.fingerprint:
                 return f"trained here on other data only (fingerprint {data.get('fingerprint') or 'unknown'})"
             return f"trained here in {precision} only"
         same = [past for past in self._sealed if past.content["slug"] == run.slug]
         if same:
-            changes = list(_changes(same[-1].content, run.config))
+            changes = list(_changes(same[-1].content, run.training))
             more = f" and {len(changes) - _SHOWN_CHANGES} more" if len(changes) > _SHOWN_CHANGES else ""
             return f"trained here with {', '.join(changes[:_SHOWN_CHANGES])}{more}"
         if find_reference(run.recipe, run.scale) is not None:
@@ -96,9 +110,14 @@ class History:
 
     # -- times -------------------------------------------------------------------------------------
 
-    def step_seconds(self, config: RunConfig) -> float | None:
-        """Seconds a step, probes and evaluations included, of finished runs of this size here; None without one."""
-        return self._step_seconds.get(_size(config.model_dump(mode="json")))
+    def step_seconds(self, run: ResolvedRun) -> float | None:
+        """Seconds a step, probes and evaluations included, of finished trainings of this size here.
+
+        None without one, and for a measurement, which takes no steps.
+        """
+        if not isinstance(run.config, RunConfig):
+            return None
+        return self._step_seconds.get(_size(run.config.model_dump(mode="json")))
 
     @cached_property
     def _step_seconds(self) -> dict[str, float]:

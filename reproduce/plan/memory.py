@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from reproduce.config import MlpConfig, RunConfig
+from reproduce.config import RunConfig
 from reproduce.environment import Mode
 from reproduce.machine import Machine
 from reproduce.models.size import block_matrices, parameters, positions
@@ -35,6 +35,7 @@ from reproduce.plan.footprint import (
     PROCESS_BYTES,
     activation_bytes,
     footprint,
+    measuring_bytes,
     position_bytes,
     product_bytes,
     recomputed_bytes,
@@ -87,11 +88,7 @@ def layout(config: RunConfig, devices: int, mode: Mode | None, micro_batch: int,
 
 def probe_bytes(config: RunConfig, micro_batch: int, devices: int) -> int:
     """Bytes of a probe's pass through one block, and of the metrics of its stream."""
-    model, n = config.model, positions(config)
-    examples = min(micro_batch, math.ceil(config.probe.batch_size / devices))
-    attention = 0 if isinstance(model, MlpConfig) else 4 * FLOAT * model.heads * n
-    stream = (2 * 2 * FLOAT + 4 * FLOAT) * model.width
-    return examples * n * (attention + stream) + 2 * 2 * FLOAT * model.width**2
+    return measuring_bytes(config, min(micro_batch, math.ceil(config.probe.batch_size / devices)))
 
 
 def fit(

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from reproduce.config import RunConfig
+from reproduce.config import MeasureConfig, RunConfig, kind_of
 from reproduce.environment import environment
 from reproduce.machine import Machine
-from reproduce.models.size import flops, parameters, tokens
+from reproduce.models.size import flops, forward_flops, parameters, positions, tokens
 from reproduce.plan.calibration import Basis, Calibration, calibrate, load, threads_per_run
-from reproduce.plan.footprint import Footprint, footprint
+from reproduce.plan.footprint import Footprint, footprint, measurement_footprint
 from reproduce.plan.history import TO_TRAIN, History, PlannedState, RunState
 from reproduce.plan.memory import Needs, arrange, needs
 from reproduce.specs.load import load_setting
@@ -45,6 +45,8 @@ class PlannedRun:
     remaining: float
     """Share of the run that is still to be trained, 0 to 1."""
     footprint: Footprint
+    keep: frozenset[int]
+    """The steps whose weights it is to keep."""
 
     @property
     def hit(self) -> bool:
@@ -67,6 +69,7 @@ class PlannedRun:
         return {
             "key": self.run.key,
             "slug": self.run.slug,
+            "kind": kind_of(self.run.config),
             "name": self.run.name,
             "seed": self.run.seed,
             "state": self.state,
@@ -151,7 +154,8 @@ class Plan:
             flops=sum(run.remaining_flops for run in todo),
             seconds=makespan([run.remaining_seconds for run in todo], abreast),
             memory_bytes=self.devices * sum(memory[:abreast]),
-            disk_bytes=sum(run.footprint.trace for run in todo) + sum(working[:abreast]),
+            disk_bytes=sum(run.footprint.trace + len(run.keep) * run.footprint.weights for run in todo)
+            + sum(working[:abreast]),
         )
 
     @property
@@ -176,7 +180,13 @@ class Plan:
     @property
     def memory(self) -> list[Needs]:
         """What the runs take on a device, and on how many of them they fit."""
-        return needs(((run.run.name, run.run.config) for run in self.runs), self.machine)
+        trainings = ((run.run.name, run.run.config) for run in self.runs if isinstance(run.run.config, RunConfig))
+        return needs(trainings, self.machine)
+
+    @property
+    def keep(self) -> dict[str, frozenset[int]]:
+        """The steps whose weights each run is to keep, by key."""
+        return {run.run.key: run.keep for run in self.runs if run.keep}
 
 
 def plan(
@@ -186,6 +196,7 @@ def plan(
     *,
     jobs: int = 1,
     devices: int = 1,
+    keep_weights: bool = False,
     calibration: Calibration | None = None,
     measure: bool = False,
     report: Callable[[str], None] | None = None,
@@ -196,6 +207,8 @@ def plan(
         machine: what the runs are to be trained on; it need not be this one.
         jobs: runs to be trained side by side.
         devices: of each run. N of them are reckoned to be N times as fast as one.
+        keep_weights: whether all trainings are to keep their final weights. Those that were sealed without are planned
+            again, as are the trainings whose weights a planned measurement needs.
         calibration: speed of `machine`; by default what is kept of it in the home.
         measure: first time the machine where it was not yet, about ten seconds a precision, which is only possible
             for this one. Nothing is measured when no run is left to train, or all have their like among the finished
@@ -204,25 +217,19 @@ def plan(
     """
     scales = {resolved.scale for resolved in resolveds}
     assert len(scales) <= 1, "a plan has one scale"
-    runs: dict[str, ResolvedRun] = {}
-    figures: dict[str, dict[str, None]] = {}
-    for resolved in resolveds:
-        for run in (*resolved.runs, *resolved.extra):
-            runs.setdefault(run.key, run)
-            figures.setdefault(run.key, {})[resolved.experiment.id] = None
-
+    uses = [(run, one.experiment.id) for one in resolveds for run in (*one.runs, *one.extra)]
     threads = threads_per_run(machine, devices * side_by_side(machine, jobs, devices))
     history = History(store, machine, threads, devices)
-    states = {key: history.state(run) for key, run in runs.items()}
+    needed = _with_parents(uses, history, keep_weights=keep_weights)
     if calibration is None and measure:
         unknown = {
-            run.config.precision
-            for key, run in runs.items()
-            if states[key].state in TO_TRAIN and history.step_seconds(run.config) is None
+            one.run.config.precision
+            for one in needed
+            if one.state.state in TO_TRAIN and history.step_seconds(one.run) is None
         }
         calibration = calibrate(machine, unknown, threads, report=report)
     calibration = calibration or load(machine)
-    planned = tuple(_planned(run, states[key], tuple(figures[key]), history, calibration) for key, run in runs.items())
+    planned = tuple(_planned(one, history, calibration) for one in needed)
     names = tuple(dict.fromkeys(resolved.experiment.id for resolved in resolveds))
     return Plan(next(iter(scales), ""), names, jobs, threads, machine, planned, devices)
 
@@ -300,27 +307,76 @@ def makespan(seconds: Sequence[float], jobs: int) -> float:
     return max(free)
 
 
-def _planned(
-    run: ResolvedRun,
-    state: RunState,
-    figures: tuple[str, ...],
-    history: History,
-    calibration: Calibration,
-) -> PlannedRun:
-    config, machine, devices = run.config, history.machine, history.devices
-    rate, source = calibration.rate(machine.device, config.precision, history.threads)
-    known = history.step_seconds(config)
-    training = known * config.last_step if known is not None else rate.run_seconds(config) / devices
+@dataclass
+class _Needed:
+    """A run that figures read, or that another run of the plan starts from."""
+
+    run: ResolvedRun
+    figures: tuple[str, ...]
+    state: RunState
+    keep: frozenset[int]
+
+
+def _with_parents(
+    uses: Sequence[tuple[ResolvedRun, str]], history: History, *, keep_weights: bool
+) -> Sequence[_Needed]:
+    """Each run once, in the order of its first use, and before it the run that it starts from, if that has to be done.
+
+    Args:
+        uses: a run and the figure that reads it.
+    """
+    runs: dict[str, ResolvedRun] = {}
+    figures: dict[str, dict[str, None]] = {}
+    keep: dict[str, set[int]] = {}
+    reasons: dict[str, str] = {}
+    for run, figure in uses:
+        parent = run.parent
+        if parent is not None and history.state(run).state in TO_TRAIN:
+            keep.setdefault(parent.key, set()).add(run.config.last_step)
+            if history.state(parent).state == "sealed" and history.lacks_weights(parent, [run.config.last_step]):
+                reasons[run.key] = f"{parent.slug} was sealed without its weights: it is trained again first"
+            if history.state(parent, keep[parent.key]).state != "sealed":
+                runs.setdefault(parent.key, parent)
+                figures.setdefault(parent.key, {})[figure] = None
+        elif keep_weights and kind_of(run.config) == "train":
+            keep.setdefault(run.key, set()).add(run.config.last_step)
+        runs.setdefault(run.key, run)
+        figures.setdefault(run.key, {})[figure] = None
+    needed = []
+    for key, run in runs.items():
+        wanted = frozenset(keep.get(key, ()))
+        state = history.state(run, wanted)
+        if key in reasons:
+            state = replace(state, reason=reasons[key])
+        needed.append(_Needed(run, tuple(figures[key]), state, wanted))
+    return needed
+
+
+def _planned(one: _Needed, history: History, calibration: Calibration) -> PlannedRun:
+    run, machine, devices = one.run, history.machine, history.devices
+    training = run.training
+    rate, source = calibration.rate(machine.device, run.config.precision, history.threads)
+    known = history.step_seconds(run)
+    if isinstance(run.config, MeasureConfig):
+        examples = run.config.examples
+        counted, work = examples * positions(training), examples * forward_flops(training)
+        seconds = rate.forward_seconds(training, examples)
+        needs_bytes = measurement_footprint(training, examples)
+    else:
+        counted, work = tokens(training), flops(training)
+        seconds = known * training.last_step if known is not None else rate.run_seconds(training) / devices
+        needs_bytes = footprint(training, micro_batch(training, machine, devices))
     return PlannedRun(
         run=run,
-        state=state.state,
-        reason=state.reason,
-        figures=figures,
-        params=parameters(config),
-        tokens=tokens(config),
-        flops=flops(config),
-        seconds=rate.startup_s + training,
+        state=one.state.state,
+        reason=one.state.reason,
+        figures=one.figures,
+        params=parameters(training),
+        tokens=counted,
+        flops=work,
+        seconds=rate.startup_s + seconds,
         basis="measured on this machine" if known is not None else source,
-        remaining=state.remaining,
-        footprint=footprint(config, micro_batch(config, machine, devices)),
+        remaining=one.state.remaining,
+        footprint=needs_bytes,
+        keep=one.keep,
     )
