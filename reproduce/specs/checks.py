@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, assert_never
 
 from reproduce.metrics.table import METRICS, Form, terms
 from reproduce.models.variants import VARIANTS
 from reproduce.specs.claims import claim_problems, quantities
 from reproduce.specs.fields import check_tree, deviation_fields
 from reproduce.specs.problems import Problem, nearest, unknown
-from reproduce.specs.schema import Claim, Deviation, Experiment, LinePlot, Plot, Quantity, RunSpec, Setting, TablePlot
+from reproduce.specs.schema import (
+    Claim,
+    Deviation,
+    DiagramPlot,
+    Experiment,
+    LinePlot,
+    Plot,
+    Quantity,
+    RunSpec,
+    Setting,
+    TablePlot,
+)
 from reproduce.specs.yaml import Path, dotted
 
 X_METRICS = ("step", "epoch")
@@ -111,16 +122,21 @@ def experiment_problems(experiment: Experiment, catalogue: Catalogue) -> Iterato
 
 def _metric_problems(plot: Plot) -> Iterator[Problem]:
     """Axes and columns of metrics that do not exist, or of a form that a metric does not have."""
-    if isinstance(plot, LinePlot):
-        if plot.x.metric not in X_METRICS:
-            yield unknown("x metric", plot.x.metric, X_METRICS, ("plot", "x", "metric"))
-        valid = [name for name, metric in METRICS.items() if not metric.is_fact]
-        for index, axis in enumerate(plot.y):
-            yield from _shown_problems(axis.metric, axis.form, valid, ("plot", "y", index))
-    if isinstance(plot, TablePlot):
-        for index, column in enumerate(plot.columns):
-            if column.metric is not None:
-                yield from _shown_problems(column.metric, column.form, list(METRICS), ("plot", "columns", index))
+    match plot:
+        case LinePlot():
+            if plot.x.metric not in X_METRICS:
+                yield unknown("x metric", plot.x.metric, X_METRICS, ("plot", "x", "metric"))
+            valid = [name for name, metric in METRICS.items() if not metric.is_fact]
+            for index, axis in enumerate(plot.y):
+                yield from _shown_problems(axis.metric, axis.form, valid, ("plot", "y", index))
+        case TablePlot():
+            for index, column in enumerate(plot.columns):
+                if column.metric is not None:
+                    yield from _shown_problems(column.metric, column.form, list(METRICS), ("plot", "columns", index))
+        case DiagramPlot():
+            pass  # it is drawn from a configuration
+        case _:
+            assert_never(plot)
 
 
 def _shown_problems(expression: str, form: Form, valid: Sequence[str], path: Path) -> Iterator[Problem]:
