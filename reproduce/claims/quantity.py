@@ -186,9 +186,13 @@ def _rows(metric: str, quantity: Quantity, frame: pd.DataFrame, facts: FactsOf, 
     seeds = {run: seeds_read(run, quantity, facts) for run in names}
     used = pd.DataFrame([(run, seed) for run in names for seed in seeds[run]], columns=["run", "seed"])
     rows = metric_rows(frame[frame["run"].isin(names)], metric).merge(used, on=["run", "seed"])
-    if quantity.nan == "counts_as_inf":
-        rows = _failures_as_inf(rows, facts)
-    rows = rows.dropna(subset="value")
+    match quantity.nan:
+        case "counts_as_inf":
+            rows = _failures_as_inf(rows, facts)
+        case "last_finite" | None:  # a value that is not a number counts as not recorded
+            rows = rows.dropna(subset="value")
+        case _:
+            assert_never(quantity.nan)
     if variance and metric in METRICS and "variance" in METRICS[metric].forms:
         rows = rows.assign(value=rows["value"] - 1.0)
     for run in names:

@@ -1,4 +1,4 @@
-"""How far a verdict can be relied on: what each seed says alone, and what is left without the first steps."""
+"""How far a verdict can be relied on: what each seed says alone, and what the verdict is without the first steps."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def without_early_steps(claim: Claim, verdict: Ruling, frame: pd.DataFrame, facts: FactsOf) -> str:
-    """What becomes of a claim on peaks without the first tenth of the steps, where that is another verdict.
+    """What becomes of a claim about peaks without the first tenth of the steps, or "" where the verdict stays.
 
-    While a model learns how frequent each token is, late layers can collapse to one direction and recover. A claim
-    that such a peak decides says little of outlier features, whether it holds or not.
+    While a model learns how frequent each token is, late layers can collapse to one direction and recover. Whether or
+    not a claim holds that such a peak decides, it says little about outlier features.
     """
     later = {
         side: quantity.model_copy(update={"after": EARLY})
@@ -42,13 +42,13 @@ def without_early_steps(claim: Claim, verdict: Ruling, frame: pd.DataFrame, fact
 
 
 def fewest_seeds(claim: Claim, facts: FactsOf) -> int:
-    """Seeds of the run that has the fewest, of those that enter the claim."""
+    """The number of seeds of the run that has the fewest among those that enter the claim."""
     read = quantities(claim).values()
     return min(len(seeds_read(run, quantity, facts)) for quantity in read for run in runs_read(quantity))
 
 
 def seed_by_seed(claim: Claim, frame: pd.DataFrame, facts: FactsOf) -> str:
-    """How many seeds, paired over the runs, hold the claim by themselves, and how likely as many would by chance."""
+    """In how many seeds, paired over the runs, the claim holds alone, and how likely as many are by chance."""
     names = runs_of(claim)
     shared = set.intersection(*({seed for name, seed in facts if name == run} for run in names))
     held, left_out = [], []
@@ -77,10 +77,10 @@ def seed_by_seed(claim: Claim, frame: pd.DataFrame, facts: FactsOf) -> str:
 
 
 def _chance(claim: Claim) -> float | None:
-    """How likely the claim holds where its runs differ by nothing but chance; None where that is not known.
+    """How likely the claim holds if its runs differ by chance alone; None where that is not known.
 
-    Known for one run above another in the same quantity (a sign test), and for a trend (any order of the runs is as
-    likely as another); not for facts such as `failed`, which are often equal.
+    It is known for one run above another in the same quantity (a sign test), and for a trend, since all orders of the
+    runs are then equally likely. It is not known for facts such as `failed`, which are often equal.
     """
     read = list(quantities(claim).values())
     several = any(open_dims(quantity) not in ([], ["run"]) or quantity.minus_run for quantity in read)
@@ -96,7 +96,7 @@ def _chance(claim: Claim) -> float | None:
 
 
 def _orders(runs: int, most: int) -> int:
-    """In how many of all orders of `runs` runs at most so many pairs stand the wrong way round (Mahonian numbers)."""
+    """How many of all orders of `runs` runs have at most `most` pairs out of order (sums of Mahonian numbers)."""
     counts = [1]
     for size in range(2, runs + 1):  # the run put in last can be out of order with none to all of the others
         counts = [sum(counts[max(0, k - size + 1) : k + 1]) for k in range(len(counts) + size - 1)]

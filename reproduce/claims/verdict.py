@@ -1,12 +1,12 @@
 """Verdicts: what became of a claim at one scale, with the values that decided.
 
     reproduced       the bound in force at this scale holds
-    direction only   the same comparison without its factor, plus or bound holds
-    not reproduced   neither does
-    not measured     the traces cannot say, or the scale is not one to judge the claim at; the reason says which
+    direction only   the bound does not hold, but the same comparison does without its factor, plus or bound
+    not reproduced   neither of the two holds
+    not measured     the traces cannot decide, or the claim is not judged at this scale; the reason says which
 
-The bound in force is the claim's own, with whatever `at.<scale>` puts in its place. At scale smoke the values are
-read and shown, and the verdict is always "not measured": that scale checks plumbing, never science.
+The bound in force is that of the claim, or what `at.<scale>` says in its place. At scale smoke the values are read and
+shown, and the verdict is always "not measured", since that scale checks the plumbing and not the science.
 """
 
 from __future__ import annotations
@@ -40,34 +40,34 @@ class Verdict:
     """Data sources of the runs, and whether they stand in for the paper's."""
     verdict: Ruling
     measured: dict[str, Any] | None
-    """`left` and `right` of the deciding pair, `where` it is, how many pairs `agree` `of` how many, and the `text`."""
+    """The fields of `reproduce.claims.compare.Comparison` but `holds`, and the same in words as `text`."""
     bound: str
-    """What was asked for at this scale, in words."""
+    """What the claim asks for at this scale, in words."""
     published: Any
-    """The paper's own number, where it gives one."""
+    """The number in the paper, where it gives one."""
     n_seeds: int
-    """Seeds averaged, of the run with the fewest."""
+    """How many seeds were averaged, for the run with the fewest."""
     test: str
-    """How many seeds hold the claim by themselves, with a test where chance has a say, and which were left out."""
+    """In how many seeds the claim holds alone, a test of that where there is one, and which seeds were left out."""
     early: str
-    """What the verdict would be without the first tenth of the steps, where a claim on peaks would get another."""
+    """The verdict without the first tenth of the steps, where a claim about peaks would get another one."""
     reason: str
-    """Why it is not measured."""
+    """Why the claim is not measured."""
     because: str
     """Why the scale has a bound of its own; empty where the bound in force is the claim's, which is the paper's."""
 
     @property
     def shown(self) -> str:
-        """`evidence` of this verdict."""
+        """The `evidence` for this verdict."""
         return evidence(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """All fields in plain JSON; what is not finite is a string."""
+        """All fields in plain JSON, with numbers that are not finite as strings."""
         return {field.name: without_nonfinite(getattr(self, field.name)) for field in fields(self)}
 
 
 def evidence(verdict: Mapping[str, Any]) -> str:
-    """The values that decided and how far they can be relied on, or why there are none, of `Verdict.to_json`."""
+    """The values that decided `verdict` (a `Verdict.to_json`) and how reliable they are, or why there are none."""
     measured, reason = verdict["measured"], str(verdict["reason"])
     if not measured:
         return reason
@@ -77,7 +77,7 @@ def evidence(verdict: Mapping[str, Any]) -> str:
 
 
 def exit_code(verdicts: Iterable[Verdict]) -> int:
-    """1 when a claim was not reproduced; 3 when there are claims and none could be measured; else 0."""
+    """The exit code: 1 if a claim was not reproduced, 3 if there are claims and none was measured, 0 otherwise."""
     rulings = {verdict.verdict for verdict in verdicts}
     return 1 if "not reproduced" in rulings else 3 if rulings == {"not measured"} else 0
 

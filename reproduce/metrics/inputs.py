@@ -1,4 +1,4 @@
-"""What all metrics of a stream share: how they take X and how they return their value.
+"""What all metrics of a stream share: the form in which they take X and return their value.
 
 Shapes throughout the package: X is n x d, a row x_a for each of the n inputs (tokens, patches or images) and a column
 for each of the d neurons.
@@ -17,32 +17,33 @@ P = ParamSpec("P")
 
 
 def upcast(x: Tensor) -> Tensor:
-    """`x` in float32, or in float64 where it is that already."""
+    """`x` in float32, or in float64 if it has that type already."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def as_inputs(x: Tensor) -> Tensor:
-    """`x` (..., d) upcast, as a matrix (n, d): all leading axes are inputs."""
+    """`x` (..., d) upcast and reshaped to a matrix (n, d), since all leading axes are inputs."""
     if x.device.type == "mps":
-        x = x.cpu()  # Apple's GPUs have no float64, which sums are taken in
+        x = x.cpu()  # Apple's GPUs lack float64, in which sums are taken
     return upcast(x).reshape(-1, x.shape[-1])
 
 
 def finite_or_nan(value: Tensor) -> Tensor:
-    """`value` with infinities made NaN: a run that overflowed has no size."""
+    """`value` with NaN in place of infinities, since activations that overflowed have no size."""
     return torch.where(value.isfinite(), value, torch.nan)
 
 
 def metric(compute: Callable[Concatenate[Tensor, P], Tensor]) -> Callable[Concatenate[Tensor, P], Tensor]:
-    """Make a metric (..., d) -> () of `compute` (n, d) -> ().
+    """Decorator that makes a metric (..., d) -> () of a function `compute`, (n, d) -> ().
 
-    It takes no part in autograd, computes in float32 or better, and returns float32, or float64 for a float64 input.
+    The metric takes no part in autograd. It computes in float32 or better, and returns float32, or float64 where the
+    stream is float64.
     """
 
     @functools.wraps(compute)
     @torch.no_grad()
     def measure(x: Tensor, *args: P.args, **kwargs: P.kwargs) -> Tensor:
-        x = as_inputs(x)
+        x = as_inputs(x)  # (n, d)
         return compute(x, *args, **kwargs).to(x.dtype)
 
     return measure

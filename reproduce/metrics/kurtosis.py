@@ -2,11 +2,11 @@
 
     s_j^2 = (1/n) sum_a X_aj^2        kurtosis = mean_j s_j^4 / (mean_j s_j^2)^2        in [1, d]
 
-It is 1 when all neurons have the same RMS and d when one of them carries everything. Inputs are aggregated before
-neurons are compared, so it is not the Pearson kurtosis of the activations. It does not change when X is scaled or when
-inputs or neurons are permuted. It does when X is rotated: outlier features are a matter of the basis.
+It is 1 when all neurons have the same RMS, and d when one neuron carries everything. Inputs are aggregated before
+neurons are compared, so this is not the Pearson kurtosis of the activations. It stays the same when X is scaled, and
+when inputs or neurons are permuted. It changes when X is rotated: outlier features are a property of the basis.
 
-The authors plot Var_j(s_j^2 / mean_k s_k^2) = kurtosis - 1; their code has d/(d-1) (kurtosis_centred - 1).
+The authors plot Var_j(s_j^2 / mean_k s_k^2) = kurtosis - 1. Their code computes d/(d-1) (kurtosis_centred - 1).
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ from reproduce.metrics.inputs import metric
 def kurtosis(x: Tensor) -> Tensor:
     """mean_j s_j^4 / (mean_j s_j^2)^2, (..., d) -> (), in O(nd).
 
-    1 for d = 1; NaN for zero activations and where X is not finite. The scale of X cancels, so dividing by max |X|
-    first keeps the squares from overflowing.
+    It is 1 for d = 1, and NaN for zero activations and where X is not finite.
     Source: v1 Eq 1, v2 Eq 1.
     """
+    # The scale of X cancels. With max |X| = 1 no square overflows.
     return kurtosis_of_moments(at_unit_maximum(x).square().mean(0))
 
 
 @metric
 def kurtosis_centred(x: Tensor) -> Tensor:
-    """Kurtosis after each input is centred over its neurons, X_aj - mean_k X_ak; (..., d) -> (), in O(nd).
+    """Kurtosis after each input is centred over its neurons, X_aj - mean_k X_ak, (..., d) -> (), in O(nd).
 
-    NaN for d = 1, and without meaning where the neurons of each input are equal but for rounding.
+    It is NaN for d = 1. It has no meaning where the neurons of each input differ by rounding only.
     Source: the authors' code, which centres before it measures.
     """
+    # With max |X| = 1 the sum of a row does not overflow either.
     x = at_unit_maximum(x)
     return kurtosis(x - x.mean(1, keepdim=True))
 
 
 def kurtosis_of_moments(moments: Tensor) -> Tensor:
-    """Kurtosis from the second moments (d,) of the neurons, or from any multiple of them."""
+    """Kurtosis from the second moments (d,) of the neurons, or from any multiple of them, -> ()."""
     return moments.square().mean() / moments.mean().square()
 
 
 def at_unit_maximum(x: Tensor) -> Tensor:
-    """`x` (n, d) divided by max |X|; NaN throughout for zero activations."""
+    """`x` (n, d) divided by max |X|. All of it is NaN for zero activations."""
     return x / x.abs().max()

@@ -1,17 +1,28 @@
-"""What must hold between the parts of a spec: names that are known and unique, values whose origin is stated."""
+"""What must hold between the parts of a spec: names are known and unique, and every value says where it comes from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, assert_never
 
 from reproduce.metrics.table import METRICS, Form, terms
 from reproduce.models.variants import VARIANTS
 from reproduce.specs.claims import claim_problems, quantities
 from reproduce.specs.fields import check_tree, deviation_fields
 from reproduce.specs.problems import Problem, nearest, unknown
-from reproduce.specs.schema import Claim, Deviation, Experiment, LinePlot, Plot, Quantity, RunSpec, Setting, TablePlot
+from reproduce.specs.schema import (
+    Claim,
+    Deviation,
+    DiagramPlot,
+    Experiment,
+    LinePlot,
+    Plot,
+    Quantity,
+    RunSpec,
+    Setting,
+    TablePlot,
+)
 from reproduce.specs.yaml import Path, dotted
 
 X_METRICS = ("step", "epoch")
@@ -55,7 +66,7 @@ def _repeated(names: Iterable[str], section: str, field: str) -> Iterator[Proble
 
 
 def recipe_leaves(setting: Setting) -> dict[str, tuple[Path, Any]]:
-    """Every value of `base` and `blocks` by the path under which `sources` names it, with its place and value."""
+    """Every value of `base` and `blocks`, by its path in `sources`, as its place in the file and the value."""
     base, blocks = _flat(deviation_fields(setting.base), ()), _flat(setting.blocks, ("blocks",))
     found = {dotted(path): (("base", *path), value) for path, value in base}
     return found | {dotted(path): (path, value) for path, value in blocks}
@@ -70,7 +81,7 @@ def _flat(tree: Mapping[str, Any], path: Path) -> Iterator[tuple[Path, Any]]:
 
 
 def covering(path: str, sources: Mapping[str, Any]) -> str | None:
-    """The entry of `sources` that speaks for `path`: its own, or the nearest parent's."""
+    """The entry of `sources` that speaks for `path`, its own or that of its nearest parent; None if there is none."""
     while path and path not in sources:
         path = path.rpartition(".")[0]
     return path or None
@@ -85,16 +96,16 @@ def _source_problems(setting: Setting) -> Iterator[Problem]:
 
 
 def _of_nothing(sources: Iterable[str], values: Iterable[str], path: Path, nothing: str) -> Iterator[Problem]:
-    """The entries of `sources` that speak for none of the values."""
+    """A problem for each entry of `sources` that speaks for none of the values."""
     for entry in sources:
         if not any(value == entry or value.startswith(f"{entry}.") for value in values):
             yield Problem((*path, "sources", entry), f"names {nothing}", nearest(entry, values), at_key=True)
 
 
 def experiment_problems(experiment: Experiment, catalogue: Catalogue) -> Iterator[Problem]:
-    """What is wrong with an experiment that has the right shape. Without a setting its runs are nobody's trainings."""
+    """What is wrong with an experiment that has the right shape."""
     names = [run if isinstance(run, str) else run.name for run in experiment.runs]
-    if experiment.settings:
+    if experiment.settings:  # without a setting there is nothing to train: the runs are public checkpoints, or none
         for index, run in enumerate(experiment.runs):
             yield from _entry_problems(run, ("runs", index), experiment, catalogue)
     for index, name in enumerate(names):
@@ -111,16 +122,21 @@ def experiment_problems(experiment: Experiment, catalogue: Catalogue) -> Iterato
 
 def _metric_problems(plot: Plot) -> Iterator[Problem]:
     """Axes and columns of metrics that do not exist, or of a form that a metric does not have."""
-    if isinstance(plot, LinePlot):
-        if plot.x.metric not in X_METRICS:
-            yield unknown("x metric", plot.x.metric, X_METRICS, ("plot", "x", "metric"))
-        valid = [name for name, metric in METRICS.items() if not metric.is_fact]
-        for index, axis in enumerate(plot.y):
-            yield from _shown_problems(axis.metric, axis.form, valid, ("plot", "y", index))
-    if isinstance(plot, TablePlot):
-        for index, column in enumerate(plot.columns):
-            if column.metric is not None:
-                yield from _shown_problems(column.metric, column.form, list(METRICS), ("plot", "columns", index))
+    match plot:
+        case LinePlot():
+            if plot.x.metric not in X_METRICS:
+                yield unknown("x metric", plot.x.metric, X_METRICS, ("plot", "x", "metric"))
+            valid = [name for name, metric in METRICS.items() if not metric.is_fact]
+            for index, axis in enumerate(plot.y):
+                yield from _shown_problems(axis.metric, axis.form, valid, ("plot", "y", index))
+        case TablePlot():
+            for index, column in enumerate(plot.columns):
+                if column.metric is not None:
+                    yield from _shown_problems(column.metric, column.form, list(METRICS), ("plot", "columns", index))
+        case DiagramPlot():
+            pass  # it is drawn from a configuration
+        case _:
+            assert_never(plot)
 
 
 def _shown_problems(expression: str, form: Form, valid: Sequence[str], path: Path) -> Iterator[Problem]:
@@ -136,7 +152,7 @@ def _shown_problems(expression: str, form: Form, valid: Sequence[str], path: Pat
 
 
 def _layer_problems(experiment: Experiment, catalogue: Catalogue) -> Iterator[Problem]:
-    """Layers beyond the last block of the deepest model: no trace has them at any scale."""
+    """Layers beyond the last block of the deepest model, which no trace has at any scale."""
     settings = {setting.id: setting for setting, _ in catalogue.values() if setting.id in experiment.settings}
     runs = [run for run in experiment.runs if isinstance(run, RunSpec)]
     parts: list[Deviation] = []

@@ -26,7 +26,7 @@ UNEMBED = "unembed"
 """The layer that stands for the input of the unembedding, after the last block."""
 
 DIMS = ("run", "layer", "step")
-"""What a quantity may leave open, in the order in which a claim goes through it."""
+"""What a quantity may leave open, so that it has several values."""
 
 ORDERS = ("gt", "ge", "lt", "le")
 """The comparators that order two sides."""

@@ -38,7 +38,7 @@ def experiments_root() -> Path:
 
 
 def list_experiments() -> list[Experiment]:
-    """Every experiment in the paper's order: v1's figures, its tables, what only v2 has, then anything else."""
+    """Every experiment: the figures of v1, its tables, those that only v2 has, then any others."""
     experiments = [_load_file(path) for path in _experiment_files().values()]
     owner: dict[str, str] = {}
     for experiment in experiments:

@@ -2,7 +2,7 @@
 
 pydantic reports every member of a union that a value failed to match, and puts the member's name into the
 error's location. `explain` walks the location beside the types, so that the path is that of the data, and
-keeps the member that the value comes closest to.
+keeps the member to which the value comes closest.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def unknown(what: str, name: str, valid: Sequence[str], path: Path, *, at_key: b
 
 
 def spec_error(problems: Sequence[Problem], document: Document) -> SpecError:
-    """One line a problem, in the order of the file, with the hints together."""
+    """An error with a line for each problem, in the order of the file, and with all hints together."""
     lines = sorted({(document.position(p.path, key=p.at_key), p) for p in problems}, key=lambda item: item[0])
     hints = [(line, problem.hint) for (line, _), problem in lines if problem.hint]
     single = len(lines) == 1
@@ -85,9 +85,9 @@ class _Error:
 
     problem: Problem
     wanted: tuple[str, ...]
-    """What would have been right, where the value is simply of another kind."""
+    """What was expected, where the value is of another kind altogether."""
     unions: tuple[tuple[Path, str], ...]
-    """Unions passed on the way: where, and the member tried."""
+    """The unions on the way to the value, each with its place and the member tried."""
 
 
 def explain(error: ValidationError, annotation: Any) -> list[Problem]:
@@ -148,7 +148,7 @@ def _either(words: Sequence[str]) -> str:
 
 
 def _best_members(errors: list[_Error]) -> list[_Error]:
-    """For each union, the errors of the member that fits best; one error naming all members where none fits at all."""
+    """For each union, the errors of the member that fits best, or one that names all members where none fits."""
     kept = [item for item in errors if not item.unions]
     groups: dict[Path, dict[str, list[_Error]]] = {}
     for item in errors:
@@ -166,7 +166,7 @@ def _best_members(errors: list[_Error]) -> list[_Error]:
 
 
 def _distance(errors: Iterable[_Error]) -> tuple[float, int]:
-    """How far the value is from a member: an unknown key counts most, less if the member knows a similar one."""
+    """How far the value is from a member. An unknown key counts most, and less if the member knows a similar one."""
     problems = [item.problem for item in errors]
     weights = (1.0 if not problem.at_key else 2.0 if problem.nearest is None else 1.5 for problem in problems)
     return sum(weights), -max(len(problem.path) for problem in problems)

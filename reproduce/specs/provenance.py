@@ -1,4 +1,4 @@
-"""Where every value of an experiment comes from, and what a scale makes of it."""
+"""Where every value of an experiment comes from, and what a scale changes it to."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Hyperparameter:
 
     setting: str
     run: str | None
-    """The run that deviates by this value; None for the setting's own."""
+    """The run that deviates by this value; None for a value of the setting."""
     path: str
     value: Any
-    """At paper scale; None where only the other scale sets it."""
+    """Value at paper scale; None where only the other scale sets it."""
     source: Source | None
-    """Origin of the paper's value; None for a value that is the project's own, as all of a smaller scale are."""
+    """Origin of the paper's value; None for a value of the project's own, as all values of smaller scales are."""
     note: str
     scale_value: Any
-    """At the scale asked for; None where only the paper's sets it."""
+    """Value at the scale asked for; None where only the paper's scale sets it."""
 
     @property
     def changed(self) -> bool:
@@ -35,7 +35,7 @@ class Hyperparameter:
 
 
 def hyperparameters(experiment: Experiment, scale: Scale) -> list[Hyperparameter]:
-    """Every value of the experiment's settings, then what each of its runs changes."""
+    """Every value of the experiment's settings, followed by what each of its runs changes."""
     settings = [load_setting(name) for name in experiment.settings]
     rows = [row for setting in settings for row in _setting_rows(setting, scale)]
     return rows + [row for setting, run, _ in shown_runs(experiment) for row in _run_rows(setting, run, scale)]
@@ -65,7 +65,7 @@ def _rows(
     sources: Mapping[str, Origin],
     default: tuple[Source | None, str],
 ) -> Iterator[Hyperparameter]:
-    """A row for each leaf of either tree; the paper's have the origin that `sources` gives them, or the default."""
+    """A row for each leaf of either tree. Values of the paper get their origin from `sources`, or else the default."""
     theirs, ours = dict(_leaves(paper)), dict(_leaves(scaled))
     for path in dict.fromkeys([*theirs, *ours]):
         source, note = _origin(path, sources, default) if path in theirs else (None, "")

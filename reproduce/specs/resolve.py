@@ -43,7 +43,7 @@ class ResolvedRun:
     seed: int
     config: JobConfig
     paper_data: bool
-    """Whether it trains on the paper's own data; if not, what it shows is badged as a substitute's."""
+    """Whether the run trains on the paper's own data. If not, what it shows is badged as that of a substitute."""
     parent: ResolvedRun | None = None
     """The job whose result this one starts from: the training whose weights are measured."""
 
@@ -65,7 +65,7 @@ class ResolvedRun:
 
     @property
     def slug(self) -> str:
-        """What people call the run: `cp-op-laptop-s0`, and `cp-op-laptop-s0-at-20` for what it was after 20 steps."""
+        """The name of the run for people: `cp-op-laptop-s0`, or `cp-op-laptop-s0-at-20` for it after 20 steps."""
         step = f"-at-{self.config.parent.step}" if isinstance(self.config, MeasureConfig) else ""
         return f"{self.name}-{self.scale}-s{self.seed}{step}"
 
@@ -77,7 +77,7 @@ class Resolved:
     experiment: Experiment
     scale: str
     runs: tuple[ResolvedRun, ...]
-    """What the figure shows, in its order, the seeds of a run together."""
+    """The runs that the figure shows, in its order, with the seeds of a run together."""
     extra: tuple[ResolvedRun, ...]
     """Further runs that only the claims read."""
 
@@ -98,8 +98,8 @@ def resolve(
         overrides: `key=value` items laid over every run.
         seeds: seeds of every run, in place of the figure's own number and of the scale's limit.
         only_runs: names of the runs wanted; all if None.
-        fingerprint: hash of a run's data; by default `reproduce.data.fingerprint`, whose errors come through.
-            Who needs an answer even without the data gives `fingerprint_if_any`.
+        fingerprint: gives the hash of a run's data; by default `fingerprint_of`, whose errors come through. Those
+             that need an answer even without the data pass `fingerprint_if_any`.
         machine: decides what the precision `auto` is; this one if None.
 
     Raises:
@@ -143,7 +143,7 @@ def fingerprint_of(data: DataConfig) -> str:
 
 
 def fingerprint_if_any(data: DataConfig) -> str:
-    """The hash of the data, or "" where it cannot be had: for those who only look."""
+    """The hash of the data, or "" where the data cannot be had. It serves commands that only look."""
     try:
         return fingerprint_of(data)
     except OfeError:
@@ -157,7 +157,7 @@ _Entry = tuple[Setting, RunSpec, RunRef]
 
 
 def shown_runs(experiment: Experiment) -> Iterator[_Entry]:
-    """The figure's runs. Without a setting there is nothing to train: its runs are public checkpoints, or none."""
+    """The figure's runs. An experiment without a setting has none, since there is nothing to train."""
     if not experiment.settings:
         return
     settings = [load_setting(name) for name in experiment.settings]
@@ -235,7 +235,7 @@ def _configure(
 
 
 def _variant(where: str, setting: Setting, layers: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The last block that the layers name, as layers of its own."""
+    """The layers of the block variant that the last of `layers` to name one names."""
     said = merge(*layers)
     block, kind = said.get("block"), said.get("model", {}).get("kind", "transformer")
     if block is None:
@@ -250,7 +250,7 @@ def _variant(where: str, setting: Setting, layers: list[Mapping[str, Any]]) -> l
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """The layers over one another: mappings merge by key, anything else is replaced."""
+    """The layers laid over one another, the last on top. Mappings merge by key, anything else is replaced."""
     merged: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():

@@ -25,7 +25,7 @@ Origin = Source | tuple[Source, str]
 
 
 class Deviation(Frozen):
-    """What a run or a scale changes, laid over what stands beneath it. Nested keys merge, `block` names a variant."""
+    """What a run or a scale changes of what stands beneath it (`reproduce.specs.resolve`). Nested keys merge."""
 
     block: str | None = None
     """Named block variant (`reproduce.models.variants`); `model.block` then changes single choices of it."""
@@ -55,12 +55,12 @@ class RunSpec(Deviation):
     label: str
     """How legends and tables call it."""
     at: dict[Scale, ScaledDeviation] = {}
-    """What a scale changes further."""
+    """What the run changes further at a scale."""
     source: Source | None = None
-    """Provenance of the deviation, where it has one."""
+    """Provenance of what the run changes, where that comes from the paper or the authors' code."""
     note: str = ""
     sources: dict[str, Origin] = {}
-    """Provenance, by dotted path, of the values that have another than `source` and `note`."""
+    """Provenance, by dotted path, of the values for which `source` and `note` do not hold."""
 
 
 class RunRef(Frozen):
@@ -75,21 +75,21 @@ class ScaleSpec(ScaledDeviation):
     """What one scale changes in a setting."""
 
     seeds: int | None = Field(default=None, ge=1)
-    """Most seeds of any run at this scale, where the paper's number is more than the scale affords."""
+    """Largest number of seeds of any run at this scale, where the paper has more than the scale affords."""
 
 
 class Setting(Frozen):
-    """A family of trainings that share a recipe; `base` is the paper's own, the scales say what they change."""
+    """A family of trainings that share a recipe. `base` is the paper's recipe, which `scales` change."""
 
     id: str
     title: str
     paper_data: list[str]
-    """Data sources that are the paper's own; any other is badged as a substitute."""
+    """Data sources that the paper used. A run on any other source is badged as one on a substitute."""
     base: Deviation
     sources: dict[str, Origin]
     """Provenance of every value of `base` and `blocks` by dotted path."""
     blocks: dict[str, dict[str, Any]] = {}
-    """What this setting changes in a named block variant (the gains of OP, the final norm of Pre-LN)."""
+    """What this setting changes in a named block variant, such as the gains of OP."""
     scales: dict[Scale, ScaleSpec]
     runs: list[RunSpec] = []
     notes: str = ""
@@ -103,18 +103,19 @@ class Axis(Frozen):
     """One plotted quantity."""
 
     metric: str
-    """Metric name, or `a + b` for a sum of two."""
+    """A metric of `reproduce.metrics.table`, or a sum or difference `a + b - c` of metrics."""
     scale: Literal["linear", "log"] = "linear"
     form: Form = "eq1"
-    """Kurtosis as Eq (1), or minus one (what the authors plot)."""
+    """Whether kurtosis is shown as in Eq (1), or minus one as in the authors' plots."""
     cumulative: bool = False
-    """Summed over the steps so far."""
+    """Whether values are summed over the steps so far."""
     label: str | None = None
 
 
 Facet = Literal["run", "layer", "metric", "setting"]
 Layers = Literal["all", "blocks", "mean"] | list[int | Literal["unembed"]]
-"""all probes | the blocks' inputs without the unembedding's | their mean | a list of 1-based blocks."""
+"""All probed layers, the blocks without the input of the unembedding, the mean of the blocks, or a list of blocks
+counted from 1."""
 
 
 class LinePlot(Frozen):
@@ -124,12 +125,12 @@ class LinePlot(Frozen):
     x: Axis = Axis(metric="step")
     y: list[Axis] = Field(min_length=1)
     layers: Layers | None = None
-    """None for a metric that has no layer (loss, accuracy)."""
+    """The layers shown; None for metrics that have no layers, such as a loss."""
     panels: list[Facet] = []
-    """Facets of the grid: none is one panel, one wraps, two are rows and columns."""
+    """What the panels differ in. None gives one panel, one facet a row that wraps, two give rows and columns."""
     series: Facet = "run"
     sweep: bool = False
-    """The runs sweep one number, in order: colours go from dark to light instead of being as distinct as can be."""
+    """Whether the runs sweep one number in order, so that their colours go from dark to light."""
     x_max: dict[Scale, int] = {}
 
     @model_validator(mode="after")
@@ -140,7 +141,7 @@ class LinePlot(Frozen):
 
 
 class Column(Frozen):
-    """A column of a table: a reduced metric, or a value of the run's configuration."""
+    """A column of a table, which shows a reduced metric or a value of the run's configuration."""
 
     title: str
     metric: str | None = None
@@ -150,12 +151,12 @@ class Column(Frozen):
     config: str | None = None
     """Dotted path into the run's configuration, such as `model.block.post_qk`."""
     published: str | None = None
-    """Key of the published value in `published.<run>`."""
+    """Key in `published.<run>` of the number that the paper prints, which is shown beside ours."""
     digits: int = 2
 
 
 class TablePlot(Frozen):
-    """One row a run."""
+    """A table with one row for each run."""
 
     kind: Literal["table"] = "table"
     columns: list[Column] = Field(min_length=1)
@@ -166,7 +167,7 @@ class DiagramPlot(Frozen):
 
     kind: Literal["diagram"] = "diagram"
     block: str
-    """Named block variant to draw, with the norms it removes."""
+    """Name of the block variant to draw."""
     shows: Literal["variant", "norm-positions"] = "variant"
 
 
@@ -180,28 +181,28 @@ Comparator = Literal["gt", "ge", "lt", "le", "eq", "approx", "within_factor", "d
 
 
 class Quantity(Frozen):
-    """A number (or one per layer, step or run) read off traces."""
+    """A number that is read off traces, or one for each layer, step or run (`reproduce.claims.quantity`)."""
 
     metric: str
-    """A metric of the trace, `n_layers`, `failed`, `a - b`, `eq5_residual`, `rank_corr(a,b)` or `rank_at_max(a,b)`."""
+    """A metric of `reproduce.metrics.table`, a sum or difference, `rank_corr(a,b)` or `rank_at_max(a,b)`."""
     run: str | None = None
     runs: list[str] | None = None
     layer: int | Literal["unembed", "each", "some", "early", "late", "mean", "max", "argmax"] | list[int] | None = None
     blocks: bool = False
-    """Leave out the input of the unembedding, which `each`, `some`, `max` and `argmax` take in otherwise."""
+    """Whether `each`, `some`, `max` and `argmax` leave out the input of the unembedding."""
     over: Over | None = None
     after: float = Field(default=0.0, ge=0, lt=1)
-    """Part of a run's steps that is left out at its start, where blocks have not grown apart yet."""
+    """Part of the steps that is left out at the start of a run, before the blocks have grown apart."""
     reduce_runs: Literal["max", "min", "mean"] | None = None
     minus_run: str | None = None
-    """Subtract the same quantity of this run."""
+    """A run whose same quantity is subtracted."""
     plus_metric: str | None = None
-    """Add this metric."""
+    """A metric that is added at each step."""
     cumulative: bool = False
-    """Sum over the steps so far, before reducing."""
+    """Whether values are summed over the steps so far before they are reduced."""
     abs: bool = False
     nan: Literal["counts_as_inf", "last_finite"] | None = None
-    """How a failed run is read: as infinite from its failure on, or as it stood before. Without it, it has no value."""
+    """How a failed run is read: as infinite from its failure on, or as it stood before. If None, it has no value."""
     attention: str | None = None
     """A condition of the run that the paper names and no trace records."""
 
@@ -248,13 +249,13 @@ class Claim(Frozen):
     bound: float | None = None
     across: Literal["layer", "run", "layer_and_run"] | None = None
     inversions_allowed: int = Field(default=0, ge=0)
-    """decreasing, increasing: pairs of runs that may be out of order, where the paper says "mostly"."""
+    """Pairs of runs that may be out of the order of a trend, where the paper says "mostly"."""
     form: Literal["variance", "eq1", "either"] = "either"
-    """Form of kurtosis the statement concerns: `variance` claims are judged on kurtosis - 1."""
+    """Form of kurtosis that the statement is about. A claim of form `variance` is judged on kurtosis - 1."""
     note: str = ""
     source: str
     basis: Literal["stated", "quantified", "inferred", "project"]
-    """stated by the paper | its words, our number | follows or is guessed | this project's own check."""
+    """The paper states the claim and its number, the number is ours, the claim is inferred, or it is the project's."""
     needs: list[str] = []
     """Runs of other figures that the claim reads."""
     at: dict[Scale, Bound] = {}
@@ -279,12 +280,12 @@ class Experiment(Frozen):
     plot: Plot
     claims: list[Claim] = []
     published: dict[str, Any] = {}
-    """Numbers printed in the paper, never used for anything but to stand beside ours."""
+    """Numbers that the paper prints. They are only shown beside ours."""
     provenance: dict[str, str] = {}
-    """Where what the figure shows comes from: its layers, seeds and axes, and what it takes its runs to be."""
+    """Where choices of the figure come from, such as its layers, seeds, axes and runs."""
     notes: str = ""
     findings: dict[Scale, str] = {}
-    """What the reference traces of a scale showed where a claim fails or is decided early, and what was tried."""
+    """What the reference traces of a scale show where a claim fails or is decided early, and what was tried."""
 
     @property
     def settings(self) -> list[str]:

@@ -70,7 +70,7 @@ class Document:
     root: yaml.Node | None
 
     def position(self, path: Path, *, key: bool = False) -> tuple[int, int]:
-        """Line and column (from 1) of the value at `path` or of its key; if it is not there, of what it would be in."""
+        """Line and column, from 1, of the value at `path` or of its key; of what would hold it if it is not there."""
         node, found = self.root, self.root
         for part in path:
             if isinstance(node, yaml.MappingNode):
