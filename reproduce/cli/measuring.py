@@ -87,9 +87,7 @@ def measurement(parent: ResolvedRun, step: int, examples: int | None, point: str
     Raises:
         OfeError: the training has no such step (exit code 2).
     """
-    from dataclasses import replace
-
-    from reproduce.config import MeasureConfig
+    from reproduce.specs import resolve
 
     training = parent.training
     if step > training.last_step:
@@ -98,15 +96,7 @@ def measurement(parent: ResolvedRun, step: int, examples: int | None, point: str
             hint=f"give a step from 0 to {training.last_step}",
             exit_code=2,
         )
-    config = MeasureConfig.model_validate(
-        {
-            "parent": {"key": parent.key, "step": step},
-            "examples": examples or training.probe.batch_size,
-            "point": point or training.probe.point,
-            "precision": training.precision,
-        }
-    )
-    return replace(parent, config=config, parent=parent)
+    return resolve.measurement(parent, step, examples, point)
 
 
 def _do(ui: Ui, parent: ResolvedRun, jobs: Sequence[ResolvedRun]) -> None:

@@ -93,15 +93,20 @@ class _Error:
 def explain(error: ValidationError, annotation: Any) -> list[Problem]:
     """The problems that `error`, raised while validating `annotation`, reports."""
     found = [_translate(details, annotation) for details in error.errors(include_url=False)]
-    bad_keys = {item.problem.path for item in found if item.problem.at_key}
-    kept = [item for item in found if item.problem.path in bad_keys or not _below(item.problem.path, bad_keys)]
+    bad_keys = [item for item in found if item.problem.at_key]
+    kept = [item for item in found if not any(_below(item, bad) for bad in bad_keys)]
     problems = [item.problem for item in _best_members(kept)]
     misspelt = {(*problem.path[:-1], problem.nearest) for problem in problems if problem.at_key and problem.nearest}
     return [problem for problem in problems if problem.text != MISSING or problem.path not in misspelt]
 
 
-def _below(path: Path, parents: set[Path]) -> bool:
-    return any(path[:length] in parents for length in range(len(path)))
+def _below(item: _Error, bad: _Error) -> bool:
+    """Whether `item` lies inside the value of a key that is wrong itself.
+
+    A key that is unknown to one member of a union may be right for another: only errors of the same member count.
+    """
+    path, members = bad.problem.path, bad.unions
+    return item.problem.path[: len(path)] == path != item.problem.path and item.unions[: len(members)] == members
 
 
 def _translate(details: Any, annotation: Any) -> _Error:
@@ -159,16 +164,23 @@ def _best_members(errors: list[_Error]) -> list[_Error]:
         candidates = [_best_members(items) for items in members.values()]
         shaped = [items for items in candidates if not _misfits(items, path)]
         if shaped:
-            kept += min(shaped, key=_distance)
+            kept += min(shaped, key=lambda items: _distance(items, path))
         else:
             kept.append(_merge([item for items in candidates for item in items if _misfits([item], path)]))
     return kept
 
 
-def _distance(errors: Iterable[_Error]) -> tuple[float, int]:
-    """How far the value is from a member. An unknown key counts most, and less if the member knows a similar one."""
+def _distance(errors: Iterable[_Error], path: Path) -> tuple[float, int]:
+    """How far the value at `path` is from a member.
+
+    An unknown key counts most, and less if the member knows a similar one. The deeper an error lies inside the value,
+    the less it counts: whoever writes the keys of a member means that member, whatever is wrong inside them.
+    """
     problems = [item.problem for item in errors]
-    weights = (1.0 if not problem.at_key else 2.0 if problem.nearest is None else 1.5 for problem in problems)
+    weights = (
+        (1.0 if not problem.at_key else 2.0 if problem.nearest is None else 1.5) / 2 ** (len(problem.path) - len(path))
+        for problem in problems
+    )
     return sum(weights), -max(len(problem.path) for problem in problems)
 
 

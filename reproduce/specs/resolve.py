@@ -11,7 +11,7 @@ the setting says of it in `blocks`. Nothing here imports torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -26,7 +26,7 @@ from reproduce.specs.fields import deviation_fields
 from reproduce.specs.load import catalogue, load_setting
 from reproduce.specs.overrides import parse_overrides
 from reproduce.specs.problems import explain, nearest
-from reproduce.specs.schema import Experiment, RunRef, RunSpec, Scale, Setting
+from reproduce.specs.schema import Experiment, RunRef, RunSpec, Scale, Setting, Snapshots
 from reproduce.specs.yaml import dotted
 
 Fingerprint = Callable[[DataConfig], str]
@@ -196,7 +196,38 @@ def _seeds(
     label = ref.label if ref.label is not None else run.label
     own = config.data.source in setting.paper_data
     for seed in range(count):
-        yield ResolvedRun(run.name, label, setting.id, scale, seed, config.model_copy(update={"seed": seed}), own)
+        seeded = config.model_copy(update={"seed": seed})
+        training = ResolvedRun(run.name, label, setting.id, scale, seed, seeded, own)
+        if ref.measured is None:
+            yield training
+        else:
+            yield from _snapshots(training, ref.measured)
+
+
+def _snapshots(training: ResolvedRun, wanted: Snapshots) -> Iterator[ResolvedRun]:
+    """The measurements of `training` at the parts of its steps that a figure names, each step once and in order."""
+    last_step = training.training.last_step
+    for step in sorted({round(part * last_step) for part in wanted.at}):
+        yield measurement(training, step, wanted.examples, wanted.point)
+
+
+def measurement(training: ResolvedRun, step: int, examples: int | None = None, point: str | None = None) -> ResolvedRun:
+    """The job that measures what `training` was after `step` of its steps.
+
+    Args:
+        examples, point: as in `MeasureConfig`; as in the probes of the training if None. With both as they are there,
+            the measurement gives the numbers that the training recorded at that step.
+    """
+    probe = training.training.probe
+    config = MeasureConfig.model_validate(
+        {
+            "parent": {"key": training.key, "step": step},
+            "examples": examples or probe.batch_size,
+            "point": point or probe.point,
+            "precision": training.training.precision,
+        }
+    )
+    return replace(training, config=config, parent=training)
 
 
 # ---------------------------------------------------------------------------------------------------

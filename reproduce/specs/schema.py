@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from reproduce.choices import SCALES, Scale
-from reproduce.config import Frozen
+from reproduce.config import Frozen, ProbePoint
 from reproduce.metrics.table import Form
 
 Source = Literal["stated-v1", "stated-v2", "code", "inferred"]
@@ -63,12 +63,28 @@ class RunSpec(Deviation):
     """Provenance, by dotted path, of the values for which `source` and `note` do not hold."""
 
 
+class Snapshots(Frozen):
+    """Measurements of the weights that a run had on its way, in place of what was recorded while it trained.
+
+    Each is a job of its own, which starts from weights that the run keeps (`reproduce.jobs.measure`).
+    """
+
+    at: list[Annotated[float, Field(ge=0, le=1)]] = Field(min_length=1)
+    """Parts of the run's steps after which it is measured: 0 is its initialisation, 1 its end."""
+    examples: int | None = Field(default=None, ge=1)
+    """Held-out examples that are measured; as many as the run's own probes take if None."""
+    point: ProbePoint | None = None
+    """What stands for a layer's stream; as the run's own probes take it if None."""
+
+
 class RunRef(Frozen):
     """A run of the setting's catalogue, as a figure uses it."""
 
     name: str
     seeds: int = Field(default=1, ge=1)
     label: str | None = None
+    measured: Snapshots | None = None
+    """Where the figure shows measurements of the run's weights instead of its own trace."""
 
 
 class ScaleSpec(ScaledDeviation):

@@ -11,7 +11,7 @@ What is true of a run as a whole, such as whether it failed, stands beside the t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,9 +99,16 @@ def load(resolved: Resolved, store: Store, *, reference: bool, figures: Path | N
             own.check_key()
         trace = (shipped or own).read_trace()
         parts.append(trace.assign(run=run.name, label=run.label, setting=run.setting, seed=run.seed))
-        facts[run.name, run.seed] = _facts(run, shipped or own, trace, reference=shipped is not None)
+        own_facts = _facts(run, shipped or own, trace, reference=shipped is not None)
+        earlier = facts.get((run.name, run.seed))  # measurements of one run at several of its steps
+        facts[run.name, run.seed] = own_facts if earlier is None else _together(earlier, own_facts)
     frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
     return Loaded(frame[list(COLUMNS)].astype(COLUMNS), facts, missing)
+
+
+def _together(earlier: RunFacts, later: RunFacts) -> RunFacts:
+    """The facts of one run that several jobs have measured, each at another of its steps."""
+    return replace(later, steps=max(earlier.steps, later.steps), reference=earlier.reference or later.reference)
 
 
 def _facts(run: ResolvedRun, folder: RunFolder, trace: pd.DataFrame, *, reference: bool) -> RunFacts:

@@ -140,7 +140,7 @@ def test_nested_unions_in_a_mapping_and_a_tuple() -> None:
 
 def test_a_key_that_looks_like_a_marker_of_pydantic() -> None:
     assert only(Experiment, EXPERIMENT | {"[key]": 1}).path == ("[key]",)
-    run = {"name": "x", "label": "X", "at": {"smoke": {"[key]": 1}}}
+    run = {"name": "x", "label": "X", "at": {"smoke": {"because": "", "[key]": 1}}}
     assert only(Experiment, EXPERIMENT | {"runs": [run]}).path == ("runs", 0, "at", "smoke", "[key]")
 
 
@@ -160,3 +160,9 @@ def test_validators_of_the_project_speak_for_themselves() -> None:
 def test_nearest() -> None:
     assert nearest("kurtosys", ["loss", "kurtosis"]) == "kurtosis"
     assert nearest("zzz", ["loss", "kurtosis"]) is None
+
+
+def test_a_key_that_one_member_does_not_know_hides_no_error_inside_it_in_another() -> None:
+    problem = only(Experiment, EXPERIMENT | {"runs": [{"name": "cp-op", "measured": {"at": [2.0]}}]})
+    assert problem.path == ("runs", 0, "measured", "at", 0)
+    assert problem.text == "expected a number of at most 1, got 2.0"
