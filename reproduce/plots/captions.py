@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from reproduce.models.size import parameters
-from reproduce.plots.badges import data_name
+from reproduce.plots.badges import Badge, bound_notes, chips, data_name
+from reproduce.plots.sheet import Words
 from reproduce.units import count
 
 if TYPE_CHECKING:
+    from reproduce.claims import Verdict
     from reproduce.specs.resolve import Resolved, ResolvedRun
     from reproduce.specs.schema import Experiment
     from reproduce.store.frame import Loaded, RunFacts
 
 
-def title(experiment: Experiment) -> str:
-    """The title of a figure: its id and what it shows."""
-    return f"{experiment.id} · {experiment.title}"
+def words(
+    experiment: Experiment,
+    verdicts: Sequence[Verdict],
+    badges: Sequence[Badge],
+    caption: str,
+    notes: Iterable[str] = (),
+) -> Words:
+    """All that stands around the picture of an experiment, whatever its kind.
 
-
-def subtitle(experiment: Experiment) -> str:
-    """The paper, and what its two versions call the figure."""
-    names = [f"{version} {name}" for version, name in (("v1", experiment.v1), ("v2", experiment.v2)) if name]
-    return ", ".join(["arXiv 2405.19279", *names])
+    The notes end with the reasons for bounds that are not the paper's.
+    """
+    return Words(
+        title=f"{experiment.id} · {experiment.title}",
+        subtitle=", ".join(["arXiv 2405.19279", *experiment.paper_names]),
+        badges=badges,
+        caption=caption,
+        notes=[*notes, *bound_notes(verdicts)],
+        chips=chips(verdicts),
+    )
 
 
 def caption(resolved: Resolved, loaded: Loaded) -> str:
@@ -62,10 +75,12 @@ def _steps(facts: Iterable[RunFacts]) -> str:
 
 def seed_counts(loaded: Loaded) -> dict[str, int]:
     """How many seeds of each run have a trace."""
-    counts: dict[str, int] = {}
-    for run, _ in loaded.facts:
-        counts[run] = counts.get(run, 0) + 1
-    return counts
+    return dict(Counter(run for run, _ in loaded.facts))
+
+
+def facts_of(run: str, loaded: Loaded) -> list[RunFacts]:
+    """The facts of one run, an entry for each of its seeds that has a trace."""
+    return [fact for (name, _), fact in loaded.facts.items() if name == run]
 
 
 def seeds(loaded: Loaded) -> str:
@@ -82,7 +97,7 @@ def run_suffix(runs: Iterable[str], loaded: Loaded) -> str:
     varies = len(set(counts.values())) > 1
     parts = []
     for run in runs:
-        facts = [fact for (name, _), fact in loaded.facts.items() if name == run]
+        facts = facts_of(run, loaded)
         if varies and facts:
             parts.append(f"n = {len(facts)}")
         if text := divergence(facts):

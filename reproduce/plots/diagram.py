@@ -20,9 +20,9 @@ from matplotlib.patches import FancyBboxPatch
 from reproduce.config import BlockConfig
 from reproduce.errors import SpecError
 from reproduce.models.variants import VARIANTS
-from reproduce.plots.badges import Badge, bound_notes, chips
+from reproduce.plots.badges import Badge
 from reproduce.plots.canvas import Canvas, Look
-from reproduce.plots.captions import subtitle, title
+from reproduce.plots.captions import words
 from reproduce.plots.names import value_label
 from reproduce.plots.sheet import Words, body_width, sheet
 from reproduce.plots.theme import QUIET
@@ -47,26 +47,20 @@ def draw_diagram(experiment: Experiment, plot: DiagramPlot, verdicts: Sequence[V
     if plot.block not in VARIANTS:
         raise SpecError(f"{experiment.id}: no block {plot.block}", hint=f"plot.block is one of {', '.join(VARIANTS)}")
     block = BlockConfig.model_validate(VARIANTS[plot.block])
-    words = Words(
-        title=title(experiment),
-        subtitle=subtitle(experiment),
-        badges=[Badge("drawing, no data"), Badge(f"block {plot.block}")],
-        caption=_caption(plot, block),
-        notes=bound_notes(verdicts),
-        chips=chips(verdicts),
-    )
-    return draw_block(block, words, positions=plot.shows == "norm-positions")
+    badges = [Badge("drawing, no data"), Badge(f"block {plot.block}")]
+    around = words(experiment, verdicts, badges, _caption(plot, block))
+    return draw_block(block, around, positions=plot.shows == "norm-positions")
 
 
-def draw_block(block: BlockConfig, words: Words, *, positions: bool = False) -> Figure:
+def draw_block(block: BlockConfig, around: Words, *, positions: bool = False) -> Figure:
     """A picture of `block`; call inside `theme()`.
 
     Args:
-        words: what stands around the picture.
+        around: what stands around the picture.
         positions: show every place where a norm may stand, also the empty ones, and leave out the gains.
     """
     drawing = _Drawing(block, positions)
-    figure, body = sheet(words, drawing.width * _INCH, _HEIGHT * _INCH)
+    figure, body = sheet(around, drawing.width * _INCH, _HEIGHT * _INCH)
     ax = body.add_axes((0, 0, 1, 1))
     ax.set_axis_off()
     units = body_width(figure) / _INCH

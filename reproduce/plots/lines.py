@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
-from reproduce.plots.badges import badges, bound_notes, chips
-from reproduce.plots.captions import caption, missing_notes, run_suffix, subtitle, title
+from reproduce.plots.badges import badges
+from reproduce.plots.captions import caption, missing_notes, run_suffix, words
 from reproduce.plots.curves import Curve, build
 from reproduce.plots.legends import Layout, colour_bar, draw_legend, lay_out, legend_of
 from reproduce.plots.names import axis_label, common_label, layer_label
 from reproduce.plots.panels import Arrangement, Panel, Series, arrange
-from reproduce.plots.sheet import Words, sheet
+from reproduce.plots.sheet import sheet
 from reproduce.plots.theme import wrap
 from reproduce.specs.schema import Axis, LinePlot
 
@@ -44,20 +44,14 @@ def draw_lines(resolved: Resolved, loaded: Loaded, verdicts: Sequence[Verdict]) 
     grid = arrange(plot, resolved, built.curves)
     legend = legend_of(plot, grid, loaded)
     layout = lay_out(plot, grid, legend)
-    words = Words(
-        title=title(resolved.experiment),
-        subtitle=subtitle(resolved.experiment),
-        badges=badges(resolved.scale, loaded.facts.values()),
-        caption=f"{caption(resolved, loaded)}. {_how_drawn(plot, grid.panels)}".strip(),
-        notes=[
-            *missing_notes(loaded.missing),
-            *built.notes,
-            *_unnamed_divergence(plot, loaded),
-            *bound_notes(verdicts),
-        ],
-        chips=chips(verdicts),
+    around = words(
+        resolved.experiment,
+        verdicts,
+        badges(resolved.scale, loaded.facts.values()),
+        f"{caption(resolved, loaded)}. {_how_drawn(plot, grid.panels)}".strip(),
+        [*missing_notes(loaded.missing), *built.notes, *_unnamed_divergence(plot, loaded)],
     )
-    figure, body = sheet(words, layout.width, layout.height)
+    figure, body = sheet(around, layout.width, layout.height)
     axes, spare = _axes(body, plot, grid, layout)
     styles = {series.key: series for series in grid.series}
     for panel, ax in axes:

@@ -20,8 +20,8 @@ from reproduce.claims.quantity import read
 from reproduce.claims.ruling import NotMeasured
 from reproduce.errors import SpecError
 from reproduce.metrics.table import layered
-from reproduce.plots.badges import badges, bound_notes, chips
-from reproduce.plots.captions import caption, divergence, missing_notes, seed_counts, subtitle, title
+from reproduce.plots.badges import badges
+from reproduce.plots.captions import caption, divergence, facts_of, missing_notes, seed_counts, words
 from reproduce.plots.names import value_label
 from reproduce.plots.sheet import Words, body_width, pitch, sheet
 from reproduce.plots.theme import INK, QUIET, text_width, wrap
@@ -77,15 +77,14 @@ def tabulate(resolved: Resolved, loaded: Loaded, verdicts: Sequence[Verdict] = (
     said = [caption(resolved, loaded)]
     if max(seed_counts(loaded).values()) > 1:
         said.append("Mean ± standard deviation over seeds.")
-    words = Words(
-        title=title(resolved.experiment),
-        subtitle=subtitle(resolved.experiment),
-        badges=badges(resolved.scale, loaded.facts.values()),
-        caption=". ".join(said).removesuffix(".") + ".",
-        notes=[*missing_notes(loaded.missing), *_partly_diverged(loaded), *bound_notes(verdicts)],
-        chips=chips(verdicts),
+    around = words(
+        resolved.experiment,
+        verdicts,
+        badges(resolved.scale, loaded.facts.values()),
+        ". ".join(said).removesuffix(".") + ".",
+        [*missing_notes(loaded.missing), *_partly_diverged(loaded)],
     )
-    return Table(heads, rows, records, words)
+    return Table(heads, rows, records, around)
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -176,8 +175,8 @@ def _of_seed(column: Column, run: ResolvedRun, seed: int, loaded: Loaded) -> flo
 def _partly_diverged(loaded: Loaded) -> list[str]:
     """Notes on runs of which some seeds diverged. Where all did, the cells say so."""
     notes = []
-    for name in dict.fromkeys(run for run, _ in loaded.facts):
-        facts = [fact for (run, _), fact in loaded.facts.items() if run == name]
+    for name in seed_counts(loaded):
+        facts = facts_of(name, loaded)
         if any(fact.failed for fact in facts) and not all(fact.failed for fact in facts):
             notes.append(f"{facts[0].label}: {divergence(facts)}")
     return notes

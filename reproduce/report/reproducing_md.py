@@ -94,7 +94,8 @@ def page(figures: Path | None = None) -> str:
     for entry in entries:
         if entry.experiment.id not in seen:
             seen.add(entry.experiment.id)
-            parts.append(f"## {entry.experiment.id}\n\n{entry.experiment.title} ({_paper(entry.experiment)}).\n")
+            names = ", ".join(entry.experiment.paper_names)
+            parts.append(f"## {entry.experiment.id}\n\n{entry.experiment.title} ({names}).\n")
             parts += [f"{_prose(entry.experiment.notes)}\n"] if entry.experiment.notes else []
         parts += _details(entry, figures)
     return "\n".join(parts)
@@ -135,18 +136,13 @@ def _row(entry: Entry) -> str:
     command = f"`ofe reproduce {experiment.id}{f' --scale {entry.scale}' if trained else ''}`"
     return _cells(
         f"[{experiment.id}](#{experiment.id})",
-        _paper(experiment),
+        ", ".join(experiment.paper_names),
         command,
         entry.scale if trained else "",
         _cost(entry),
         tally([verdict.to_json() for verdict in entry.verdicts]),
         ", ".join(_substitutes(entry)),
     )
-
-
-def _paper(experiment: Experiment) -> str:
-    names = [f"{version} {name}" for version, name in (("v1", experiment.v1), ("v2", experiment.v2)) if name]
-    return ", ".join(names)
 
 
 def _cost(entry: Entry) -> str:

@@ -304,5 +304,10 @@ class Experiment(Frozen):
     """What the reference traces of a scale show where a claim fails or is decided early, and what was tried."""
 
     @property
+    def paper_names(self) -> list[str]:
+        """What the paper calls it, `v1 Figure 6` and `v2 Figure 10`; a version that lacks it is left out."""
+        return [f"{version} {name}" for version, name in (("v1", self.v1), ("v2", self.v2)) if name]
+
+    @property
     def settings(self) -> list[str]:
         return [] if self.setting is None else [self.setting] if isinstance(self.setting, str) else self.setting

@@ -1,20 +1,26 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from reproduce.plots.captions import caption, in_millions, missing_notes, run_suffix, subtitle, title
+from reproduce.plots.captions import caption, in_millions, missing_notes, run_suffix, words
 
-from .synthetic import Run, case
+from .synthetic import Run, case, verdict
 
 PLOT = {"kind": "lines", "y": [{"metric": "train_loss"}]}
 
 
-def test_title_and_origin() -> None:
+def test_around_a_picture_stand_title_origin_notes_and_verdicts() -> None:
     experiment = case(PLOT, [Run("a", "A")], id="fig6", title="OP").resolved.experiment
-    assert title(experiment) == "fig6 · OP"
-    assert subtitle(experiment) == "arXiv 2405.19279, v1 Figure 6, v2 Figure 9"
+    own_bound = replace(verdict("c1", "reproduced"), because="fewer steps")
+    around = words(experiment, [own_bound], [], "laptop scale", ["no trace yet of OP"])
+    assert around.title == "fig6 · OP"
+    assert around.subtitle == "arXiv 2405.19279, v1 Figure 6, v2 Figure 9"
+    assert around.notes == ["no trace yet of OP", "laptop bound of c1 (fewer steps)"]
+    assert [chip.text for chip in around.chips] == ["c1 ✓ reproduced (laptop bound)"]
     only_v2 = experiment.model_copy(update={"v1": None})
-    assert subtitle(only_v2) == "arXiv 2405.19279, v2 Figure 9"
+    assert words(only_v2, [], [], "").subtitle == "arXiv 2405.19279, v2 Figure 9"
 
 
 def test_caption_says_scale_data_steps_and_seeds() -> None:
