@@ -1,4 +1,4 @@
-"""Where and when a run is looked at: the residual stream of every block, the attention of every layer.
+"""Where a run is looked at: the residual stream of every block, the attention of every layer.
 
 The training step knows nothing of metrics. A probe runs the model once more, without gradients, on a batch that
 stays the same over the run, and reduces what the model shows at its named points (`reproduce.models`) to numbers
@@ -10,7 +10,7 @@ of a pass until the metrics are taken of all of them together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
@@ -102,18 +102,3 @@ class MomentUpdates:
             return {}
         updates = moment_updates(before, after, group.total)
         return {metric: {str(self.layer): float(value)} for metric, value in updates.items()}
-
-
-def probe_steps(last_step: int, every: int) -> Iterator[int]:
-    """Steps at which a run is probed: 0, the powers of two below `every` or 100, every `every` steps, the last."""
-    early = {0} | {1 << n for n in range(7) if 1 << n < every}
-    yield from sorted(early.union(range(every, last_step, every), (last_step,)).intersection(range(last_step + 1)))
-
-
-def moment_steps(last_step: int, every: int, ratio: float = 1.35) -> set[int]:
-    """The probe steps that keep the second moments too: thinned to a geometric sequence, with the first and last."""
-    kept: list[int] = []
-    for step in probe_steps(last_step, every):
-        if not kept or step >= ratio * kept[-1] or step == last_step:
-            kept.append(step)
-    return set(kept)

@@ -26,9 +26,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from reproduce.cadence import evaluation_steps, log_every, moment_steps, probe_steps
 from reproduce.config import RunConfig
 from reproduce.environment import Mode
-from reproduce.measuring.probe import MomentUpdates, Probe, moment_steps, probe_steps, read
+from reproduce.measuring.probe import MomentUpdates, Probe, read
 from reproduce.optim import build_optimizer, learning_rate
 from reproduce.optim.groups import set_learning_rate
 from reproduce.parallel import group
@@ -101,11 +102,6 @@ class Outcome:
 def autocast(config: RunConfig, device: torch.device) -> AbstractContextManager[None]:
     """Matrix products in the run's precision; weights, residual stream and reductions stay float32."""
     return torch.autocast(device.type, dtype=PRODUCT_TYPE[config.precision], enabled=config.precision != "fp32")
-
-
-def log_every(last_step: int) -> int:
-    """Steps over which one record of the train split averages: a trace holds at most 4,000 of them."""
-    return math.ceil(last_step / 4_000)
 
 
 class Training:
@@ -226,7 +222,8 @@ class Training:
             Interrupted: `stop` said so.
         """
         config, last = self.config, self.config.last_step
-        probes, moments = set(probe_steps(last, config.probe.every)), moment_steps(last, config.probe.every)
+        probes, moments = set(probe_steps(last, config.probe.every)), set(moment_steps(last, config.probe.every))
+        evaluations = set(evaluation_steps(last, config.eval.every))
         every, display = log_every(last), _Display(self)
         begin, started, saved_at = self.step, time.perf_counter(), time.perf_counter()
         failed: int | None = None
@@ -237,7 +234,7 @@ class Training:
             if not (self.resumed and self.step == begin):
                 if self.step in probes or failed is not None:
                     display.peak(self._probe(self.step in moments))
-                if self.step % config.eval.every == 0 or self.step == last:
+                if self.step in evaluations:
                     self._evaluate()
             if self.step == last or failed is not None:
                 break

@@ -19,7 +19,7 @@ from reproduce.store.layout import LIVE_MOMENTS, LIVE_TRACE
 from reproduce.store.runs import RunFolder
 from reproduce.training.language import LanguageTask
 from reproduce.training.tasks import build_task
-from reproduce.training.train import Execution, Interrupted, Training, log_every
+from reproduce.training.train import Execution, Interrupted, Training
 from tests.runs import create, tiny_run, write_text_folder
 
 CPU = torch.device("cpu")
@@ -123,10 +123,6 @@ def test_the_substitute_is_told(text: Path, tmp_path: Path) -> None:
     provenance = sealed(tmp_path, text).provenance()
     assert provenance["substitute"] is True
     assert provenance["data"]["source"] == "folder"
-
-
-def test_records_of_the_train_split_stay_below_four_thousand() -> None:
-    assert [log_every(steps) for steps in (20, 4_000, 4_001, 80_000)] == [1, 1, 2, 20]
 
 
 def test_a_seed_changes_weights_and_order(text: Path) -> None:
