@@ -14,7 +14,7 @@ they follow from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
@@ -117,18 +117,3 @@ class _Collector:
 def _all(tallies: list[Any]) -> Any:
     """The tally of all passes and all processes."""
     return reduce(add, tallies).together()
-
-
-def probe_steps(last_step: int, every: int) -> Iterator[int]:
-    """Steps at which a run is probed: 0, the powers of two below `every` or 100, every `every` steps, the last."""
-    early = {0} | {1 << n for n in range(7) if 1 << n < every}
-    yield from sorted(early.union(range(every, last_step, every), (last_step,)).intersection(range(last_step + 1)))
-
-
-def moment_steps(last_step: int, every: int, ratio: float = 1.35) -> set[int]:
-    """The probe steps that keep the second moments too: thinned to a geometric sequence, with the first and last."""
-    kept: list[int] = []
-    for step in probe_steps(last_step, every):
-        if not kept or step >= ratio * kept[-1] or step == last_step:
-            kept.append(step)
-    return set(kept)

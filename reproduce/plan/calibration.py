@@ -20,12 +20,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from reproduce.cadence import evaluation_steps, probe_steps
 from reproduce.children import child_environment
 from reproduce.config import RunConfig
 from reproduce.errors import OfeError
 from reproduce.machine import Machine
 from reproduce.models.size import forward_flops, input_flops, preconditioner_flops, step_flops
-from reproduce.plan.footprint import evaluations, probe_steps
 from reproduce.store.atomic import write_json
 from reproduce.store.home import ensure_home, ofe_home
 
@@ -65,8 +65,10 @@ class Rate:
         """Time of a whole run, with its probes and evaluations, once its process has started."""
         training = step_flops(config)
         step = self.step_seconds(training)
-        examples: float = len(probe_steps(config)) * config.probe.batch_size
-        examples += evaluations(config) * config.eval.batches * config.batch_size
+        probes = probe_steps(config.last_step, config.probe.every)
+        evaluations = evaluation_steps(config.last_step, config.eval.every)
+        examples: float = len(probes) * config.probe.batch_size
+        examples += len(evaluations) * config.eval.batches * config.batch_size
         if config.probe.moment_updates_layer is not None:  # at every step, as far as that layer
             depth = (config.probe.moment_updates_layer - 1) / config.model.layers
             examples += config.last_step * config.probe.batch_size * depth

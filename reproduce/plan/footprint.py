@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from reproduce.cadence import TRAIN_RECORDS, evaluation_steps, moment_steps, probe_steps
 from reproduce.config import ImageData, MlpConfig, Norm, RunConfig, TextData, TransformerConfig
 from reproduce.metrics.table import ATTENTION_METRICS, STREAM_METRICS, UPDATE_METRICS
 from reproduce.models.size import CHANNELS, parameter_shapes, positions
@@ -23,10 +24,6 @@ _NORM_STREAMS: dict[Norm, int] = {"none": 0, "ln": 1, "srms": 1, "rms": 2}
 """Streams that a norm keeps for its backward pass, beside what enters the next matrix."""
 _STORED_IMAGES = {"cifar10": 60_000}
 """Images of the sources that are held in memory whole, as bytes."""
-_TRAIN_RECORDS = 4_000
-"""Records of loss, gradient norm and learning rate in a trace, at most."""
-_MOMENT_RATIO = 1.35
-"""Least ratio of two steps whose second moments are both kept."""
 _ROW_BYTES = 10
 """Bytes of one value in a sealed trace: a float64 that hardly compresses, the rest of its row does."""
 _LIVE_ROW_BYTES = 30
@@ -149,19 +146,6 @@ def position_bytes(config: RunConfig) -> tuple[int, int]:
     return per_block, CHANNELS * config.data.side**2 * product // n
 
 
-def probe_steps(config: RunConfig) -> list[int]:
-    """Steps at which the run is probed: 0, powers of two, every so often, the last."""
-    last, every = config.last_step, config.probe.every
-    early = {0} | {1 << n for n in range(7) if 1 << n < min(every, last)}
-    return sorted(early.union(range(every, last, every), (last,)))
-
-
-def evaluations(config: RunConfig) -> int:
-    """Evaluations on held-out data, the first one before training and the last one after it."""
-    last, every = config.last_step, config.eval.every
-    return 1 + last // every + (last % every > 0)
-
-
 def measuring_bytes(config: RunConfig, examples: int) -> int:
     """Bytes of a probe's pass through one block, and of the metrics of its stream."""
     model, n = config.model, positions(config)
@@ -200,19 +184,11 @@ def _probe_values(config: RunConfig) -> int:
 
 def _trace_values(config: RunConfig) -> tuple[int, int]:
     """Values of the trace, and numbers among the second moments."""
-    layers, probes = config.model.layers, probe_steps(config)
+    layers, last = config.model.layers, config.last_step
+    probes, evaluations = probe_steps(last, config.probe.every), evaluation_steps(last, config.eval.every)
     accuracy = int(isinstance(config.data, ImageData))
-    train = (3 + accuracy) * min(config.last_step, _TRAIN_RECORDS)
-    updates = len(UPDATE_METRICS) * config.last_step if config.probe.moment_updates_layer is not None else 0
+    train = (3 + accuracy) * min(last, TRAIN_RECORDS)
+    updates = len(UPDATE_METRICS) * last if config.probe.moment_updates_layer is not None else 0
     streams = len(probes) * _probe_values(config)
-    kept = 2 + len(_thinned(probes[1:-1]))
-    return train + updates + streams + (1 + accuracy) * evaluations(config), kept * (layers + 1) * config.model.width
-
-
-def _thinned(steps: list[int]) -> list[int]:
-    """A geometric sequence among `steps`: the probes whose second moments are kept."""
-    kept: list[int] = []
-    for step in steps:
-        if not kept or step >= _MOMENT_RATIO * kept[-1]:
-            kept.append(step)
-    return kept
+    moments = len(moment_steps(last, config.probe.every)) * (layers + 1) * config.model.width
+    return train + updates + streams + (1 + accuracy) * len(evaluations), moments

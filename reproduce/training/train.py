@@ -26,10 +26,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from reproduce.cadence import evaluation_steps, log_every, moment_steps, probe_steps
 from reproduce.config import RunConfig
 from reproduce.environment import Mode
 from reproduce.measuring.moment_updates import MomentUpdates
-from reproduce.measuring.probe import Probe, measure, moment_steps, probe_steps
+from reproduce.measuring.probe import Probe, measure
 from reproduce.optim import build_optimizer, learning_rate
 from reproduce.optim.groups import set_learning_rate
 from reproduce.parallel import group
@@ -108,11 +109,6 @@ class Outcome:
 def autocast(config: RunConfig, device: torch.device) -> AbstractContextManager[None]:
     """Matrix products in the run's precision; weights, residual stream and reductions stay float32."""
     return torch.autocast(device.type, dtype=PRODUCT_TYPE[config.precision], enabled=config.precision != "fp32")
-
-
-def log_every(last_step: int) -> int:
-    """Steps over which one record of the train split averages: a trace holds at most 4,000 of them."""
-    return math.ceil(last_step / 4_000)
 
 
 class Training:
@@ -252,7 +248,8 @@ class Training:
             Interrupted: `stop` said so.
         """
         config, last = self.config, self.config.last_step
-        probes, moments = set(probe_steps(last, config.probe.every)), moment_steps(last, config.probe.every)
+        probes, moments = set(probe_steps(last, config.probe.every)), set(moment_steps(last, config.probe.every))
+        evaluations = set(evaluation_steps(last, config.eval.every))
         display = _Display(self)
         begin, started, saved_at = self.step, time.perf_counter(), time.perf_counter()
         failed = False
@@ -263,7 +260,7 @@ class Training:
             if not (self.resumed and self.step == begin):
                 if self.step in probes:
                     display.peak(self._probe(self.step in moments))
-                if self.step % config.eval.every == 0 or self.step == last:
+                if self.step in evaluations:
                     self._evaluate()
                 if self.step in self.keep:
                     keep_weights(self.folder.path, self.task.model, self.step, last)

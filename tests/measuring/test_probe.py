@@ -1,4 +1,4 @@
-"""Which steps are looked at, and that a probe records what the metrics say of the stream."""
+"""That a probe records what the metrics say of the stream."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from reproduce.config import BlockConfig, TransformerConfig
 from reproduce.measuring.moment_updates import MomentUpdates
-from reproduce.measuring.probe import Probe, measure, moment_steps, probe_steps
+from reproduce.measuring.probe import Probe, measure
 from reproduce.metrics.kurtosis import kurtosis
 from reproduce.metrics.scale import second_moments
 from reproduce.metrics.stream import measure_stream
@@ -21,19 +21,6 @@ def model(variant: str = "pre-ln") -> Transformer:
     torch.manual_seed(0)
     block = BlockConfig.model_validate(VARIANTS[variant])
     return Transformer(TransformerConfig(layers=2, width=16, heads=2, block=block), 20, 8)
-
-
-def test_early_steps_are_powers_of_two_then_the_cadence_then_the_last() -> None:
-    assert list(probe_steps(2_000, 500)) == [0, 1, 2, 4, 8, 16, 32, 64, 500, 1_000, 1_500, 2_000]
-    assert list(probe_steps(20, 5)) == [0, 1, 2, 4, 5, 10, 15, 20]
-    assert list(probe_steps(3, 100)) == [0, 1, 2, 3]
-
-
-def test_second_moments_are_kept_at_a_few_dozen_steps_among_the_probed_ones() -> None:
-    kept = moment_steps(80_000, 100)
-    assert kept < set(probe_steps(80_000, 100))
-    assert {0, 80_000} < kept
-    assert 15 < len(kept) < 40
 
 
 def test_a_reading_holds_every_metric_of_every_layer() -> None:

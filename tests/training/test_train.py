@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reproduce.cadence import moment_steps
 from reproduce.data import open_text
 from reproduce.errors import OfeError
 from reproduce.jobs.train import plan_execution
 from reproduce.jobs.worker import main
-from reproduce.measuring.probe import moment_steps
 from reproduce.metrics.kurtosis import kurtosis
 from reproduce.models.transformer import Transformer
 from reproduce.optim import learning_rate
@@ -30,7 +30,7 @@ from reproduce.store.runs import RunFolder
 from reproduce.store.trace import read_live, read_moments
 from reproduce.training.language import LanguageTask
 from reproduce.training.tasks import build_task
-from reproduce.training.train import Execution, Interrupted, Outcome, Task, Training, log_every
+from reproduce.training.train import Execution, Interrupted, Outcome, Task, Training
 from tests.runs import create, tiny_run, write_text_folder
 
 CPU = torch.device("cpu")
@@ -379,10 +379,6 @@ def test_the_substitute_is_told(text: Path, tmp_path: Path) -> None:
     provenance = sealed(tmp_path, text).provenance()
     assert provenance["substitute"] is True
     assert provenance["data"]["source"] == "folder"
-
-
-def test_records_of_the_train_split_stay_below_four_thousand() -> None:
-    assert [log_every(steps) for steps in (20, 4_000, 4_001, 80_000)] == [1, 1, 2, 20]
 
 
 def test_a_seed_changes_weights_and_order(text: Path) -> None:
