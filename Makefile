@@ -13,7 +13,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 SHIPPED = $(patsubst figures/%/traces,%,$(wildcard figures/*/traces))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test smoke lint figures clean
+.PHONY: help demo install test smoke lint figures golden mutants clean
 .DELETE_ON_ERROR:
 
 help:
@@ -22,6 +22,8 @@ help:
 	@echo "make smoke     every figure and table end to end, at the scale that takes seconds a run"
 	@echo "make lint      ruff and mypy"
 	@echo "make figures   redraw figures/ and REPRODUCING.md from the shipped traces, without training"
+	@echo "make golden    the golden numbers anew, once the numerics version of what moved was raised"
+	@echo "make mutants   break the code on purpose and see which tests notice; OF=reproduce/metrics/kurtosis.py for one"
 	@echo "make install   .venv/bin/ofe"
 	@echo "make clean     remove .venv and whatever tools leave behind"
 
@@ -51,6 +53,15 @@ figures: .venv/.installed
 		OFE_HOME=.venv/empty-home $(BIN)/ofe plot --from-cache --scale $$scale --out figures/$$scale || exit 1; \
 	done
 	$(BIN)/python -m reproduce.report.reproducing_md
+
+# All metrics, claims, optimisers and the training take hours; OF names modules or folders.
+mutants: OF ?= reproduce/metrics reproduce/claims reproduce/optim reproduce/training
+mutants: .venv/.installed-dev
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[mutants]"
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py $(OF)
+
+golden: .venv/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.golden.make
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -45,7 +45,7 @@ class LanguageTask:
         return F.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
 
     def train_metrics(self) -> dict[str, float]:
-        """What is recorded of the training batches beside their loss: nothing."""
+        """What is recorded of the training batches beside their loss, which for language is nothing."""
         return {}
 
     @torch.no_grad()
@@ -55,13 +55,13 @@ class LanguageTask:
         return {"loss": group.added(float(torch.stack(losses).mean()))}
 
     def _mean_loss(self, index: int) -> Tensor:
-        """What this process's share of one held-out batch adds to the batch's mean cross entropy ()."""
+        """The part of one held-out batch's mean cross entropy, shape (), that this process's examples contribute."""
         batch = self._tensor(self.corpus.eval_batch(index, self.config.batch_size))
         parts = shared_parts(batch, self.micro_batch)
         return torch.stack([self.loss(part).double() * len(part) for part in parts]).sum() / len(batch)
 
     def probe_batch(self, step: int) -> Tensor:
-        """The fixed held-out batch, or the coming training batch where the configuration asks for it."""
+        """The fixed held-out batch, or the batch that update number `step` trains on where `probe.on` asks for it."""
         return self._held_out if self.config.probe.on == "held-out" else self.batch(step)
 
     def encode(self, tokens: Tensor, observe: Observer | None = None, blocks: int | None = None) -> Tensor:

@@ -1,12 +1,13 @@
 """One run from its first step to its sealed trace: a flat loop that can be stopped and continued anywhere.
 
-Everything that decides a number is a function of the configuration and the step: batches of (seed, step), the
-learning rate of the step, the probe's batch of nothing. A checkpoint therefore holds the weights, the optimiser,
-torch's generator, the divergence rule and how long the trace's files were; a resumed run writes the same trace as
-an uninterrupted one, bit for bit on CPU with the same number of threads.
+Everything that decides a number is a function of the configuration and the step. A batch depends on the seed and the
+step, the learning rate on the step, and the held-out probe batch on neither. A checkpoint therefore holds the weights,
+the optimiser, torch's generator, the divergence rule and the length of the trace's files. A resumed run writes the same
+trace as an uninterrupted one, bit for bit on a CPU with the same number of threads.
 
-The same loop runs in every process of a group (`reproduce.parallel`): each takes its share of the batch, losses are
-averaged over all, and one writes the trace. In a process of its own all of that is the identity.
+The same loop runs in every process of a group (`reproduce.parallel`). Each process takes its share of the batch, losses
+are averaged over all of them, and one of them writes the trace. A single process does the same with a share that is the
+whole batch.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Execution:
     micro_batch: int | None = None
     """Examples in one forward pass; gradients of a batch are accumulated over its parts. None: the whole batch."""
     mode: Mode | None = None
-    """How the devices of a group hold the model; None in a single process."""
+    """How the devices of a group hold the model. None in a single process."""
     recompute: bool = False
     """Whether the backward pass computes each block's activations again instead of keeping them."""
     checkpoint_s: float = 60.0
@@ -181,7 +182,7 @@ class Training:
             total += float(loss.detach())
         total = group.added(total)
         self.model.sum_gradients()
-        self.scaler.unscale_(self.optimizer)
+        self.scaler.unscale_(self.optimizer)  # norm and clipping are of the gradients as they are
         norm = self.model.clip(config.grad_clip or math.inf)
         return {"loss": total, "grad_norm": norm, **self.task.train_metrics(), "lr": rate}
 
@@ -242,10 +243,10 @@ class Training:
         """Train to the end, probing, evaluating and saving on the way.
 
         Args:
-            stop: asked once a step; when it says so, the state is saved.
+            stop: called before each step. When it returns True, the state is saved and training ends there.
 
         Raises:
-            Interrupted: `stop` said so.
+            Interrupted: `stop` returned True.
         """
         config, last = self.config, self.config.last_step
         probes, moments = set(probe_steps(last, config.probe.every)), set(moment_steps(last, config.probe.every))
@@ -290,7 +291,7 @@ class Training:
 
 
 class NoTrace:
-    """The sink of a process that is not the chief of its group: it writes nothing."""
+    """The sink of the processes that do not write the trace: it discards everything."""
 
     def record(self, step: int, split: str, values: Values) -> None: ...
     def moments(self, step: int, layer: str, second_moment: Sequence[float]) -> None: ...
@@ -301,7 +302,7 @@ class NoTrace:
 
 
 def open_trace(folder: Path, position: Mapping[str, int] | None) -> TraceWriter | NoTrace:
-    """The trace to append to, from its beginning or at the position of a checkpoint."""
+    """The trace to append to, from its beginning or from the `position` that a checkpoint kept."""
     if not group.chief():
         return NoTrace()
     return TraceWriter(folder) if position is None else TraceWriter.resume(folder, position)

@@ -64,7 +64,9 @@ def test_each_order_is_the_papers_sum(pair):
             sums["m4_update_quadratic"] += (2 * da**2 * xb**2 + 4 * da * xa * db * xb) / (n**2 * d)
             sums["m4_update_cubic"] += 4 * da * xa * db**2 / (n**2 * d)
             sums["m4_update_quartic"] += da**2 * db**2 / (n**2 * d)
-    for name, value in moment_updates(*pair).items():
+    updates = moment_updates(*pair)
+    assert set(updates) == set(NAMES)
+    for name, value in updates.items():
         assert value.item() == pytest.approx(sums[name], rel=1e-7), name
 
 

@@ -70,6 +70,7 @@ def shipped() -> list[reproducing_md.Entry]:
 
 
 def test_what_failed_is_told_with_what_was_found(shipped: list[reproducing_md.Entry]) -> None:
+    assert any(entry.verdicts for entry in shipped)
     for entry in shipped:
         told = [scale for scale in entry.experiment.findings if scale == entry.scale]
         failed = [
