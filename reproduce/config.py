@@ -188,6 +188,8 @@ class TextData(Frozen):
     """Dataset of the Hugging Face hub that the source `hub` reads: owner/name, or owner/name@revision."""
     subset: str | None = None
     """Configuration of a hub dataset, such as sample-100BT of fineweb-edu; its default one if None."""
+    column: str | None = None
+    """Column of a hub dataset that is the text; if None, the one called text or content, or the only one of strings."""
     seq_len: int = Field(ge=2)
     """Tokens in a sequence."""
     vocab_size: int = Field(ge=257)

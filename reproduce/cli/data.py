@@ -69,9 +69,10 @@ def prepare(
 
 @app.command("check")
 def check(ctx: typer.Context, ids: Ids, scale: ScaleOption = DEFAULT_SCALE, overrides: Overrides = None) -> None:
-    """Check every byte of prepared data. Exit code 1 if it is damaged or not all there."""
+    """Check every byte of prepared data, and say what was left out of it. Exit code 1 if it is damaged or not there."""
     from reproduce.data import open_data, prepared_folder
     from reproduce.data.prepared import verified_meta
+    from reproduce.data.progress import from_meta
     from reproduce.errors import OfeError
 
     ui: Ui = ctx.obj
@@ -82,13 +83,15 @@ def check(ctx: typer.Context, ids: Ids, scale: ScaleOption = DEFAULT_SCALE, over
             ui.line(f"{data.source}: not prepared")
             continue
         try:
-            verified_meta(prepared_folder(data), whole=True)
+            meta = verified_meta(prepared_folder(data), whole=True)
             opened = open_data(data, offline=True)
         except OfeError as error:
             lacking += 1
             ui.error(error)
         else:
             ui.line(f"{data.source}: prepared, {opened.description}, {prepared_folder(data)}")
+            for one in from_meta(meta):
+                ui.line(f"  {one}")
     if lacking:
         changes = "".join(f" --set {shlex.quote(change)}" for change in overrides or ())
         ui.tell(f"\nhint: ofe data prepare {' '.join(ids)} --scale {scale}{changes}")

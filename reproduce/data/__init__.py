@@ -10,6 +10,7 @@
     sources/    the registry of sources, and a module for each source: what is read, from where, in which order
     text/       how text is tokenised, written to shards, packed into sequences and read
     images/     sets of images, how images are decoded, and how inputs are normalised
+    columns     which column of a data set of rows is the text
     progress    what is told while data are prepared, and the count of what was left out
     prepared    folders of prepared data: their names, the lock that guards them, the check of their files
     arrays      arrays written whole or not at all

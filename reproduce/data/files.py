@@ -10,27 +10,62 @@ from contextlib import contextmanager
 from functools import cache
 from io import BufferedReader
 from pathlib import Path
+from typing import NamedTuple
 
+from reproduce.data.progress import LeftOut, left_out
 from reproduce.errors import OfeError, SpecError
 
 _BLOCK_BYTES = 2**20
 
 
-def find_files(root: Path, extensions: Collection[str] | None, skip_folders: Collection[str]) -> dict[str, Path]:
-    """Files with one of `extensions`, or with any, below `root`, by relative path with forward slashes, sorted by it.
+class Found(NamedTuple):
+    """Files below a folder, and what beside them is not read."""
 
-    Hidden folders, hidden files, and links to folders or to nothing are left out, as are folders called as in
-    `skip_folders`.
+    files: dict[str, Path]
+    """By relative path with forward slashes, sorted by it."""
+    others: list[str]
+    """Names of files with another extension."""
+    links: list[str]
+    """Names of links to folders or to nothing, and of what is no regular file."""
+
+    @property
+    def left_out(self) -> list[LeftOut]:
+        """What of the folder is not read."""
+        count = len(self.files) + len(self.others) + len(self.links)
+        other = left_out("files", count, {"of another type": self.others}, lost=False)
+        return other + left_out("files", count, {"links to folders or to nothing": self.links})
+
+
+def find_files(root: Path, extensions: Collection[str] | None, skip_folders: Collection[str]) -> Found:
+    """Files with one of `extensions`, or with any, below `root`.
+
+    Hidden folders and hidden files are passed over, as are folders called as in `skip_folders`.
+
+    Raises:
+        OfeError: a folder cannot be read.
     """
-    found = {}
-    for folder, folders, names in os.walk(root):
+    files, others, links = {}, [], []
+    for folder, folders, names in os.walk(root, onerror=_refuse_folder):
         folders[:] = [name for name in folders if name not in skip_folders and not name.startswith(".")]
-        for name in names:
+        linked = [name for name in folders if Path(folder, name).is_symlink()]  # which os.walk does not enter
+        for name in (*names, *linked):
             path = Path(folder, name)
-            wanted = extensions is None or path.suffix.lower() in extensions
-            if wanted and not name.startswith(".") and path.is_file():
-                found[path.relative_to(root).as_posix()] = path
-    return dict(sorted(found.items()))
+            shown = path.relative_to(root).as_posix()
+            if name.startswith("."):
+                continue
+            if extensions is not None and path.suffix.lower() not in extensions and name not in linked:
+                others.append(shown)
+            elif path.is_file():
+                files[shown] = path
+            else:
+                links.append(shown)
+    return Found(dict(sorted(files.items())), sorted(others), sorted(links))
+
+
+def _refuse_folder(error: OSError) -> None:
+    """A folder that may not be read is no empty one."""
+    hint = "take it out of the folder, or change its permissions"
+    raise OfeError(f"cannot read the folder {error.filename}: {error.strerror}", hint=hint) from error
 
 
 def user_folder(path: str) -> Path:
@@ -81,17 +116,25 @@ def read_lines(path: Path) -> Iterator[str]:
         yield from (left + decoder.decode(b"", final=True)).splitlines(keepends=True)
 
 
-def read_texts(files: dict[str, Path]) -> dict[str, str]:
-    """Texts of the files that are valid UTF-8 and hold more than white space, by name; the others are left out."""
-    texts = {}
+def read_texts(files: dict[str, Path]) -> tuple[dict[str, str], list[LeftOut]]:
+    """Texts by name of the files that are valid UTF-8 and hold more than white space; and what was left out."""
+    texts, undecodable, blank = {}, [], []
     for name, path in files.items():
         try:
             text = read_bytes(path).decode()
         except UnicodeDecodeError:
+            undecodable.append(name)
             continue
         if text.strip():
             texts[name] = text
-    return texts
+        else:
+            blank.append(name)
+    return texts, not_read(len(files), undecodable, blank)
+
+
+def not_read(count: int, undecodable: list[str], blank: list[str]) -> list[LeftOut]:
+    """Which of `count` files are left out because of what they hold."""
+    return left_out("files", count, {"not UTF-8": undecodable}) + left_out("files", count, {"blank": blank}, lost=False)
 
 
 @cache

@@ -108,6 +108,7 @@ def test_data_are_checked_prepared_and_checked_again(ofe: Ofe) -> None:
 
 def test_text_of_ones_own_is_prepared_for_a_figure(ofe: Ofe, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/latin.txt").write_bytes(b"caf\xe9\n" * 900)
     for number in range(3):
         (tmp_path / f"mine/{number}.txt").write_text("".join(f"line {number} {line}\n" for line in range(4_000)))
     mine = ("--set", "data.source=folder", "--set", f"data.path={tmp_path / 'mine'}", "--set", "data.packing=stream")
@@ -117,7 +118,10 @@ def test_text_of_ones_own_is_prepared_for_a_figure(ofe: Ofe, tmp_path: Path) -> 
     prepared = ofe("data", "prepare", "fig1", *mine)
     assert Path(prepared.stdout.strip()).name.startswith("folder-")
     assert "tokenised" in prepared.stderr
-    assert ofe("data", "check", "fig1", *mine).exit_code == 0
+    assert "1 of 4 files is not UTF-8 and is left out: latin.txt" in prepared.stderr
+    after = ofe("data", "check", "fig1", *mine)
+    assert after.exit_code == 0
+    assert "1 of 4 files is not UTF-8 and is left out: latin.txt" in after.stdout
 
 
 def test_damaged_data_are_found(ofe: Ofe) -> None:

@@ -21,18 +21,24 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_files_are_found_by_extension_in_the_order_of_their_paths(tree: Path) -> None:
-    assert list(find_files(tree, {".txt", ".md"}, {"skip"})) == ["a/c.md", "a/z.TXT", "b.txt"]
+    assert list(find_files(tree, {".txt", ".md"}, {"skip"}).files) == ["a/c.md", "a/z.TXT", "b.txt"]
 
 
 def test_what_is_no_text_is_left_out(tree: Path) -> None:
     (tree / "b.txt").write_bytes(b"\xff\xfe binary")
     (tree / "blank.txt").write_text(" \n\n")
-    assert list(read_texts(find_files(tree, {".txt"}, {"skip"}))) == ["a/z.TXT"]
+    texts, left = read_texts(find_files(tree, {".txt"}, {"skip"}).files)
+    assert list(texts) == ["a/z.TXT"]
+    assert [str(one) for one in left] == [
+        "1 of 3 files is not UTF-8 and is left out: b.txt",
+        "1 of 3 files is blank and is left out: blank.txt",
+    ]
+    assert [one.lost for one in left] == [True, False]
 
 
 def test_the_digest_follows_names_and_contents_and_not_the_place(tree: Path) -> None:
     def now(root: Path) -> str:
-        return digest(find_files(root, {".txt"}, {"skip"}))
+        return digest(find_files(root, {".txt"}, {"skip"}).files)
 
     first = now(tree)
     assert now(tree) == first

@@ -7,11 +7,13 @@ their number.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from reproduce.data.order import epoch_rows, permutation
+from reproduce.errors import OfeError
 
 
 class Labelled(NamedTuple):
@@ -21,6 +23,24 @@ class Labelled(NamedTuple):
     """(N, 3, S, S) uint8."""
     labels: np.ndarray
     """(N,) int64."""
+
+
+def checked_labels(labels: Sequence[object], classes: int, what: str) -> np.ndarray:
+    """Labels as (N,) int64.
+
+    Args:
+        what: what an error calls the images.
+
+    Raises:
+        OfeError: one of them is no number from 0 to `classes` - 1.
+    """
+    for row, label in enumerate(labels):
+        if not isinstance(label, int | np.integer) or not 0 <= int(label) < classes:
+            raise OfeError(
+                f"the label of image {row:,} of {what} is {label!r}, not a number from 0 to {classes - 1:,}",
+                hint="take a fresh copy",
+            )
+    return np.array(labels, np.int64)
 
 
 class ImageSet(Protocol):

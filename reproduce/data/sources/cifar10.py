@@ -26,7 +26,7 @@ from reproduce.config import ImageData
 from reproduce.data.arrays import save_array
 from reproduce.data.files import read_bytes
 from reproduce.data.hub import explained, find_snapshot, may_not_download
-from reproduce.data.images.image_set import Labelled, StoredImages
+from reproduce.data.images.image_set import Labelled, StoredImages, checked_labels
 from reproduce.data.images.plain_pickle import load_plain
 from reproduce.data.progress import Progress
 from reproduce.errors import OfeError, SpecError
@@ -187,8 +187,15 @@ def _from_hub(progress: Progress, offline: bool) -> dict[str, Labelled]:
             rows = datasets.load_dataset(str(snapshot), CONFIG, split=split, streaming=True)
             rows = rows.cast_column("img", datasets.Image(decode=False))
             decoded = [(_pixels(row["img"]["bytes"]), row["label"]) for row in rows]
+        if not decoded:
+            raise OfeError(f"the split {split} of {DATASET} has no images", hint="take a fresh copy")
         images, labels = zip(*decoded, strict=True)
-        splits[split] = Labelled(np.stack(images), np.array(labels, np.int64))
+        what = f"{DATASET}, {split}"
+        for row, image in enumerate(images):
+            if image.shape != (CHANNELS, SIDE, SIDE):
+                high, wide = image.shape[1:]
+                raise OfeError(f"image {row:,} of {what} has {wide} x {high} pixels", hint="take a fresh copy")
+        splits[split] = Labelled(np.stack(images), checked_labels(labels, CLASSES, what))
     return splits
 
 

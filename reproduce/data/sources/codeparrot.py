@@ -15,16 +15,17 @@ it, and is written to meta.json. To pin a commit, put its hash in place of `main
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from reproduce.config import TextData
+from reproduce.data.columns import Place, columns_of, find_columns, load_stream, text_of
 from reproduce.data.files import digest, find_files, user_folder
 from reproduce.data.hub import explained, find_snapshot, may_not_download, reaching
-from reproduce.data.progress import Progress
+from reproduce.data.progress import LeftOut, Progress
 from reproduce.data.sources.hub_text import AGAIN
 from reproduce.data.text.documents import SPLITS, Bookmark, Split
 from reproduce.errors import OfeError, SpecError
@@ -58,7 +59,7 @@ class CodeParrot:
     def identity(self) -> Mapping[str, Any]:
         drawn = {"source": "codeparrot", "documents": DOCUMENTS, "draw": "permutation, seed 0", "column": TEXT_COLUMN}
         if self.path is not None:
-            return drawn | {"files": digest(find_files(self.path, None, ()))}
+            return drawn | {"files": digest(find_files(self.path, None, ()).files)}
         return drawn | {
             "datasets": [DATASETS, DATASET_REVISIONS],
             "tokeniser": [TOKENISER, TOKENISER_REVISION],
@@ -111,14 +112,19 @@ def _open_hub(pinned: Mapping[str, Any] | None, offline: bool, progress: Progres
 
 def _stream(place: str, revision: str | None, split: Split) -> IterableDataset:
     """One split of a hub dataset or of a local folder, row by row, nothing stored."""
-    import datasets
-
     layout = "files of a split are json.gz, jsonl or parquet, and their names or folders say train or valid"
     with explained(f"cannot read the split {SPLIT_NAMES[split]} of {place}", hint=layout):
-        stream = datasets.load_dataset(place, split=SPLIT_NAMES[split], revision=revision, streaming=True)
-        columns = stream.column_names or list(next(iter(stream)))
+        where = Place(place, None, revision)
+        if revision is None:  # a folder, whose files may differ in their columns
+            columns, features = find_columns(where, [SPLIT_NAMES[split]])
+            stream = load_stream(where, SPLIT_NAMES[split], features)
+        else:
+            stream = load_stream(where, SPLIT_NAMES[split])
+            columns = columns_of(stream)
     if TEXT_COLUMN not in columns:
         raise OfeError(f"{place} has no column {TEXT_COLUMN!r} but {', '.join(columns)}")
+    if columns[TEXT_COLUMN] == "other":
+        raise OfeError(f"the column {TEXT_COLUMN!r} of {place} holds no text")
     return stream.select_columns([TEXT_COLUMN])
 
 
@@ -129,7 +135,7 @@ def _count_rows(place: str, split: Split) -> int:
 
 
 class HubDocuments:
-    """Documents drawn from two streamed splits.
+    """Documents drawn from two streamed splits; a drawn row whose text is null or empty is an empty document.
 
     Args:
         description: one line for badges.
@@ -138,6 +144,8 @@ class HubDocuments:
         tokeniser: the tokenizer.json that belongs to the data.
         origin: what was resolved when the preparation started; `rows` is the number of rows of each split.
     """
+
+    left_out: Sequence[LeftOut] = ()
 
     def __init__(
         self,
@@ -170,7 +178,7 @@ class HubDocuments:
                 record = next((record for number, record in stream if number == row), None)
             if record is None:
                 raise OfeError(f"{place} has fewer rows than the {self.origin['rows'][split]:,} expected")
-            yield record[TEXT_COLUMN] or ""
+            yield text_of(record.get(TEXT_COLUMN))
 
     def bookmark(self, split: Split) -> None:
         return None

@@ -10,13 +10,13 @@ once to train the tokeniser, and once or twice to tokenise them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reproduce.config import TextData
-from reproduce.data.files import digest, find_files, read_lines, user_folder
-from reproduce.data.progress import Progress, Step
+from reproduce.data.files import digest, find_files, not_read, read_lines, user_folder
+from reproduce.data.progress import LeftOut, Progress, Step
 from reproduce.data.text.documents import SPLITS, Bookmark, Split
 from reproduce.data.text.local import LOCAL_RECIPE, hold_out
 from reproduce.errors import OfeError
@@ -50,11 +50,13 @@ class Folder:
     def __init__(self, data: TextData) -> None:
         assert data.path is not None
         self.path = user_folder(data.path)
-        self.files = find_files(self.path, EXTENSIONS, _SKIP_FOLDERS)
+        self.found = find_files(self.path, EXTENSIONS, _SKIP_FOLDERS)
+        self.files = self.found.files
         if not self.files:
             shown = " ".join(PROSE_EXTENSIONS + CODE_EXTENSIONS[:5])
+            seen = "".join(f"; {one}" for one in self.found.left_out)
             raise OfeError(
-                f"the folder {data.path} holds no text files", hint=f"files that are read end in {shown} ..."
+                f"the folder {data.path} holds no text files{seen}", hint=f"files that are read end in {shown} ..."
             )
 
     def identity(self) -> Mapping[str, Any]:
@@ -63,20 +65,29 @@ class Folder:
     def open(self, *, pinned: Mapping[str, Any] | None, offline: bool, progress: Progress) -> FolderDocuments:
         progress(f"reading {len(self.files):,} files of {self.path}")
         lengths: dict[str, dict[int, int]] = {}
+        undecodable, blank = [], []
         for number, (name, path) in enumerate(self.files.items(), start=1):
             try:
                 found = {place: (len(part), not part.isspace()) for place, part in enumerate(parts(read_lines(path)))}
             except UnicodeDecodeError:
+                undecodable.append(name)
                 continue
             if any(text for _, text in found.values()):
                 lengths[name] = {place: length for place, (length, _) in found.items()}
+            else:
+                blank.append(name)
             progress(Step(f"reading {self.path}", number, len(self.files)))
+        left = not_read(len(self.files), undecodable, blank)
         if sum(map(len, lengths.values())) < 2:
+            hint = f"give it two files in UTF-8, or one of more than {PART_CHARACTERS:,} characters"
+            if undecodable:
+                hint = f"turn them into UTF-8, such as with iconv -f latin1 -t utf-8, or {hint}"
             raise OfeError(
-                f"the folder {self.path} holds too little text to train on some of it and hold out the rest",
-                hint=f"give it two files in UTF-8, or one of more than {PART_CHARACTERS:,} characters",
+                f"the folder {self.path} holds too little text to train on some of it and hold out the rest"
+                + "".join(f"; {one}" for one in left),
+                hint=hint,
             )
-        return FolderDocuments(f"text files of {self.path.name}", self.files, lengths)
+        return FolderDocuments(f"text files of {self.path.name}", self.files, lengths, [*self.found.left_out, *left])
 
 
 class FolderDocuments:
@@ -86,12 +97,19 @@ class FolderDocuments:
         description: one line for badges.
         files: the files by name.
         lengths: characters of every part of each file that is text.
+        left_out: what of the folder is not read.
     """
 
     origin: Mapping[str, Any] = {}
 
-    def __init__(self, description: str, files: Mapping[str, Path], lengths: Mapping[str, Mapping[int, int]]) -> None:
-        self.description = description
+    def __init__(
+        self,
+        description: str,
+        files: Mapping[str, Path],
+        lengths: Mapping[str, Mapping[int, int]],
+        left_out: Sequence[LeftOut],
+    ) -> None:
+        self.description, self.left_out = description, left_out
         self._files = files
         held_out = hold_out(
             {f"{name}#{place}": length for name, found in lengths.items() for place, length in found.items()}

@@ -1,9 +1,10 @@
 """Any dataset of text on the Hugging Face hub, streamed row by row, or a copy of one in a folder.
 
-Of a dataset are read the split `train` (or the only one there is) and one column of text. Held out are the documents of
-a split for validation or test where the dataset has one, else every 20th row of the training split; reading of them
-ends after 40 million characters, about 10 million tokens. The tokeniser is a byte-level BPE trained on the first 200
-million characters of the training documents. So nothing is stored but tokens, and no row needs to be counted.
+Of a dataset are read the split `train` (or the only one there is) and one column of text: `data.column`, or the one
+that `reproduce.data.columns` finds. A row whose text is null or empty is left out and counted. Held out are the
+documents of a split for validation or test where the dataset has one, else every 20th row of the training split;
+reading of them ends after 40 million characters, about 10 million tokens. The tokeniser is a byte-level BPE trained on
+the first 200 million characters of the training documents. So nothing is stored but tokens.
 
 A preparation that was stopped goes on in the file of the dataset in which it stood: with each shard, the state of the
 stream is written down.
@@ -15,14 +16,15 @@ and is written to meta.json.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from reproduce.config import TextData
+from reproduce.data.columns import TEXT_COLUMNS, Place, find_columns, load_stream, text_column, text_of
 from reproduce.data.files import digest, find_files, user_folder
 from reproduce.data.hub import explained, find_snapshot, may_not_download
-from reproduce.data.progress import Progress, Step
+from reproduce.data.progress import LeftOut, Progress, Step
 from reproduce.data.text.documents import Bookmark, Split
 from reproduce.errors import OfeError, SpecError
 
@@ -30,13 +32,13 @@ if TYPE_CHECKING:
     from datasets import IterableDataset
     from tokenizers import Tokenizer
 
-TEXT_COLUMNS = ("text", "content")
-"""Names of the column that is read, in any case; or the only column of strings."""
 HELD_OUT_SPLITS = ("validation", "valid", "dev", "test")
 """Names of the split that is held out, the first that there is."""
 HELD_OUT_EVERY = 20
 HELD_OUT_CHARACTERS = 40_000_000
 TOKENISER_CHARACTERS = 200_000_000
+ROWS_WITHOUT_TEXT = 1_000_000
+"""Training rows after which a column that held no text so far is taken to hold none."""
 
 AGAIN = "run it again: preparation continues after the last documents it has written"
 
@@ -77,18 +79,29 @@ class HubSource:
         self.dataset = dataset
         self.path = None if data.path is None else user_folder(data.path)
         self.copy_subset = data.subset
+        self.column = data.column
 
     def identity(self) -> Mapping[str, Any]:
-        same = {"source": self.name, "recipe": recipe()}
+        same: dict[str, Any] = {"source": self.name, "recipe": recipe()}
+        if self.column is not None:
+            same["column"] = self.column
         if self.path is not None:
-            files = find_files(self.path, None, ())  # a README may say which files are what
+            files = find_files(self.path, None, ()).files  # a README may say which files are what
             return same | {"files": digest(files), "subset": self.copy_subset}
         return same | {"dataset": [self.dataset.name, self.dataset.revision, self.dataset.subset]}
 
     def open(self, *, pinned: Mapping[str, Any] | None, offline: bool, progress: Progress) -> StreamedDocuments:
         if self.path is not None:
+            progress(f"looking at the columns of {self.path}")
             description = f"documents of {self.path.name}"
-            return StreamedDocuments(description, Place(str(self.path), self.copy_subset, None), pinned or {})
+            place = Place(str(self.path), self.copy_subset, None)
+            documents = StreamedDocuments(description, place, pinned or {}, self.column)
+        else:
+            documents = self._open_hub(pinned, offline, progress)
+        progress(documents.reading)
+        return documents
+
+    def _open_hub(self, pinned: Mapping[str, Any] | None, offline: bool, progress: Progress) -> StreamedDocuments:
         name, subset = self.dataset.name, self.dataset.subset
         progress(f"looking up {name}")
         revision = self.dataset.revision if pinned is None else pinned["commit"]
@@ -96,7 +109,8 @@ class HubSource:
         wanted = None if offline else ["README.md"]
         snapshot = find_snapshot(name, revision, copy="a copy of the dataset", offline=offline, wanted=wanted)
         place = Place(str(snapshot), subset, None) if offline else Place(name, subset, snapshot.name)
-        return StreamedDocuments(self.dataset.description, place, pinned or {"dataset": name, "commit": snapshot.name})
+        origin = pinned or {"dataset": name, "commit": snapshot.name}
+        return StreamedDocuments(self.dataset.description, place, origin, self.column)
 
 
 class Hub(HubSource):
@@ -162,15 +176,6 @@ class PublicDomainBooks(HubSource):
         super().__init__(data, PUBLIC_DOMAIN_BOOKS)
 
 
-class Place(NamedTuple):
-    """Where `datasets.load_dataset` finds a dataset."""
-
-    path: str
-    """A name on the hub, or a folder."""
-    subset: str | None
-    revision: str | None
-
-
 class StreamedDocuments:
     """Documents of a dataset as they stream by.
 
@@ -178,40 +183,46 @@ class StreamedDocuments:
         description: one line for badges.
         place: where the dataset is.
         origin: what was resolved when the preparation started; completed here by the names of splits and column.
+        column: the column that the user says is the text.
 
     Raises:
+        SpecError: there is no such column, or it holds no text.
         OfeError: the dataset cannot be read, or nothing in it is evidently the text.
     """
 
-    def __init__(self, description: str, place: Place, origin: Mapping[str, Any]) -> None:
+    left_out: Sequence[LeftOut] = ()
+    """Nothing is known before it is read; rows without text come as empty documents, which are counted."""
+
+    def __init__(self, description: str, place: Place, origin: Mapping[str, Any], column: str | None = None) -> None:
         self.description = description
         self._place = place
+        self._wanted_column = column
         self._standing: dict[Split, tuple[IterableDataset, int, int]] = {}
         self.origin: Mapping[str, Any] = origin if "column" in origin else {**origin, **self._layout()}
 
-    def _layout(self) -> dict[str, str]:
+    def _layout(self) -> dict[str, Any]:
         """Which splits and which column there are to read."""
         import datasets
 
         path, subset, revision = self._place
         with explained(f"cannot read {path}", hint="the files of a dataset are parquet, jsonl or json.gz"):
             names = datasets.get_dataset_split_names(path, subset, revision=revision)
-            train = names[0] if len(names) == 1 else "train"
-            first: dict[str, Any] = next(iter(self._load(train)), {}) if train in names else {}
+        train = names[0] if len(names) == 1 else "train"
         if train not in names:
             raise OfeError(f"{path} has no split train but {', '.join(names)}")
-        texts = [name for name, value in first.items() if isinstance(value, str)]
-        named = [name for wanted in TEXT_COLUMNS for name in texts if name.lower() == wanted]
-        if not named and len(texts) != 1:
-            raise OfeError(f"{path} has no column called {' or '.join(TEXT_COLUMNS)} but {', '.join(first)}")
         held_out = next((name for name in HELD_OUT_SPLITS if name in names), train)
-        return {"train": train, "eval": held_out, "column": (named or texts)[0]}
+        with explained(f"cannot read {path}", hint="the files of a dataset are parquet, jsonl or json.gz"):
+            columns = find_columns(self._place, (train, held_out))
+        column = text_column(columns.holds, path, self._wanted_column)
+        features = {} if columns.features is None else {"features": columns.features}
+        return {"train": train, "eval": held_out, "column": column, **features}
 
-    def _load(self, split: str) -> IterableDataset:
-        import datasets
-
-        path, subset, revision = self._place
-        return datasets.load_dataset(path, subset, split=split, revision=revision, streaming=True)
+    @property
+    def reading(self) -> str:
+        """What is read, in one line."""
+        train, held_out = self.origin["train"], self.origin["eval"]
+        held = f"every {HELD_OUT_EVERY}th row" if held_out == train else f"the split {held_out}"
+        return f"reading the column {self.origin['column']} of the split {train}; {held} is held out"
 
     def count(self, split: Split) -> None:
         return None
@@ -222,7 +233,7 @@ class StreamedDocuments:
         column = self.origin["column"]
         row = characters = 0
         with explained(f"cannot read {self._place.path}"):
-            stream = self._load(self.origin[split]).select_columns([column])
+            stream = load_stream(self._place, self.origin[split], self.origin.get("features")).select_columns([column])
             if bookmark:
                 row, characters = bookmark["row"], bookmark["characters"]
                 stream.load_state_dict(bookmark["state"])
@@ -235,7 +246,7 @@ class StreamedDocuments:
             row += 1
             if shared and (row % HELD_OUT_EVERY == 0) != (split == "eval"):
                 continue
-            text = record[column] or ""
+            text = text_of(record.get(column))
             characters += len(text)
             self._standing[split] = stream, row, characters
             yield text
@@ -251,12 +262,22 @@ class StreamedDocuments:
         return train_bpe(self._sample(progress), vocab_size)
 
     def _sample(self, progress: Progress) -> Iterator[str]:
-        """The first training documents, for the tokeniser."""
-        characters = 0
-        for number, text in enumerate(self.read("train", 0)):
+        """The first training documents, for the tokeniser.
+
+        Raises:
+            OfeError: none of them, or none of very many, has any text.
+        """
+        characters = number = 0
+        for number, text in enumerate(self.read("train", 0), start=1):
             yield text
             characters += len(text)
-            if number % 1000 == 0:
+            if number % 1000 == 1:
                 progress(Step("reading for the tokeniser", min(characters, TOKENISER_CHARACTERS), TOKENISER_CHARACTERS))
-            if characters >= TOKENISER_CHARACTERS:
-                return
+            if characters >= TOKENISER_CHARACTERS or (not characters and number >= ROWS_WITHOUT_TEXT):
+                break
+        if not characters:
+            raise OfeError(
+                f"the column {self.origin['column']} of {self._place.path} holds no text:"
+                f" it is null, empty or no string in all {number:,} training rows that were read",
+                hint="name the column that holds the text with data.column",
+            )

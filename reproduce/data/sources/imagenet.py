@@ -16,7 +16,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,8 @@ from reproduce.config import ImageData
 from reproduce.data.files import read_bytes
 from reproduce.data.hub import explained, may_not_download
 from reproduce.data.images.decoding import Files, ImageFiles
-from reproduce.data.progress import Progress
+from reproduce.data.images.image_set import checked_labels
+from reproduce.data.progress import LeftOut, Progress, described, left_out, to_meta
 from reproduce.errors import OfeError, SpecError
 from reproduce.store.atomic import write_text
 
@@ -68,7 +69,7 @@ class ImageNet:
             raise SpecError(
                 f"{self.path} has no folders train and val", hint="set data.path to a folder with train/<class>/*.JPEG"
             )
-        splits = {"train": image_names(self.path / "train"), "test": image_names(test)}
+        splits = {"train": list_images(self.path / "train").names, "test": list_images(test).names}
         classes = {split: {name.partition("/")[0] for name in names} for split, names in splits.items()}
         _check_classes(len(classes["train"]), self.data.classes)
         if not splits["test"] or classes["test"] - classes["train"]:
@@ -82,8 +83,12 @@ class ImageNet:
                 _hub_split(split)
             return {"description": f"ImageNet-1K ({DATASET})"}
         progress(f"listing the images of {self.path}")
-        write_text(folder / "names.json", json.dumps(self._splits()))
-        return {"description": f"ImageNet-1K ({self.path.name})"}
+        names = self._splits()
+        write_text(folder / "names.json", json.dumps(names))
+        left = [one for name in ("train", names["test_folder"][0]) for one in list_images(self.path / name).left_out]
+        for one in left:
+            progress(str(one))
+        return {"description": described(f"ImageNet-1K ({self.path.name})", left), "left_out": to_meta(left)}
 
     def open(self, folder: Path, meta: Mapping[str, Any]) -> ImageFiles:
         train, test = self._open_hub() if self.path is None else self._open_folder(folder)
@@ -107,14 +112,43 @@ def _check_classes(found: int, asked: int) -> None:
         raise SpecError(f"these images have {found:,} classes, not {asked:,}", hint=f"set data.classes={found}")
 
 
-def image_names(folder: Path) -> list[str]:
-    """`class/file` of every image in the folders of `folder`, sorted; a few seconds for ImageNet's 1.3 million."""
-    names = []
-    with os.scandir(folder) as classes:
-        for entry in classes:
-            if entry.is_dir() and not entry.name.startswith("."):
-                names += [f"{entry.name}/{file}" for file in os.listdir(entry) if file.lower().endswith(EXTENSIONS)]
-    return sorted(names)
+class Listing(NamedTuple):
+    """The images of a split's folder, and what beside them is not read."""
+
+    names: list[str]
+    """`class/file` of every image, sorted."""
+    left_out: list[LeftOut]
+
+
+def list_images(folder: Path) -> Listing:
+    """The images in the folders of `folder`; a few seconds for ImageNet's 1.3 million.
+
+    Raises:
+        OfeError: a folder cannot be read.
+    """
+    names: list[str] = []
+    others: list[str] = []
+    empty: list[str] = []
+    classes = 0
+    try:
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            if entry.name.startswith("."):
+                continue
+            if not entry.is_dir():
+                others.append(f"{folder.name}/{entry.name}")
+                continue
+            classes += 1
+            files = [name for name in os.listdir(entry) if not name.startswith(".")]
+            images = [f"{entry.name}/{name}" for name in files if name.lower().endswith(EXTENSIONS)]
+            others += [f"{folder.name}/{entry.name}/{name}" for name in files if not name.lower().endswith(EXTENSIONS)]
+            names += images
+            if not images:
+                empty.append(f"{folder.name}/{entry.name}")
+    except OSError as error:
+        hint = "change its permissions, or take it out of there"
+        raise OfeError(f"cannot read the folder {error.filename}: {error.strerror}", hint=hint) from error
+    other = left_out("files", len(names) + len(others), {"no image": others}, lost=False)
+    return Listing(sorted(names), left_out("class folders", classes, {"without images": empty}) + other)
 
 
 class FolderFiles:
@@ -133,11 +167,15 @@ class FolderFiles:
 
 
 class HubFiles:
-    """The images of a split of the hub's data set, once it is in the cache."""
+    """The images of a split of the hub's data set, once it is in the cache.
+
+    Raises:
+        OfeError: an image has no label, or one that is no class.
+    """
 
     def __init__(self, split: str) -> None:
         self._split, self._rows = split, _hub_split(split)
-        self.labels = np.array(self._rows["label"], np.int64)
+        self.labels = checked_labels(list(self._rows["label"]), HUB_CLASSES, f"{DATASET}, {split}")
 
     def name(self, row: int) -> str:
         return f"image {row:,} of {DATASET}, {self._split}"

@@ -21,7 +21,7 @@ books3 was taken down, so nothing is downloaded here; data.source=public-domain-
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ import numpy as np
 
 from reproduce.config import TextData
 from reproduce.data.files import read_bytes, user_folder
-from reproduce.data.progress import Progress
+from reproduce.data.progress import LeftOut, Progress
 from reproduce.data.text.documents import Bookmark, Order, Split
 from reproduce.data.text.tokeniser import token_dtype
 from reproduce.errors import OfeError, SpecError
@@ -92,6 +92,7 @@ class Books:
     origin: Mapping[str, Any] = {}
     end_of_document = END_OF_DOCUMENT
     order: Order = "listed"
+    left_out: Sequence[LeftOut] = ()
 
     def __init__(self, folder: Path, vocabulary: Path, vocab_size: int, lists: Mapping[Split, Path]) -> None:
         self.vocab_size = vocab_size

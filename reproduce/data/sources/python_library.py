@@ -16,7 +16,7 @@ from typing import Any
 
 from reproduce.config import TextData
 from reproduce.data.files import digest, find_files, read_texts
-from reproduce.data.progress import Progress
+from reproduce.data.progress import Progress, left_out
 from reproduce.data.text.local import LOCAL_RECIPE, LocalDocuments
 from reproduce.errors import OfeError
 
@@ -37,11 +37,12 @@ def library_files() -> dict[str, Path]:
     Raises:
         OfeError: the interpreter came without sources.
     """
-    found = find_files(library_folder(), {".py"}, _SKIP_FOLDERS)
+    folder = library_folder()
+    found = find_files(folder, {".py"}, _SKIP_FOLDERS).files if folder.is_dir() else {}
     files = {name: path for name, path in found.items() if not _is_test(name) and not _is_of_the_build(name)}
     if len(files) < 2:
         raise OfeError(
-            f"this Python has no library sources in {library_folder()}",
+            f"this Python has no library sources in {folder}",
             hint="use a Python with its standard library, or set data.source=folder and data.path",
         )
     return files
@@ -67,7 +68,7 @@ class LibraryCode:
 
     def open(self, *, pinned: Mapping[str, Any] | None, offline: bool, progress: Progress) -> LocalDocuments:
         progress("reading the standard library")
-        return LocalDocuments(f"Python {platform.python_version()} standard library", read_texts(self.files))
+        return LocalDocuments(f"Python {platform.python_version()} standard library", *read_texts(self.files))
 
 
 class LibraryProse:
@@ -81,16 +82,21 @@ class LibraryProse:
 
     def open(self, *, pinned: Mapping[str, Any] | None, offline: bool, progress: Progress) -> LocalDocuments:
         progress("reading the docstrings of the standard library")
-        modules = read_texts(self.files)
+        modules, left = read_texts(self.files)
+        unparsed = []
         texts = topics(modules.pop(TOPICS)) if TOPICS in modules else {}
         seen: set[str] = set()
         for name, source in modules.items():
-            fresh = [text for text in dict.fromkeys(docstrings(source)) if text not in seen]
+            try:
+                fresh = [text for text in dict.fromkeys(docstrings(source)) if text not in seen]
+            except SyntaxError:
+                unparsed.append(name)
+                continue
             seen.update(fresh)
             if fresh:
                 texts[name] = "\n\n".join(fresh) + "\n"
         description = f"documentation topics and docstrings of Python {platform.python_version()}"
-        return LocalDocuments(description, texts)
+        return LocalDocuments(description, texts, left + left_out("files", len(self.files), {"not Python": unparsed}))
 
 
 def _parse(source: str) -> ast.Module:
@@ -108,12 +114,12 @@ def topics(source: str) -> dict[str, str]:
 
 
 def docstrings(source: str) -> Iterator[str]:
-    """Docstrings of a module, its classes and its functions, in the order of the source; none if it does not parse."""
-    try:
-        tree = _parse(source)
-    except SyntaxError:
-        return
-    yield from _docstrings_of(tree)
+    """Docstrings of a module, its classes and its functions, in the order of the source.
+
+    Raises:
+        SyntaxError: the source is not Python.
+    """
+    yield from _docstrings_of(_parse(source))
 
 
 def _docstrings_of(node: ast.AST) -> Iterator[str]:

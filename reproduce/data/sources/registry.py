@@ -38,7 +38,7 @@ class SourceInfo:
     path_means: str = "a folder of text"
     """What `data.path` must be, after the words `set data.path to`; read only where it is needed."""
     hub_fields: tuple[str, ...] = ()
-    """Which of `data.dataset` and `data.subset` it reads."""
+    """Which of `data.dataset`, `data.subset` and `data.column` it reads."""
     substitute: str = ""
     """The source that may stand in for it where its data cannot be had."""
 
@@ -93,6 +93,7 @@ SOURCES: dict[str, SourceInfo] = _registry(
         factory="reproduce.data.sources.hub_text:PublicDomainBooks",
         needs_network=True,
         takes_path=True,
+        hub_fields=("column",),
     ),
     SourceInfo(
         name="fineweb-edu",
@@ -101,7 +102,7 @@ SOURCES: dict[str, SourceInfo] = _registry(
         factory="reproduce.data.sources.hub_text:FineWebEdu",
         needs_network=True,
         takes_path=True,
-        hub_fields=("subset",),
+        hub_fields=("subset", "column"),
     ),
     SourceInfo(
         name="hub",
@@ -110,7 +111,7 @@ SOURCES: dict[str, SourceInfo] = _registry(
         factory="reproduce.data.sources.hub_text:Hub",
         needs_network=True,
         takes_path=True,
-        hub_fields=("dataset", "subset"),
+        hub_fields=("dataset", "subset", "column"),
     ),
     SourceInfo(
         name="photo-patches",

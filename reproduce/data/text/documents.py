@@ -9,10 +9,10 @@ The class of a source and of what it opens is in its module in `reproduce.data.s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from reproduce.data.progress import Progress
+from reproduce.data.progress import LeftOut, Progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +36,10 @@ class Documents(Protocol):
     @property
     def origin(self) -> Mapping[str, Any]:
         """What was found when the source was opened and must not change while it is read: revisions, row counts."""
+
+    @property
+    def left_out(self) -> Sequence[LeftOut]:
+        """What of the source was found not to be text when it was opened."""
 
     def count(self, split: Split) -> int | None:
         """Documents of a split, where that is known before they have been read."""
@@ -64,6 +68,10 @@ class TokenDocuments(Protocol):
 
     @property
     def origin(self) -> Mapping[str, Any]:
+        """As in `Documents`."""
+
+    @property
+    def left_out(self) -> Sequence[LeftOut]:
         """As in `Documents`."""
 
     @property

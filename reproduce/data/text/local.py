@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from reproduce.data.progress import Progress
+from reproduce.data.progress import LeftOut, Progress
 from reproduce.data.text.documents import Bookmark, Split
 
 if TYPE_CHECKING:
@@ -52,10 +52,11 @@ def hold_out(lengths: Mapping[str, int]) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class LocalDocuments:
-    """Documents in memory, by name; order is that of the mapping."""
+    """Documents in memory, by name, in the order of the mapping."""
 
     description: str
     texts: Mapping[str, str]
+    left_out: Sequence[LeftOut] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property

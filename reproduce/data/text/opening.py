@@ -34,7 +34,7 @@ def text_source(data: TextData) -> TextSource:
         OfeError: what it reads is not there.
     """
     info = find_source(data.source, "text")
-    for name in ("dataset", "subset"):
+    for name in ("dataset", "subset", "column"):
         if getattr(data, name) is not None and name not in info.hub_fields:
             hint = f"drop data.{name}, or set data.source=hub"
             raise SpecError(f"the source {info.name} takes no data.{name}", hint=hint)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,9 @@ from reproduce.config import TextData
 from reproduce.data.arrays import new_array, save_array
 from reproduce.data.order import permutation
 from reproduce.data.prepared import file_sha256
-from reproduce.data.progress import Progress
+from reproduce.data.progress import LeftOut, Progress, described, to_meta
 from reproduce.data.text.documents import SPLITS, Documents, Split, TextSource, TokenDocuments
-from reproduce.data.text.shards import TokenShards, joined_lengths, shard_paths, write_shards
+from reproduce.data.text.shards import SPLIT_NAMES, Place, TokenShards, joined_lengths, shard_paths, write_shards
 from reproduce.data.text.stream import LENGTHS_FILE, write_held_out
 from reproduce.data.text.tokeniser import END_OF_DOCUMENT, TOKENISER_FILE, TokenisedText, token_dtype
 from reproduce.errors import OfeError, SpecError
@@ -57,6 +58,9 @@ def prepare(
     if pinned is None:
         write_json(origin, opened.origin)
 
+    left = list(opened.left_out)
+    for one in left:
+        progress(str(one))
     documents = opened if isinstance(opened, TokenDocuments) else _tokenised(partial, opened, data, progress)
     vocabulary, content = documents.vocabulary
     if not (partial / vocabulary).exists():
@@ -76,6 +80,17 @@ def prepare(
     dtype = token_dtype(documents.vocab_size)
     packed = (_pack_stream if stream else _pack_chunks)(partial, data.seq_len, dtype)
     sequences = packed["sequences"]
+    empty = _empty(partial, places)
+    for one in empty:
+        if one.count == one.of:
+            raise OfeError(
+                f"{documents.description}: all {one.of:,} {one.what} are without text",
+                hint="look at what the source holds, or use another one",
+            )
+    passed_over = [*empty, *packed.pop("left_out", [])]
+    for one in passed_over:
+        progress(str(one))
+    left += passed_over
     if sequences["train"] < 1 or sequences["eval"] < 2:
         raise OfeError(
             f"{documents.description} gives too few sequences of {data.seq_len:,} tokens:"
@@ -87,7 +102,8 @@ def prepare(
         "schema": 1,
         "fingerprint": fingerprint,
         "source": data.source,
-        "description": documents.description,
+        "description": described(documents.description, left),
+        "left_out": to_meta(left),
         "origin": documents.origin,
         "packing": data.packing,
         "seq_len": data.seq_len,
@@ -102,6 +118,16 @@ def prepare(
     }
     write_json(partial / "meta.json", meta)
     _finish(partial, folder)
+
+
+def _empty(partial: Path, places: Mapping[Split, Place]) -> list[LeftOut]:
+    """How many documents of each split were read and had no tokens."""
+    kept = {split: len(joined_lengths(shard_paths(partial, split))) for split in SPLITS}
+    return [
+        LeftOut(f"{SPLIT_NAMES[split]} documents", "without text", place.documents - kept[split], place.documents)
+        for split, place in places.items()
+        if place.documents > kept[split]
+    ]
 
 
 def _finish(partial: Path, folder: Path) -> None:
@@ -132,7 +158,7 @@ def _pack_chunks(partial: Path, seq_len: int, dtype: np.dtype) -> dict[str, Any]
     Training sequences stay in the order of their documents, since every epoch permutes them. Held-out ones are
     permuted here, once, so that a few batches of them see many documents.
     """
-    sequences = {}
+    sequences, short = {}, []
     for split in SPLITS:
         paths = shard_paths(partial, split)
         shards = TokenShards.open(paths, joined_lengths(paths))
@@ -147,8 +173,11 @@ def _pack_chunks(partial: Path, seq_len: int, dtype: np.dtype) -> dict[str, Any]
                 whole[places[done : done + len(pieces)]] = pieces
                 done += len(pieces)
         sequences[split] = count
+        if fewer := int((shards.lengths < seq_len).sum()):
+            reason = f"shorter than a sequence of {seq_len:,} tokens"
+            short.append(LeftOut(f"{SPLIT_NAMES[split]} documents", reason, fewer, len(shards.lengths), lost=False))
     tokens = {split: count * seq_len for split, count in sequences.items()}
-    return {"files": ["train.npy", "eval.npy"], "sequences": sequences, "tokens": tokens}
+    return {"files": ["train.npy", "eval.npy"], "sequences": sequences, "tokens": tokens, "left_out": short}
 
 
 def _pack_stream(partial: Path, seq_len: int, dtype: np.dtype) -> dict[str, Any]:

@@ -29,7 +29,8 @@ from reproduce.store.atomic import write_json
 SHARD_TOKENS = 2**26
 """Tokens after which the work so far is safe: 128 MiB, a minute or two of tokenising."""
 
-_NAMES: dict[Split, str] = {"train": "training", "eval": "held-out"}
+SPLIT_NAMES: dict[Split, str] = {"train": "training", "eval": "held-out"}
+"""What the documents of a split are called in what is told."""
 
 
 class Place(NamedTuple):
@@ -123,7 +124,7 @@ def _said(verb: str, split: Split, documents: TokenDocuments, read: int, tokens:
     whole = "" if count is None or limit is not None else f" of {count:,}"
     capped = "" if limit is None else f" of {limit:,}"
     amount = "" if whole else f", {tokens:,}{capped} tokens"
-    return f"{verb} {read:,}{whole} {_NAMES[split]} documents{amount}"
+    return f"{verb} {read:,}{whole} {SPLIT_NAMES[split]} documents{amount}"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from reproduce.data.progress import LeftOut
 from reproduce.data.text.documents import Bookmark, Documents, Order, Split
 
 END_OF_DOCUMENT = "<|endoftext|>"
@@ -65,6 +66,10 @@ class TokenisedText:
     @property
     def origin(self) -> Mapping[str, Any]:
         return self._documents.origin
+
+    @property
+    def left_out(self) -> Sequence[LeftOut]:
+        return self._documents.left_out
 
     @property
     def vocab_size(self) -> int:

@@ -1,8 +1,20 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from reproduce.data.images.image_set import Labelled, StoredImages
+from reproduce.data.images.image_set import Labelled, StoredImages, checked_labels
+from reproduce.errors import OfeError
+
+
+@pytest.mark.parametrize("label", [None, -1, 10, "3", 2.5])
+def test_a_label_that_is_no_class_is_named_wherever_it_stands(label: object) -> None:
+    for row in (0, 7):
+        labels: list[object] = list(range(10))
+        labels[row] = label
+        with pytest.raises(OfeError, match=f"the label of image {row} of these is {label!r}, not a number from 0 to 9"):
+            checked_labels(labels, 10, "these")
+    assert checked_labels([0, 9, 3], 10, "these").tolist() == [0, 9, 3]
 
 
 def test_stored_images_keep_their_labels() -> None:

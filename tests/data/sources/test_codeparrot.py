@@ -209,7 +209,9 @@ def test_what_main_stood_for_holds_for_a_whole_preparation(
         write_tokeniser(folder)
         return str(folder / file)
 
-    def load_dataset(name: str, *, split: str, revision: str | None, streaming: bool) -> object:
+    def load_dataset(
+        name: str, subset: None, *, split: str, revision: str | None, streaming: bool, features: None
+    ) -> object:
         asked.append((name, revision))
         return load(copy.path, split=split, streaming=streaming)
 
@@ -255,6 +257,27 @@ def test_a_copy_without_a_split(copy: TextData) -> None:
 def test_a_copy_without_the_column(tmp_path: Path) -> None:
     data = make_copy(tmp_path / "renamed", lambda folder, texts: write_json_gz(folder, texts, column="text"))
     with pytest.raises(OfeError, match="has no column 'content' but repo_name, text, license"):
+        open_text(data)
+
+
+def test_drawn_rows_without_text_are_counted(tmp_path: Path) -> None:
+    """The first row of each split has a null: the column is there all the same, and the rows are counted."""
+
+    def write(folder: Path, texts: list[str]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = [{"content": None if number == 0 else text, "size": 1} for number, text in enumerate(texts)]
+        (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    lines: list[str] = []
+    corpus = open_text(make_copy(tmp_path / "nulls", write), progress=lines.append)
+    train, held_out = (corpus.meta["documents"][split] for split in ("train", "eval"))
+    assert f"1 of {train} training documents is without text and is left out" in lines
+    assert f"1 of {held_out} held-out documents is without text and is left out" in lines
+
+
+def test_a_copy_without_any_text(tmp_path: Path) -> None:
+    data = make_copy(tmp_path / "nulls", lambda folder, texts: write_json_gz(folder, [""] * len(texts)))
+    with pytest.raises(OfeError, match="training documents are without text"):
         open_text(data)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import tracemalloc
 from pathlib import Path
 
@@ -91,6 +93,88 @@ def test_parts_are_cut_at_line_ends_and_lose_nothing() -> None:
     assert all(part.endswith("\n") for part in cut[:-1])
     assert [len(part) > PART_CHARACTERS for part in cut].count(True) == 1
     assert list(parts(["short"])) == ["short"]
+
+
+def _write(folder: Path, files: dict[str, bytes]) -> TextData:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return _data(folder)
+
+
+LATIN = ("caf\xe9 au lait, d\xe9j\xe0 vu\n" * 2_000).encode("latin-1")
+
+
+def test_a_file_that_is_not_utf_8_is_left_out_with_a_word(tmp_path: Path) -> None:
+    """The largest of three files is in Latin-1."""
+    files = {"a.txt": LATIN, "b.txt": make_text(1).encode(), "c.txt": make_text(2).encode()}
+    lines: list[str] = []
+    corpus = open_text(_write(tmp_path / "some", files), progress=lines.append)
+    assert "1 of 3 files is not UTF-8 and is left out: a.txt" in lines
+    assert corpus.meta["left_out"][0] == {
+        "what": "files",
+        "reason": "not UTF-8",
+        "count": 1,
+        "of": 3,
+        "names": ["a.txt"],
+        "lost": True,
+    }
+    assert corpus.description == "text files of some, without 1 of 3 files (not UTF-8)"
+
+
+def test_everything_that_is_left_out_of_a_folder_is_counted(tmp_path: Path) -> None:
+    files = {f"{number}.txt": make_text(number).encode() for number in range(6)}
+    files |= {
+        "wide.txt": make_text(9).encode("utf-16"),
+        "sub/late.md": make_text(8).encode() + b"\xff",
+        "blank.txt": b" \n",
+    }
+    files |= {"table.csv": b"a,b\n", "README": b"words\n"}
+    data = _write(tmp_path / "some", files)
+    (tmp_path / "some/gone.txt").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "some/more").symlink_to(tmp_path / "more")
+    lines: list[str] = []
+    open_text(data, progress=lines.append)
+    assert [line for line in lines if "left out" in line and "documents" not in line] == [
+        "2 of 13 files are of another type and are left out: README, table.csv",
+        "2 of 13 files are links to folders or to nothing and are left out: gone.txt, more",
+        "2 of 9 files are not UTF-8 and are left out: sub/late.md, wide.txt",
+        "1 of 9 files is blank and is left out: blank.txt",
+    ]
+
+
+def test_a_folder_of_which_no_file_is_left(tmp_path: Path) -> None:
+    data = _write(tmp_path / "some", {"a.txt": LATIN, "b.txt": LATIN})
+    with pytest.raises(OfeError, match=r"2 of 2 files are not UTF-8 and are left out: a\.txt, b\.txt") as caught:
+        open_text(data)
+    assert "iconv" in str(caught.value.hint)
+
+
+def test_documents_too_short_for_a_sequence_are_counted(tmp_path: Path) -> None:
+    files = {f"{number}.txt": make_text(number).encode() for number in range(9)} | {
+        "short.txt": b"one\n",
+        "tiny.txt": b"a\n",
+    }
+    corpus = open_text(_write(tmp_path / "some", files))
+    short = [one for one in corpus.meta["left_out"] if "shorter than a sequence of" in one["reason"]]
+    assert sum(one["count"] for one in short) == 2
+    assert corpus.description == "text files of some"
+
+
+def test_a_folder_that_may_not_be_read_is_no_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = _write(tmp_path / "some", {"a.txt": b"a", "closed/b.txt": b"b"})
+    scan = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(OfeError, match=r"cannot read the folder .*closed: Permission denied"):
+        fingerprint(data)
 
 
 def test_a_missing_folder(tmp_path: Path) -> None:

@@ -17,10 +17,11 @@ from tokenizers import Tokenizer
 
 from reproduce.config import TextData
 from reproduce.data import fingerprint, open_text, prepared_folder
+from reproduce.data.columns import Place
 from reproduce.data.progress import Step
 from reproduce.data.sources import hub_text
 from reproduce.data.text.stream import StreamCorpus
-from reproduce.errors import OfeError
+from reproduce.errors import OfeError, SpecError
 
 from ..conftest import make_text, shard_every
 
@@ -105,7 +106,7 @@ def test_the_tokeniser_is_trained_on_the_first_training_documents(
     monkeypatch.setattr(hub_text, "TOKENISER_CHARACTERS", 1)
     lines: list[str] = []
     corpus = open_text(data, progress=lines.append)
-    first = hub_text.StreamedDocuments("", hub_text.Place(str(data.path), None, None), {})
+    first = hub_text.StreamedDocuments("", Place(str(data.path), None, None), {})
     sample = list(first._sample(lambda line: None))
     assert sample == TRAIN[:1]
     assert corpus.vocab_size <= 320
@@ -168,7 +169,7 @@ def test_a_resumed_preparation_passes_over_the_files_it_has_read(
     corpus = open_text(hub, progress=lines.append)
     assert _decoded(corpus) == TRAIN
     told = [line for line in lines if not isinstance(line, Step)]
-    assert told[1].startswith("tokenised 77 training documents")
+    assert told[2].startswith("tokenised 77 training documents")
     assert not any("training a tokeniser" in line for line in lines)
 
 
@@ -177,6 +178,81 @@ def test_the_column_of_text_is_found(tmp_path: Path) -> None:
         write_parquet(tmp_path / column / "data", "train", TEXTS, column)
         corpus = open_text(TextData(source="hub", path=str(tmp_path / column), seq_len=8, vocab_size=320))
         assert corpus.meta["origin"]["column"] == expected
+
+
+def _jsonl(folder: Path, rows: list[dict[str, object]], **fields: object) -> TextData:
+    folder.mkdir()
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    values = {"source": "hub", "path": str(folder), "seq_len": 8, "vocab_size": 320, "packing": "stream"}
+    return TextData.model_validate(values | fields)
+
+
+def test_the_text_is_trained_on_where_the_first_row_has_none(tmp_path: Path) -> None:
+    """Row 1 has a null and an address: the addresses are not the text, and the row without text is counted."""
+    rows: list[dict[str, object]] = [{"url": "https://a", "text": None}]
+    rows += [{"url": f"https://{number}", "text": f"the text {number}"} for number in range(3_000)]
+    lines: list[str] = []
+    corpus = open_text(_jsonl(tmp_path / "some", rows), progress=lines.append)
+    texts = [row["text"] for row in rows]
+    assert _decoded(corpus) == [text for row, text in enumerate(texts, start=1) if row % 20 and text]
+    assert "reading the column text of the split train; every 20th row is held out" in lines
+    assert "1 of 2,851 training documents is without text and is left out" in lines
+    assert corpus.description == "documents of some, without 1 of 2,851 training documents (without text)"
+    assert [(one["what"], one["count"], one["of"]) for one in corpus.meta["left_out"]] == [
+        ("training documents", 1, 2_851)
+    ]
+
+
+def test_rows_that_are_null_empty_or_no_string_are_counted(tmp_path: Path) -> None:
+    texts: list[object] = [None, "", 5, *TEXTS]
+    corpus = open_text(_jsonl(tmp_path / "some", [{"text": text, "url": "u"} for text in texts]))
+    assert _decoded(corpus) == [text for row, text in enumerate(texts, start=1) if row % 20 and row > 3]
+    assert corpus.meta["left_out"][0]["count"] == 3
+
+
+def test_counts_are_those_of_all_rows_where_a_preparation_was_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [text if number % 3 else None for number, text in enumerate(TEXTS)]
+    data = _jsonl(tmp_path / "some", [{"text": text} for text in texts])
+    shard_every(monkeypatch, 20)
+
+    def stop(line: str) -> None:
+        if line.startswith("tokenised 60 "):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_text(data, progress=stop)
+    left = open_text(data).meta["left_out"]
+    train = [text for number, text in enumerate(texts, start=1) if number % 20]
+    assert (left[0]["count"], left[0]["of"]) == (train.count(None), len(train))
+
+
+@pytest.mark.parametrize("text", [None, "", 5])
+def test_a_column_without_any_text(tmp_path: Path, text: object) -> None:
+    rows: list[dict[str, object]] = [{"url": f"u{number}", "text": text} for number in range(50)]
+    if text == 5:
+        rows[0]["text"] = [5]  # several types, of which none is text
+    with pytest.raises(OfeError, match=r"text of .*some holds no text: .* in all 48 training rows") as caught:
+        open_text(_jsonl(tmp_path / "some", rows))
+    assert "data.column" in str(caught.value.hint)
+
+
+def test_the_user_names_the_column_that_is_read(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"question": text, "answer": "an answer"} for text in TEXTS]
+    data = _jsonl(tmp_path / "some", rows, column="question")
+    corpus = open_text(data)
+    assert _decoded(corpus) == TRAIN
+    assert corpus.meta["origin"]["column"] == "question"
+    others = [data.model_copy(update={"column": None}), data.model_copy(update={"column": "answer"})]
+    assert len({fingerprint(one) for one in (data, *others)}) == 3
+
+
+@pytest.mark.parametrize("source", ["python-stdlib", "codeparrot"])
+def test_a_column_is_refused_where_none_is_chosen(source: str) -> None:
+    data = TextData(source=source, column="text", seq_len=8, vocab_size=320)
+    with pytest.raises(SpecError, match=rf"the source {source} takes no data\.column"):
+        fingerprint(data)
 
 
 def test_two_columns_that_might_be_the_text(tmp_path: Path) -> None:
@@ -356,15 +432,21 @@ def test_what_main_stood_for_holds_for_a_whole_preparation(
     """The hub moves on between an interruption and its continuation; the continuation reads the old commit."""
     asked: list[tuple[str, str | None, str | None]] = []
     main = [COMMIT]
-    load = datasets.load_dataset
+    load, builder = datasets.load_dataset, datasets.load_dataset_builder
 
     def snapshot(name: str, *, revision: str, **options: object) -> str:
         return f"/cache/snapshots/{main[0] if revision == 'main' else revision}"
 
-    def load_dataset(name: str, subset: str | None, *, split: str, revision: str | None, streaming: bool) -> object:
+    def load_dataset(
+        name: str, subset: str | None, *, split: str, revision: str | None, streaming: bool, features: object
+    ) -> object:
         asked.append((name, subset, revision))
         assert streaming, "nothing but tokens is stored"
         return load(data.path, split=split, streaming=streaming)
+
+    def load_builder(name: str, subset: str | None, *, revision: str | None) -> object:
+        asked.append((name, subset, revision))
+        return builder(data.path)
 
     def split_names(name: str, subset: str | None, *, revision: str | None) -> list[str]:
         return ["train"]
@@ -372,6 +454,7 @@ def test_what_main_stood_for_holds_for_a_whole_preparation(
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    monkeypatch.setattr("datasets.load_dataset_builder", load_builder)
     monkeypatch.setattr("datasets.get_dataset_split_names", split_names)
     shard_every(monkeypatch, 20)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,23 @@ def test_an_epoch_reads_every_image_once_with_its_label(folder: ImageData) -> No
     test = images.test_batch(0, 6)
     assert [red // 10 for red in reds(test.images)] == test.labels.tolist()
     assert sorted(reds(test.images)) == [0, 1, 10, 11, 20, 21]
+
+
+def test_what_is_no_image_and_classes_without_any_are_counted(folder: ImageData) -> None:
+    root = Path(str(folder.path))
+    (root / "train/n00").mkdir()
+    (root / "val/n03/b.gif").write_bytes(b"GIF")
+    (root / "val/list.csv").write_text("a")
+    lines: list[str] = []
+    images = open_images(folder, progress=lines.append)
+    assert [line for line in lines if "left out" in line] == [
+        "1 of 4 class folders is without images and is left out: train/n00",
+        "1 of 13 files is no image and is left out: train/n01/notes.txt",
+        "2 of 8 files are no image and are left out: val/list.csv, val/n03/b.gif",
+    ]
+    assert images.description == "ImageNet-1K (imagenet), without 1 of 4 class folders (without images)"
+    meta = json.loads((images.folder / "meta.json").read_text())
+    assert [one["count"] for one in meta["left_out"]] == [1, 1, 2]
 
 
 def test_reading_ahead_changes_nothing(folder: ImageData) -> None:

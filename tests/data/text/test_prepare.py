@@ -3,7 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import tracemalloc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 
 from reproduce.config import TextData
 from reproduce.data import open_text, prepared_folder
+from reproduce.data.progress import LeftOut
 from reproduce.data.text import prepare, shards, tokeniser
 from reproduce.data.text.documents import Order, Split
 from reproduce.errors import OfeError, SpecError
@@ -89,6 +90,7 @@ class LongTokens:
     vocab_size = 300
     end_of_document = 0
     order: Order = "listed"
+    left_out: Sequence[LeftOut] = ()
     vocabulary = "tokens.txt", b""
 
     def identity(self) -> Mapping[str, Any]:
