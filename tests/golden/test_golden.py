@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from reproduce.store.shared import shared_folder
 
 from reproduce.keys import NUMERICS_VERSION, components
-from reproduce.store.shared import shared_folder
 from tests.golden import keys, record
 from tests.golden.components import COMPONENTS
 from tests.golden.record import Entry, guilty, one_thread_and_a_home, renewed, this_machine, verdict
