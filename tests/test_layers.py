@@ -27,7 +27,8 @@ errors
 units choices       how amounts are written, and the names that a user chooses from
 environment         variables that a user may set
 machine             what this computer has
-config              what a run is
+config optim.records    what a run is, and the optimisers that it may name
+cadence             at which of its steps a run is measured
 children            how child processes are started
 keys                its hash
 store.json_text store.home store.atomic    how files are written and where, whatever is in them

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reproduce.cadence import moment_steps, probe_steps
 from reproduce.config import (
     AugmentConfig,
     BlockConfig,
@@ -29,7 +30,8 @@ from reproduce.config import (
     VitConfig,
 )
 from reproduce.data import open_images, open_text
-from reproduce.measuring.probe import MomentUpdates, moment_steps, probe_steps, read
+from reproduce.measuring.moment_updates import MomentUpdates
+from reproduce.measuring.probe import Probe, measure
 from reproduce.models.mlp import Mlp
 from reproduce.models.transformer import Transformer
 from reproduce.models.variants import VARIANTS
@@ -231,11 +233,12 @@ def probe() -> Numbers:
     logits = seeded(3, 2, 7, 7, seed=2)
     logits = logits + torch.full((7, 7), -torch.inf).triu(1)
 
-    def encode(observe: Callable[[str, str, Tensor], None]) -> None:
-        observe("residual", "1", stream)
-        observe("attention-logits", "1", logits)
+    class Shown:
+        def encode(self, batch: Tensor, observe: Callable[[str, str, Tensor], None]) -> None:
+            observe("residual", "1", batch)
+            observe("attention-logits", "1", logits)
 
-    reading = read(encode, "residual")
+    reading = measure(Shown(), [stream], Probe("residual"))
     # The residual of Eq (5) is rounding itself.
     numbers = {name: [layers["1"]] for name, layers in reading.values.items() if name != "eq5_residual"}
     numbers["second moments"] = reading.moments["1"].tolist()

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
-from reproduce.keys import NUMERICS_VERSION, components, recipe_key, run_key
+from reproduce.keys import NUMERICS_VERSION, components
 from reproduce.specs.load import list_experiments
 from reproduce.specs.resolve import ResolvedRun, resolve
 from reproduce.specs.schema import SCALES
@@ -25,7 +26,7 @@ Keys = dict[str, dict[str, str]]
 def shipped_runs() -> dict[tuple[str, str], ResolvedRun]:
     """By (`experiment/scale`, `run seed`)."""
     found = {}
-    with patch("reproduce.specs.resolve.best_precision", lambda: "fp32"):
+    with patch("reproduce.specs.resolve.best_precision", lambda machine: "fp32"):
         for experiment in list_experiments():
             for scale in SCALES:
                 resolved = resolve(experiment, scale, fingerprint=lambda data: "")
@@ -37,7 +38,8 @@ def shipped_runs() -> dict[tuple[str, str], ResolvedRun]:
 def keys(runs: Mapping[tuple[str, str], ResolvedRun]) -> Keys:
     named: Keys = {}
     for (place, name), run in runs.items():
-        recipe, key = recipe_key(run.config), run_key(run.config)
+        fresh = replace(run)  # a run computes its key once, and the versions may have changed since
+        recipe, key = fresh.recipe, fresh.key
         named.setdefault(place, {})[name] = recipe if recipe == key else f"{recipe} {key}"
     return named
 

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from reproduce.keys import NUMERICS_VERSION
-from reproduce.machine import machine
+from reproduce.machine import this_machine
 from tests.golden.components import BUILDS_ON, Numbers
 
 FOLDER = Path(__file__).parent
@@ -33,11 +33,11 @@ TOLERANCE = {"components": 1e-4, "traces": 5e-3}
 MAKE = "run `make golden`"
 
 
-def this_machine() -> dict[str, str]:
+def platform_signature() -> dict[str, str]:
     """All that may round differently: numbers made under another signature are compared with a tolerance."""
     python = ".".join(platform.python_version_tuple()[:2])
     instructions = torch.backends.cpu.get_cpu_capability()
-    return {"torch": torch.__version__, "python": python, "cpu": machine().cpu, "instructions": instructions}
+    return {"torch": torch.__version__, "python": python, "cpu": this_machine().cpu, "instructions": instructions}
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def moved(old: Numbers, new: Numbers, tolerance: float) -> list[str]:
 
 def changes(kind: str, entry: Entry, new: Numbers) -> list[str]:
     """How `new` differs from a golden entry, exactly on the machine that made it and with a tolerance elsewhere."""
-    return moved(entry.numbers, new, 0.0 if entry.made_on == this_machine() else TOLERANCE[kind])
+    return moved(entry.numbers, new, 0.0 if entry.made_on == platform_signature() else TOLERANCE[kind])
 
 
 def current(versions: Mapping[str, int]) -> dict[str, int]:
@@ -139,4 +139,4 @@ def renewed(
         if changes(kind, old, new):
             raise ValueError(verdict(kind, name, old, new))
         return old
-    return Entry(dict(versions), this_machine(), new)
+    return Entry(dict(versions), platform_signature(), new)

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from reproduce.store.shared import shared_folder
 
 from reproduce.keys import NUMERICS_VERSION, components
+from reproduce.store.home import shared_folder
 from tests.golden import keys, record
 from tests.golden.components import COMPONENTS
-from tests.golden.record import Entry, guilty, one_thread_and_a_home, renewed, this_machine, verdict
+from tests.golden.record import Entry, guilty, one_thread_and_a_home, platform_signature, renewed, verdict
 from tests.golden.traces import smoke_runs, trace
 
 
@@ -77,7 +77,7 @@ def test_whoever_moves_a_digit_is_told_which_component_it_was(
 
 
 def entry(**changes: object) -> Entry:
-    return replace(Entry({"adamw": NUMERICS_VERSION["adamw"]}, this_machine(), {"a": [100.0, 0.5]}), **changes)
+    return replace(Entry({"adamw": NUMERICS_VERSION["adamw"]}, platform_signature(), {"a": [100.0, 0.5]}), **changes)
 
 
 ELSEWHERE = {"torch": "1.0", "python": "3.0", "cpu": "an abacus", "instructions": "none"}
@@ -104,7 +104,7 @@ def test_numbers_that_moved_are_made_anew_only_where_the_version_was_raised(monk
     raised = {"adamw": versions["adamw"] + 1}
     monkeypatch.setitem(NUMERICS_VERSION, "adamw", raised["adamw"])
     assert "was made before a version was raised, adamw from 1 to 2" in verdict("components", "adamw", old, new)
-    assert renewed("components", "adamw", raised, lambda: new, old) == Entry(raised, this_machine(), new)
+    assert renewed("components", "adamw", raised, lambda: new, old) == Entry(raised, platform_signature(), new)
     assert renewed("components", "adamw", raised, lambda: new, None).numbers == new
 
 
