@@ -12,6 +12,7 @@ import json
 from typing import Any
 
 from reproduce.config import JobConfig, MeasureConfig, RunConfig
+from reproduce.metrics.table import ATTENTION_METRICS, STREAM_METRICS
 from reproduce.optim.records import OPTIMIZERS
 
 NUMERICS_VERSION: dict[str, int] = {
@@ -52,7 +53,8 @@ def canonical(config: JobConfig) -> dict[str, Any]:
     """
     if isinstance(config, MeasureConfig):
         body = config.model_dump(mode="json", exclude_defaults=True)
-        return {"kind": config.kind, "config": body, "numerics": _numerics(config)}
+        measured = sorted([*STREAM_METRICS, *ATTENTION_METRICS])  # one more is measured anew, which is cheap
+        return {"kind": config.kind, "config": body, "metrics": measured, "numerics": _numerics(config)}
     kinds = {"model": {"kind": config.model.kind}, "data": {"kind": config.data.kind}}
     body = config.model_dump(mode="json", exclude_defaults=True)
     for section, kind in kinds.items():

@@ -57,7 +57,7 @@ class Mlp(nn.Module):
             images: (B, ...) normalised images.
             observe: is shown the `residual` stream entering every block, layers counting from "1", and last that
                 entering the readout, "unembed".
-            blocks: stop at the input of the block after this many.
+            blocks: The number of blocks after which to stop. All of them if None.
         """
         x = self.embedding(images.flatten(1)).float()  # the stream stays float32 in mixed precision
         for index, block in enumerate(self.blocks[:blocks], start=1):
@@ -70,4 +70,4 @@ class Mlp(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.encode(images)
-        return self.readout(x).float() / math.sqrt(x.shape[-1])
+        return self.readout(x).float() / math.sqrt(x.shape[-1])  # (B, C)

@@ -63,6 +63,7 @@ class RMSNorm(nn.Module):
 
 
 def make_norm(kind: Norm, width: int) -> nn.Module:
+    """The norm of that kind over a last axis of `width` values; `none` passes its input on unchanged."""
     if kind == "ln":
         return LayerNorm(width)
     if kind == "none":
@@ -73,7 +74,7 @@ def make_norm(kind: Norm, width: int) -> nn.Module:
 def make_gain(block: BlockConfig, value: float, width: int) -> nn.Parameter | float:
     """Residual gain of one branch: a number, a trained scalar (shape (1,)), or a trained vector (D).
 
-    The scalar has an axis since FSDP2 shards along the first one.
+    The scalar has an axis because FSDP2 cuts every parameter along its first one.
     """
     if block.gains == "fixed":
         return value
@@ -81,12 +82,16 @@ def make_gain(block: BlockConfig, value: float, width: int) -> nn.Parameter | fl
 
 
 def strength(gain: nn.Parameter | float) -> Tensor | float:
-    """What a branch is multiplied by: a scalar gain without its axis, so that the branch keeps its type."""
+    """The factor of a branch.
+
+    A trained scalar loses its axis here: a tensor without axes does not take part in type promotion, so the branch
+    keeps the type of its products.
+    """
     return gain if isinstance(gain, float) or gain.numel() > 1 else gain.view(())
 
 
 def rotary_angles(length: int, head_width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (T, K/2) of rotary position embedding, base 10,000."""
+    """Cosines and sines, each (T, K/2), of rotary position embedding with base 10,000 (Su et al., arXiv 2104.09864)."""
     frequency = 10_000.0 ** (-torch.arange(0, head_width, 2, device=device, dtype=torch.float32) / head_width)
     angle = torch.arange(length, device=device, dtype=torch.float32)[:, None] * frequency
     return angle.cos(), angle.sin()
@@ -94,12 +99,15 @@ def rotary_angles(length: int, head_width: int, device: torch.device) -> tuple[T
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate the pairs (x_i, x_{i + K/2}) of each head by its position's angle; x (B, H, T, K)."""
-    first, second = x.float().chunk(2, dim=-1)
+    first, second = x.float().chunk(2, dim=-1)  # (B, H, T, K/2) each
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
 
 class Attention(nn.Module):
-    """Multi-head attention with its own Pre-QK, Pre-V and Post-QK norms, to itself and before unless not `causal`."""
+    """Multi-head attention with its own Pre-QK, Pre-V and Post-QK norms.
+
+    A causal one lets each token attend to itself and to those before it, the other kind to all tokens.
+    """
 
     def __init__(self, config: TransformerConfig, *, causal: bool = True) -> None:
         super().__init__()
@@ -121,16 +129,17 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, layer: str, observe: Observer | None) -> Tensor:
         batch, length, width = x.shape
         x_qk = self.norm_qk(x)
-        x_v = x_qk if self.norm_v is None else self.norm_v(x)
+        x_v = x_qk if self.norm_v is None else self.norm_v(x)  # both (B, T, D)
         if observe is not None:
             observe("attention-input", layer, x_qk)
-        split = (batch, length, self.heads, width // self.heads)
+        split = (batch, length, self.heads, width // self.heads)  # (B, T, H, K): norm_q and norm_k act on each head
         q = self.norm_q(self.query(x_qk).view(split)).transpose(1, 2)  # (B, H, T, K)
         k = self.norm_k(self.key(x_qk).view(split)).transpose(1, 2)
         v = self.value(x_v).view(split).transpose(1, 2)
         if self.rope:
             cos, sin = rotary_angles(length, split[-1], x.device)
             q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        # The fused kernel shows no logits to an observer, caps none and adds no identity.
         if observe is None and self.cap is None and self.alpha == 0 and x.device.type in FUSED_ON:
             mixed = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, is_causal=self.causal)
         else:
@@ -139,6 +148,7 @@ class Attention(nn.Module):
 
     def _mix(self, q: Tensor, k: Tensor, v: Tensor, layer: str, observe: Observer | None) -> Tensor:
         """alpha v + beta softmax(cap(q k^T / sqrt(K)) + mask) v, the softmax in float32."""
+        # Scaling q rather than the product keeps a float16 product within range.
         logits = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).float()  # (B, H, T, T)
         if self.cap is not None:
             logits = self.cap * torch.tanh(logits / self.cap)
@@ -146,7 +156,7 @@ class Attention(nn.Module):
             logits = logits + causal_mask(logits.shape[-1], logits.device)
         if observe is not None:
             observe("attention-logits", layer, logits)
-        mixed = torch.softmax(logits, dim=-1).to(v.dtype) @ v
+        mixed = torch.softmax(logits, dim=-1).to(v.dtype) @ v  # (B, H, T, K)
         return mixed if self.alpha == 0 else self.alpha * v + self.beta * mixed
 
 
@@ -154,14 +164,14 @@ _MASKS: dict[tuple[int, torch.device], Tensor] = {}
 
 
 def causal_mask(length: int, device: torch.device) -> Tensor:
-    """(T, T) of 0 on and below the diagonal, -inf above; one for each length and device of the process."""
+    """A (T, T) matrix of 0 on and below the diagonal and -inf above it, made once for each length and device."""
     if (length, device) not in _MASKS:
         _MASKS[length, device] = torch.full((length, length), -torch.inf, device=device).triu(1)
     return _MASKS[length, device]
 
 
 class FeedForward(nn.Module):
-    """W_2 phi(alpha W_1 norm(x)), hidden width F."""
+    """The MLP branch of a block: W_2 phi(alpha W_1 norm(x)), with W_1 (F, D) and W_2 (D, F)."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -172,14 +182,17 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(x)
-        hidden = self.up(x if self.input_scale == 1 else self.input_scale * x)
+        hidden = self.up(x if self.input_scale == 1 else self.input_scale * x)  # (B, T, F)
         if self.activation == "gelu":
             return self.down(F.gelu(hidden))
         return self.down(F.leaky_relu(hidden, self.slope) if self.slope else F.relu(hidden))
 
 
 class Block(nn.Module):
-    """Attention branch, then MLP branch, each added with its gain; Post-Norm after each sum where the block has one."""
+    """The attention branch and then the MLP branch, each added to the stream with its gain.
+
+    A block with Post-Norm normalises the stream after each of the two sums.
+    """
 
     ROLES: ClassVar[dict[str, Role]] = {"attn_gain": "gain", "mlp_gain": "gain"}
 
@@ -216,7 +229,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.final_norm = make_norm(config.block.final_norm, config.width)
         self.unembedding = nn.Linear(config.width, vocab_size, bias=False)
-        if config.tied:
+        if config.tied:  # both are (V, D)
             self.unembedding.weight = self.token_embedding.weight
         self.apply(self._initialise)
 
@@ -236,8 +249,8 @@ class Transformer(nn.Module):
 
         Args:
             tokens: (B, T) token indices.
-            observe: is shown every named point on the way; layers count from "1", the last point is "unembed".
-            blocks: stop at the input of the block after this many.
+            observe: It is shown every named point on the way. Layers count from "1"; the last point is "unembed".
+            blocks: The number of blocks after which to stop. All of them, and the final norm, if None.
         """
         x = self.embed(tokens)
         for index, block in enumerate(self.blocks[:blocks], start=1):

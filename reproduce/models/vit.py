@@ -59,7 +59,7 @@ class VitBlock(Block):
         """As `Block`; `keep` (B, 2) multiplies the attention branch and the MLP branch of each image."""
         if keep is None:
             return super().forward(x, layer, observe)
-        keep_attn, keep_mlp = keep[:, :, None, None].unbind(1)
+        keep_attn, keep_mlp = keep[:, :, None, None].unbind(1)  # (B, 1, 1) each, against a stream (B, T, D)
         x = self.post_norm_attn(x + keep_attn * (self.attn_gain * self.attention(x, layer, observe)))
         return self.post_norm_mlp(x + keep_mlp * (self.mlp_gain * self.mlp(x)))
 
@@ -92,6 +92,7 @@ class Vit(nn.Module):
 
     def embed(self, images: Tensor) -> Tensor:
         """Input of the first block, (B, T, D), float32."""
+        # A convolution whose stride is its width projects every patch by the same matrix: (B, D, S/p, S/p).
         patches = self.patches(images).float().flatten(2).transpose(1, 2)  # (B, P, D)
         return torch.cat((self.class_token.expand(len(images), -1, -1), patches), dim=1) + self.positions
 
@@ -108,8 +109,8 @@ class Vit(nn.Module):
             images: (B, 3, S, S) normalised images.
             observe: is shown every named point on the way; layers count from "1". The last point, "unembed", is the
                 head's input with the other tokens beside the class token.
-            blocks: stop at the input of the block after this many.
-            keep: (B, L, 2) factors of the branches, see `VitBlock`.
+            blocks: The number of blocks after which to stop. All of them, and the final norm, if None.
+            keep: (B, L, 2) factors of the branches, see `VitBlock`. None keeps every branch as it is.
         """
         x = self.embed(images)
         for index, block in enumerate(self.blocks[:blocks]):

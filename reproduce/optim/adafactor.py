@@ -38,7 +38,7 @@ class AdaFactor(PerParameter):
 
     def update(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         beta1, beta2 = group["betas"]
-        G = as_matrix(gradient)
+        G = as_matrix(gradient)  # (m, n), or (m,)
         if not state:
             state |= {"step": 0, "M": torch.zeros_like(G)} | second_moment.zeros(G, factored=True)
         state["step"] += 1
@@ -46,6 +46,8 @@ class AdaFactor(PerParameter):
         second_moment.accumulate(state, G, beta2)
 
         denominator = second_moment.root(state).div_(math.sqrt(1 - beta2 ** state["step"])).add_(group["eps"])
+        # The denominator holds the square root of V's bias correction, the step size that of M.
         step_size = group["lr"] / (1 - beta1 ** state["step"])
+        # Decay comes before the step, as in AdamW.
         weight.mul_(1 - group["lr"] * group["weight_decay"])
         weight.sub_((M / denominator).view_as(weight), alpha=step_size)

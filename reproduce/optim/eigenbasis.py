@@ -53,9 +53,9 @@ def accumulate(state: dict[str, Any], gradient: Tensor, beta2: float) -> None:
 def rotate(x: Tensor, state: dict[str, Any]) -> Tensor:
     """X' = Q_L^T X Q_R, (m, n)."""
     if "Q_L" in state:
-        x = state["Q_L"].T @ x
+        x = state["Q_L"].T @ x  # (m, m) (m, n)
     if "Q_R" in state:
-        x = x @ state["Q_R"]
+        x = x @ state["Q_R"]  # (m, n) (n, n)
     return x
 
 
@@ -90,11 +90,16 @@ def eigenvectors(statistic: Tensor) -> Tensor:
         vectors = torch.linalg.eigh(shifted).eigenvectors
     except torch.linalg.LinAlgError:
         vectors = torch.linalg.eigh(shifted.double()).eigenvectors.to(statistic.dtype)
-    return vectors.flip(1)
+    return vectors.flip(1)  # eigh sorts by rising eigenvalue
 
 
 def power_iteration(statistic: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
-    """One step of it: qr(S Q), the columns of Q sorted by falling Rayleigh quotient; and that order."""
-    product = statistic @ basis
+    """One step of the power iteration, qr(S Q), with the columns of Q sorted by falling Rayleigh quotient.
+
+    Returns:
+        The new basis (k, k), and the order (k,) in which the old columns were taken.
+    """
+    product = statistic @ basis  # S Q, (k, k)
+    # The diagonal of Q^T S Q, without the products off it.
     order = (basis * product).sum(dim=0).argsort(descending=True, stable=True)
     return torch.linalg.qr(product[:, order]).Q, order

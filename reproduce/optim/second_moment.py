@@ -34,7 +34,7 @@ def accumulate(state: dict[str, Any], gradient: Tensor, beta2: float) -> None:
     if "V" in state:
         state["V"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
     else:
-        square = gradient.square()
+        square = gradient.square()  # (m, n)
         state["r"].lerp_(square.mean(dim=1), 1 - beta2)
         state["c"].lerp_(square.mean(dim=0), 1 - beta2)
 
@@ -48,6 +48,7 @@ def root(state: dict[str, Any]) -> Tensor:
     if "V" in state:
         return state["V"].sqrt()
     r, c = state["r"], state["c"]
+    # sqrt(r_i / mean(r)) sqrt(c_j), with a mean that cannot be 0.
     share = r / r.mean().clamp(min=torch.finfo(r.dtype).tiny)
     return torch.outer(share.sqrt(), c.sqrt())
 

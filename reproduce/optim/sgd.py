@@ -33,5 +33,6 @@ class Sgd(PerParameter):
         if not state:
             state["M"] = torch.zeros_like(weight)
         M = state["M"].lerp_(gradient, 1 - group["beta1"])
+        # Decay is decoupled: it acts on the weight and never enters M.
         weight.mul_(1 - group["lr"] * group["weight_decay"])
         weight.sub_(M, alpha=group["lr"])

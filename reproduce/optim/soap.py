@@ -57,24 +57,27 @@ class Soap(PerParameter):
 
     def update(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         beta1, beta2 = group["betas"]
-        G = as_matrix(gradient)
-        if not state:
+        G = as_matrix(gradient)  # (m, n), or (m,)
+        if not state:  # call 1 only sets the basis: no update may use one that has seen its own gradient
             state |= {"step": 0, "M": torch.zeros_like(G)} | second_moment.zeros(G, factored=self.factored)
             state |= eigenbasis.start(G, beta2, group["max_precond_dim"])
             return
         state["step"] += 1
 
-        G_rotated = eigenbasis.rotate(G, state)
+        # M and V live in the eigenbasis; only the direction is rotated back.
+        G_rotated = eigenbasis.rotate(G, state)  # G', (m, n)
         M = state["M"].lerp_(G_rotated, 1 - beta1)
         second_moment.accumulate(state, G_rotated, beta2)
         direction = eigenbasis.rotate_back(M / second_moment.root(state).add_(group["eps"]), state)
 
+        # Both bias corrections are in the step size, so that eps was added before them, as in the authors' code.
         step_size = group["lr"] * math.sqrt(1 - beta2 ** state["step"]) / (1 - beta1 ** state["step"])
         weight.sub_(direction.view_as(weight), alpha=step_size)
         weight.mul_(1 - group["lr"] * group["weight_decay"])
 
         eigenbasis.accumulate(state, G, beta2)
         if state["step"] % group["precond_freq"] == 0:
+            # M is carried over exactly. V has no image in another basis: its entries follow their directions.
             M_unrotated = eigenbasis.rotate_back(M, state)
             second_moment.permute(state, *eigenbasis.refresh(state))
             state["M"] = eigenbasis.rotate(M_unrotated, state)

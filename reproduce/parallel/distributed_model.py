@@ -47,7 +47,11 @@ PRODUCT_TYPE: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": to
 
 
 class Call(nn.Module):
-    """Calls whatever it is given, with `model` as the part whose hooks that triggers."""
+    """A module whose forward pass is any piece of work with `model`.
+
+    DDP and FSDP2 act through hooks on the forward pass of a module. Work that goes through here triggers them whichever
+    methods of the model it calls.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -94,7 +98,7 @@ def recompute_blocks(model: nn.Module) -> None:
 
 
 class DistributedModel:
-    """The model of a run on the device of this process, in concert with the others.
+    """The model of a run as this process holds it: whole, or its shard of what the processes hold together.
 
     Args:
         model: as the seed gives it, on the host; under fsdp it may be on the meta device except on the chief.
@@ -135,17 +139,21 @@ class DistributedModel:
             fully_shard(modules, mesh=mesh, mp_policy=policy)
 
     def look(self, work: Callable[[], T]) -> T:
-        """Run `work`, which uses the model and trains nothing; it may use it several times, as the others do."""
+        """Run `work`, which uses the model without training it.
+
+        It may use the model several times if every process of the group uses it as often.
+        """
         return self.root(work)
 
     def train(self, work: Callable[[], Tensor]) -> Tensor:
-        """Run `work`, which gives the loss to be differentiated."""
+        """Run `work`, which returns the loss that is going to be differentiated."""
         return self._trained(work)
 
     def accumulating(self, more: bool) -> AbstractContextManager[None]:
-        """Around forward and backward pass of one micro-batch: whether gradients wait for `more` of them.
+        """A context for the forward and backward pass of one micro-batch, which `more` of the same batch may follow.
 
-        Under FSDP2 they do not wait: unreduced gradients would take as much memory as the whole model.
+        Under DDP the gradients of all but the last are only added up locally, and exchanged once. Under FSDP2 they are
+        exchanged each time: unreduced gradients would take as much memory as the whole model.
         """
         if more and isinstance(self._trained, DistributedDataParallel):
             return self._trained.no_sync()
@@ -162,7 +170,7 @@ class DistributedModel:
                     parameter.grad.mul_(group.size())
 
     def clip(self, largest: float) -> float:
-        """The norm of all gradients, which are scaled down together where it is above `largest`."""
+        """Scale all gradients down together where their norm is above `largest`, and return the norm before that."""
         norm = torch.nn.utils.clip_grad_norm_(list(self.model.parameters()), largest)
         return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
@@ -191,7 +199,10 @@ def _send(parameter: nn.Parameter, device: torch.device) -> None:
 
 
 def _shard_size(parameter: Tensor, count: int, rank: int) -> int:
-    """Numbers of the part `rank` of `count`, each of ceil(rows / count) rows as long as there are rows."""
+    """How many numbers of `parameter` the device `rank` of `count` holds.
+
+    FSDP2 gives each device ceil(rows / count) rows until none are left, so the last devices may have fewer or none.
+    """
     rows = len(parameter)
     each = math.ceil(rows / count)
     return min(max(rows - rank * each, 0), each) * parameter[0].numel()

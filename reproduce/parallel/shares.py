@@ -40,5 +40,5 @@ def _cuts(length: int, count: int) -> Iterator[tuple[int, int]]:
 
 
 def _cut(length: int, count: int, index: int) -> tuple[int, int]:
-    """Where the part `index` of `count` nearly equal ones begins and ends."""
+    """Begin and end of the part `index`, when `length` examples are cut into `count` nearly equal parts."""
     return length * index // count, length * (index + 1) // count

@@ -28,7 +28,7 @@ _SHOWN_CHANGES = 3
 
 @dataclass(frozen=True)
 class RunState:
-    """Where a run stands."""
+    """How far a run is, and why it is to be trained or not."""
 
     state: PlannedState
     reason: str

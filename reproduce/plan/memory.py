@@ -57,7 +57,7 @@ class DeviceLayout:
     """None for one device."""
     recompute: bool
     micro_batch: int | None
-    """Examples that go through the model at once; None for all of a device's share of the batch."""
+    """Number of examples that go through the model at once; None stands for all of a device's share of the batch."""
     state_bytes: int
     """Weights, gradients and optimiser state."""
     gathered_bytes: int
@@ -73,7 +73,7 @@ class DeviceLayout:
 
 
 def layout(config: RunConfig, devices: int, mode: Mode | None, micro_batch: int, *, recompute: bool) -> DeviceLayout:
-    """What `config` takes on each of `devices`."""
+    """The bytes that `config` takes on each of `devices` when it is held in this way."""
     whole, copies = footprint(config), weight_copies(config)
     state = whole.weights + whole.gradients + whole.optimizer
     kept = recomputed_bytes if recompute else activation_bytes
@@ -134,7 +134,7 @@ def arrange(
     recompute: bool | None = None,
     micro_batch: int | None = None,
 ) -> DeviceLayout:
-    """How a run is executed on `devices` of `memory` bytes each: ddp where that fits, else fsdp.
+    """The layout in which a run is executed on `devices` of `memory` bytes each: ddp where that fits, else fsdp.
 
     Where the memory is not known (None), or nothing fits, what was not asked for stays as simple or becomes as lean
     as it can be: the estimate may be wrong, and training is the test.
@@ -155,7 +155,7 @@ def arrange(
             ),
             None,
         ) or _leanest(config, devices, modes, recompute, micro_batch)
-    # A part as large as the whole is the whole.
+    # A micro-batch of all of a device's examples is no division of them.
     whole = micro_batch is None and found.micro_batch == share
     return DeviceLayout(**vars(found) | {"micro_batch": None}) if whole else found
 

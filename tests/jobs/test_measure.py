@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,15 @@ def test_other_examples_points_and_steps_are_other_jobs(trained: tuple[ResolvedR
     assert len({one.recipe for one in (plain, *others)}) == 4
     fewer = measured(run, folder, 20, examples=1)
     assert not fewer.read_trace().equals(measured(run, folder, 20).read_trace())
+
+
+def test_a_metric_that_was_added_since_is_measured_anew_and_trains_nothing_again(
+    trained: tuple[ResolvedRun, RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, run_key = measurement(trained[0], 20).key, replace(trained[0]).key
+    monkeypatch.setattr("reproduce.keys.STREAM_METRICS", ("kurtosis", "something_new"))
+    assert measurement(trained[0], 20).key != before
+    assert replace(trained[0]).key == run_key
 
 
 def test_a_sealed_run_is_trained_once_more_for_its_weights_and_its_trace_stays(text: Path, tmp_path: Path) -> None:
