@@ -57,7 +57,6 @@ class Machine:
     """Whether the processor multiplies matrices in bfloat16."""
     gpus: tuple[Gpu, ...]
     """CUDA devices that this process may use."""
-    python: str
     os: str
     asked_device: Device | None = None
     """The device that the user wants runs to train on; None leaves it to what there is."""
@@ -87,7 +86,6 @@ def this_machine(asked_device: Device | None = None) -> Machine:
         memory_bytes=_memory_bytes(),
         bf16=_has_bf16(info),
         gpus=_gpus(),
-        python=platform.python_version(),
         os=f"{platform.system()} {platform.release()}",
         asked_device=asked_device,
     )

@@ -46,7 +46,6 @@ def test_facts_of_this_machine() -> None:
     assert here.cpu == "Intel(R) Xeon(R) Platinum 8481C"
     assert 1 <= here.cores <= (os.cpu_count() or 1)
     assert here.memory_bytes > 2**27
-    assert here.python == platform.python_version()
     assert here.os.startswith(platform.system())
     assert here.gpus == ()
 

@@ -19,7 +19,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
 DPI = 150
-INK, QUIET, FAINT = "#222222", "#5a5a5a", "#c8c8c8"
+INK, QUIET = "#222222", "#5a5a5a"
 WARN, GOOD, HALF, BAD = "#b35000", "#00704f", "#8a6500", "#b02318"
 UNEMBED_COLOUR = "#7a1f1f"
 

@@ -29,10 +29,6 @@ class Hyperparameter:
     scale_value: Any
     """Value at the scale asked for; None where only the paper's scale sets it."""
 
-    @property
-    def changed(self) -> bool:
-        return bool(self.value != self.scale_value)
-
 
 def hyperparameters(experiment: Experiment, scale: Scale) -> list[Hyperparameter]:
     """Every value of the experiment's settings, followed by what each of its runs changes."""

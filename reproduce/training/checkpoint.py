@@ -14,6 +14,8 @@ import os
 import pickle
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +71,25 @@ def load(
     if path.is_dir():
         return _load_shards(path, model, optimizer)
     return _load_whole(path, model, optimizer, device, mode)
+
+
+@contextmanager
+def of_this_version(folder: Path) -> Iterator[None]:
+    """Explain what goes wrong inside where a checkpoint of `folder` does not have what this version puts there.
+
+    Raises:
+        OfeError: parameters, groups or fields are missing or have another shape.
+    """
+    try:
+        yield
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        path = next(iter(checkpoints(folder)), None)
+        if path is None:
+            raise
+        raise OfeError(
+            f"{path} is of another model or was written by another version of ofe",
+            hint=f"remove {path} to train the run again from its beginning, or use the version that wrote it",
+        ) from error
 
 
 def _newest(folder: Path) -> Path | None:

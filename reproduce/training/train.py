@@ -128,11 +128,13 @@ class Training:
         layer = config.probe.moment_updates_layer
         self.updates = None if layer is None else MomentUpdates(layer, self._encode_for_updates)
         self.keep = group.from_chief(wanted_steps(folder.path))
-        state = checkpoint.load(folder.path, task.model, self.optimizer, execution.device, execution.mode)
-        self.resumed = state is not None
-        if state is not None:
-            self._restore(state)
-        self.writer = open_trace(folder.path, None if state is None else state["trace"])
+        with checkpoint.of_this_version(folder.path):
+            state = checkpoint.load(folder.path, task.model, self.optimizer, execution.device, execution.mode)
+            self.resumed = state is not None
+            if state is not None:
+                self._restore(state)
+            position = None if state is None else state["trace"]
+        self.writer = open_trace(folder.path, position)
 
     # -- state -------------------------------------------------------------------------------------
 

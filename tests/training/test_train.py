@@ -25,7 +25,7 @@ from reproduce.metrics.kurtosis import kurtosis
 from reproduce.models.transformer import Transformer
 from reproduce.optim import learning_rate
 from reproduce.specs.resolve import ResolvedRun
-from reproduce.store.layout import LIVE_MOMENTS, LIVE_TRACE
+from reproduce.store.layout import CHECKPOINT, LIVE_MOMENTS, LIVE_TRACE
 from reproduce.store.runs import RunFolder
 from reproduce.store.trace import read_live, read_moments
 from reproduce.training.language import LanguageTask
@@ -436,3 +436,28 @@ def test_an_unforeseen_error_is_told_in_one_line_and_a_former_one_forgotten(
     errors = capfd.readouterr().err
     assert "Traceback" in errors
     assert "error: RuntimeError: the device is gone" in errors.splitlines()
+
+
+@pytest.mark.parametrize("change", ["groups", "shape", "missing"])
+def test_a_checkpoint_of_another_version_says_so_and_how_to_go_on(text: Path, tmp_path: Path, change: str) -> None:
+    run = tiny_run(text)
+    folder = create(tmp_path / "home", run)
+    task, _ = build_task(run.training, CPU)
+    training = Training(run.training, task, folder, Execution(CPU))
+    with suppress(Interrupted):
+        training.run(lambda: training.step == 3)
+    training.writer.close()
+    path = folder.path / CHECKPOINT
+    state = torch.load(path, weights_only=True)
+    if change == "groups":
+        state["optimizer"]["param_groups"].append(dict(state["optimizer"]["param_groups"][0]))
+    elif change == "shape":
+        state["model"]["unembedding.weight"] = torch.zeros(2, 2)
+    else:
+        del state["divergence"]
+    torch.save(state, path)
+    task, _ = build_task(run.training, CPU)
+    with pytest.raises(OfeError, match="written by another version of ofe") as caught:
+        Training(run.training, task, folder, Execution(CPU))
+    assert f"remove {path}" in str(caught.value.hint)
+    assert path.exists()

@@ -17,7 +17,6 @@ import numpy as np
 
 EPS = 1e-5
 """Added to the variances of pixels in [0, 1]."""
-RECIPE = {"whitening": "PCA, full rank", "eps": EPS, "version": 1}
 
 
 class Normalisation(NamedTuple):
