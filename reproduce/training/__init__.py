@@ -1,1 +1,1 @@
-"""Training a run: its task (model, batches, loss), the loop over its steps, its checkpoints, and when it has failed."""
+"""The training of a run: the task (model, batches, loss), the loop over steps, checkpoints, and the divergence rule."""

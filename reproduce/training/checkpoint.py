@@ -1,11 +1,13 @@
-"""The newest state of a training, replaced as a whole: a kill while it is written leaves the one before.
+"""The checkpoint of a training. Only the newest is kept, and a process killed while writing leaves the one before.
 
-    checkpoint.pt          all of it, where one device holds all of it (a single process, or DDP: the chief writes)
-    checkpoint-<step>/     under FSDP2, by `torch.distributed.checkpoint`: each process writes its shards, the chief
-                           `rest.pt`; the folder gets its name when it is complete
+    checkpoint.pt          the whole state, where one device holds all of it: in a single process, and under DDP, where
+                           the chief (the process of rank 0) writes it
+    checkpoint-<step>/     the state in shards, under FSDP2: each process writes its shards by
+                           `torch.distributed.checkpoint`, the chief also writes `rest.pt`, and the folder gets its name
+                           when it is complete
 
-Either is read by any number of processes in any mode: what is whole is cut, and what is cut is put together, by the
-names of the parameters.
+Either form can be read by any number of processes in any mode. A whole state is cut into shards, and shards are put
+together, by the names of the parameters.
 """
 
 from __future__ import annotations
@@ -33,16 +35,17 @@ if TYPE_CHECKING:
     from reproduce.environment import Mode
 
 REST = "rest.pt"
+"""The file of a sharded checkpoint with everything that is not divided among the processes."""
 
 
 def save(folder: Path, model: nn.Module, optimizer: Optimizer, rest: dict[str, Any], mode: Mode | None) -> None:
-    """Write weights, optimiser state and `rest` to the run folder; all processes take part.
+    """Write weights, optimiser state and `rest` to the run folder. All processes have to call this.
 
     Args:
-        rest: of the chief, with the `step`.
+        rest: everything else that a resumption needs, `step` among it. The chief's is written.
 
     Raises:
-        OfeError: the disk is full or cannot be written; the checkpoint before stays.
+        OfeError: the disk is full or cannot be written. The previous checkpoint stays.
     """
     if mode == "fsdp":
         path = _save_shards(folder, model, optimizer, rest)
@@ -51,20 +54,25 @@ def save(folder: Path, model: nn.Module, optimizer: Optimizer, rest: dict[str, A
         if group.chief():
             _write(path, rest | {"model": model.state_dict(), "optimizer": optimizer.state_dict()})
     if group.chief():
+        # The previous checkpoint goes only once the new one is complete, so that one of them is always there.
         for old in checkpoints(folder):
             if old != path:
                 _remove(old)
-    group.wait()
+    group.wait()  # no process trains on while the chief may still fail to write
 
 
 def load(
     folder: Path, model: nn.Module, optimizer: Optimizer, device: torch.device, mode: Mode | None
 ) -> dict[str, Any] | None:
-    """Put the run folder's newest checkpoint into `model` and `optimizer`, and return its rest; None without one.
+    """Load the newest checkpoint of the run folder into `model` and `optimizer`. All processes have to call this.
+
+    Returns:
+        The `rest` that was saved with it, or None if there is no checkpoint.
 
     Raises:
         OfeError: the checkpoint is damaged.
     """
+    # The chief chooses for all: processes that look at the folder themselves might see different files.
     path = group.from_chief(_newest(folder) if group.chief() else None)
     if path is None:
         return None
@@ -75,10 +83,10 @@ def load(
 
 @contextmanager
 def of_this_version(folder: Path) -> Iterator[None]:
-    """Explain what goes wrong inside where a checkpoint of `folder` does not have what this version puts there.
+    """Turn errors of loading a checkpoint that does not fit this version of the code into one that a user understands.
 
     Raises:
-        OfeError: parameters, groups or fields are missing or have another shape.
+        OfeError: parameters, groups or fields are missing, or have another shape, in a checkpoint of `folder`.
     """
     try:
         yield
@@ -93,7 +101,10 @@ def of_this_version(folder: Path) -> Iterator[None]:
 
 
 def _newest(folder: Path) -> Path | None:
-    """The checkpoint of the latest step: there are two where a kill came between writing one and removing the other."""
+    """The checkpoint of the latest step.
+
+    There are two checkpoints if the process was killed after writing one and before removing the other.
+    """
     found = checkpoints(folder)
     return max(found, key=_step) if len(found) > 1 else next(iter(found), None)
 
@@ -101,7 +112,7 @@ def _newest(folder: Path) -> Path | None:
 def _step(path: Path) -> int:
     if path.is_dir():
         return int(path.name.partition("-")[2])
-    return _read(path, torch.device("cpu"), mmap=True)["step"]
+    return _read(path, torch.device("cpu"), mmap=True)["step"]  # mapped: the tensors are not read
 
 
 def _read(path: Path, device: torch.device, *, mmap: bool = False) -> dict[str, Any]:
@@ -121,13 +132,14 @@ def _remove(path: Path) -> None:
         if not path.is_dir():
             path.unlink()
             return
-        condemned = path.with_name(f".{path.name}.removed.tmp")  # never a part of it under its name
+        # The folder is renamed first: a kill during removal must not leave half a checkpoint under a valid name.
+        condemned = path.with_name(f".{path.name}.removed.tmp")
         os.replace(path, condemned)
         shutil.rmtree(condemned)
 
 
 # ---------------------------------------------------------------------------------------------------
-# Whole
+# Whole states
 
 
 def _load_whole(
@@ -144,17 +156,21 @@ def _load_whole(
         set_optimizer_state_dict,
     )
 
+    # Each process reads the file on the host and keeps its own shards of every tensor.
     state = _read(path, torch.device("cpu"), mmap=True)
     options = StateDictOptions(full_state_dict=True)
     set_model_state_dict(model, state.pop("model"), options=options)
     by_number = state.pop("optimizer")
-    if by_number["state"]:
+    if by_number["state"]:  # it is empty before the first step, and torch would take a step to fill it (see `_state`)
         set_optimizer_state_dict(model, optimizer, _by_name(by_number, model, optimizer), options=options)
     return state
 
 
 def _by_name(state: dict[str, Any], model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
-    """An optimiser's state with the names of the parameters in place of their numbers."""
+    """The state of an optimiser with parameters identified by name, as torch's distributed functions expect it.
+
+    `Optimizer.state_dict` identifies parameters by number, counting through the parameter groups in their order.
+    """
     name_of = {parameter: name for name, parameter in model.named_parameters()}
     names = [name_of[parameter] for part in optimizer.param_groups for parameter in part["params"]]
     return {
@@ -166,7 +182,7 @@ def _by_name(state: dict[str, Any], model: nn.Module, optimizer: Optimizer) -> d
 
 
 # ---------------------------------------------------------------------------------------------------
-# In shards
+# States in shards
 
 
 def _save_shards(folder: Path, model: nn.Module, optimizer: Optimizer, rest: dict[str, Any]) -> Path:
@@ -175,14 +191,15 @@ def _save_shards(folder: Path, model: nn.Module, optimizer: Optimizer, rest: dic
 
     step = group.from_chief(rest["step"])
     path, aside = folder / f"checkpoint-{step}", folder / f".checkpoint-{step}.tmp"
-    if group.from_chief(path.exists()):
+    if group.from_chief(path.exists()):  # this step was saved before; steps determine states
         return path
     if group.chief():
-        shutil.rmtree(aside, ignore_errors=True)
-    group.wait()
+        shutil.rmtree(aside, ignore_errors=True)  # what an attempt that was killed has left
+    group.wait()  # nobody writes into the folder before it is gone
     try:
         dcp.save(_state(model, optimizer, optimizer.state), checkpoint_id=aside)
     except CheckpointException as error:
+        # It holds the failures of all ranks; the first one is told, an error of the disk in our own words.
         cause = next((failure for failure, _ in error.failures.values()), error)
         with explain_os_errors(path):
             if isinstance(cause, OSError):
@@ -191,6 +208,7 @@ def _save_shards(folder: Path, model: nn.Module, optimizer: Optimizer, rest: dic
     if group.chief():
         _write(aside / REST, rest | {"optimizer_started": bool(optimizer.state)})
         with explain_os_errors(path):
+            # The content has to be on the disk before the name says that it is complete.
             sync(aside)
             os.replace(aside, path)
             sync(folder)
@@ -206,7 +224,8 @@ def _load_shards(path: Path, model: nn.Module, optimizer: Optimizer) -> dict[str
     state = _state(model, optimizer, rest.pop("optimizer_started"))
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # as it is for one process
+            # A single process may read shards, and torch warns of that.
+            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
             dcp.load(state, checkpoint_id=path, no_dist=group.size() == 1)
     except CheckpointException as error:
         raise damaged(path, "cannot be read") from error
@@ -217,9 +236,10 @@ def _load_shards(path: Path, model: nn.Module, optimizer: Optimizer) -> dict[str
 
 
 def _state(model: nn.Module, optimizer: Optimizer, started: object) -> dict[str, Any]:
-    """Weights and, once it has `started`, optimiser state, by the names of the parameters.
+    """Weights by the names of the parameters and, if the optimiser has `started`, its state.
 
-    Asked for a state that is not there, torch makes one by a step of its own, which would count.
+    The state of an optimiser that has not taken a step must not be asked for. torch would take a step to create it,
+    and that step would count in the state.
     """
     from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_optimizer_state_dict
 

@@ -1,20 +1,22 @@
-"""When a training counts as failed.
+"""The rules by which a training counts as failed.
 
-The paper speaks of runs that "only train" under some conditions and gives no rule, so the rules are this project's:
+The paper says of some runs that they "only train" under certain conditions, and gives no rule for failure. So the rules
+are this project's own:
 
     loss         A loss that is not finite fails the run at once.
-    losses       High losses for `patience` steps on end fail it. Patience is 1,000 steps out of the paper's 80,000,
-                 the same share of a shorter run, and never fewer than 10. A loss is high when it lies above twice the
-                 smallest median over as many steps, and a quarter of what training had gained is lost. The second
-                 condition is there because noise alone doubles a loss near zero, where a squared error ends. It is the
-                 smallest median, and not the smallest loss, because one batch of easy text has a loss far below all
-                 others.
-    gradients    Gradients that are not finite for `patience` steps on end fail it, where such steps are skipped. In
-                 float16 the gradient scaler skips them, and a run that is past saving would skip all steps to its end
-                 with a loss that looks healthy. In the other precisions no step is skipped, and the next losses tell.
+    losses       High losses in `patience` consecutive steps fail the run. Patience is 1,000 of the paper's 80,000
+                 steps, the same share of a shorter run, and at least 10 steps. Losses are compared with their smallest
+                 median over `patience` steps. A loss is high when it is more than twice that median, and when a
+                 quarter of what training had gained by then is lost again. The second condition is needed because
+                 noise alone doubles a loss near zero, which is where a squared error ends. The median is needed because
+                 a single batch of easy text can have a loss far below all others.
+    gradients    Gradients that are not finite in `patience` consecutive steps fail the run, where such steps are
+                 skipped. In float16 the gradient scaler skips them, so a run that cannot recover would skip every step
+                 to its end while its loss looks healthy. In the other precisions no step is skipped, and the losses
+                 that follow show the failure.
 
-A step is judged by what is known before it is taken, and a step that fails is not taken. The run's weights are then
-those that the failing loss was computed with.
+A step is judged before it is taken, and a step that fails is not taken. The weights of a failed run are therefore those
+with which the failing loss was computed.
 """
 
 from __future__ import annotations
@@ -24,31 +26,33 @@ from dataclasses import dataclass, field
 from statistics import median
 
 FACTOR = 2.0
+"""A high loss is more than this many times the smallest median."""
 LOST = 0.25
+"""A high loss gives up more than this share of the decrease from the first loss to the smallest median."""
 
 
 @dataclass
 class Divergence:
-    """The state of the rules. It is given one step at a time, and its fields are all that a checkpoint keeps of it."""
+    """The state of the rules, which is updated step by step. A checkpoint stores exactly its fields."""
 
     steps: int
-    """Steps of the run."""
+    """Number of steps of the run."""
     recent: list[float] = field(default_factory=list)
     """The last losses, at most `patience` of them."""
     minimum: float = math.inf
-    """Smallest median so far."""
+    """Smallest median of `patience` consecutive losses so far."""
     first: float | None = None
-    """The first loss; what training gains is counted from it."""
+    """The first loss. What training has gained is measured from it."""
     skipped: int = 0
-    """Number of steps up to now, without a gap, that were skipped."""
+    """Number of consecutive skipped steps, up to the last step."""
 
     @property
     def patience(self) -> int:
-        """Steps in a row after which a run has failed, and over which a median of losses is taken."""
+        """Number of consecutive steps that fail a run, and over which the median of the losses is taken."""
         return max(10, self.steps * 1_000 // 80_000)
 
     def update(self, loss: float, *, skipped: bool = False) -> bool:
-        """Take in the next step and return whether the run has failed with it.
+        """Update the rules with the next step, and return whether the run fails at it.
 
         Args:
             loss: the mean loss of the step's batch.
@@ -63,6 +67,7 @@ class Divergence:
             return True
         if len(self.recent) < self.patience:
             return False
+        # Taking in the newest median first hides no failure: a window of high losses has a high median.
         self.minimum = min(self.minimum, median(self.recent))
         bound = max(FACTOR * self.minimum, self.minimum + LOST * (self.first - self.minimum))
         return min(self.recent) > bound

@@ -1,4 +1,4 @@
-"""The language-modelling task: how text becomes batches, a loss, an evaluation and a probe."""
+"""The language-modelling task: batches of text, their loss, the held-out evaluation and the probe batch."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from reproduce.parallel.shares import shared_parts
 
 
 class LanguageTask:
-    """Next-token prediction on sequences of a fixed length T, of which T - 1 tokens are predicted.
+    """Next-token prediction on sequences of T tokens, of which all but the first are predicted.
 
     Args:
-        micro_batch: examples that an evaluation takes through the model at once; a whole batch if None.
+        micro_batch: number of sequences in one forward pass of an evaluation; the whole batch if None.
     """
 
     def __init__(
@@ -30,39 +30,49 @@ class LanguageTask:
         self.micro_batch = micro_batch
         self.model = Transformer(config.model, config.data.vocab_size, config.data.seq_len)
         self.tokens_per_step = config.batch_size * config.data.seq_len
+        # The probe batch (P, T) is the same at every step, which makes the curves of the metrics comparable over time.
         self._held_out = self._tensor(corpus.probe_batch(config.probe.batch_size))
 
     def _tensor(self, tokens: np.ndarray) -> Tensor:
         return torch.from_numpy(tokens).to(self.device, non_blocking=True)
 
     def batch(self, step: int) -> Tensor:
-        """Tokens (B, T) of the update number `step`; a function of the seed and the step alone."""
+        """Tokens (B, T) int64 of update number `step`. They depend on the seed and the step alone."""
         return self._tensor(self.corpus.batch(self.config.seed, step, self.config.batch_size))
 
     def loss(self, tokens: Tensor) -> Tensor:
-        """Mean cross entropy (nats per token) over the predicted tokens of (b, T)."""
-        logits = self.model(tokens)[:, :-1]
+        """Mean cross entropy over the predicted tokens in nats per token, (b, T) -> ()."""
+        logits = self.model(tokens)[:, :-1]  # (b, T - 1, V): the last token has no successor to predict
+        # The softmax over the vocabulary is computed in float32, whatever the precision of the matrix products.
         return F.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
 
     def train_metrics(self) -> dict[str, float]:
-        """What is recorded of the training batches beside their loss, which for language is nothing."""
+        """Metrics of the training batches beside their loss. Language modelling has none."""
         return {}
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Mean cross entropy over the held-out batches, each shared among the processes."""
+        """Mean cross entropy in nats per token over `eval.batches` held-out batches, divided among the processes."""
         losses = [self._mean_loss(index) for index in range(self.config.eval.batches)]
         return {"loss": group.added(float(torch.stack(losses).mean()))}
 
     def _mean_loss(self, index: int) -> Tensor:
-        """The part of one held-out batch's mean cross entropy, shape (), that this process's examples contribute."""
+        """What this process's sequences contribute to the mean cross entropy of one held-out batch, -> ()."""
         batch = self._tensor(self.corpus.eval_batch(index, self.config.batch_size))
         parts = shared_parts(batch, self.micro_batch)
+        # The mean over sequences is that over tokens, since all are equally long. Sums are float64, so that the result
+        # hardly depends on how the batch is cut into parts.
         return torch.stack([self.loss(part).double() * len(part) for part in parts]).sum() / len(batch)
 
     def probe_batch(self, step: int) -> Tensor:
-        """The fixed held-out batch, or the batch that update number `step` trains on where `probe.on` asks for it."""
+        """The fixed held-out batch (P, T). With `probe.on: train-batch`, the batch (B, T) of update number `step`."""
         return self._held_out if self.config.probe.on == "held-out" else self.batch(step)
 
     def encode(self, tokens: Tensor, observe: Observer | None = None, blocks: int | None = None) -> Tensor:
+        """The residual stream (b, T, d) after `blocks` blocks, or the input of the unembedding if None.
+
+        Args:
+            tokens: (b, T).
+            observe: is shown each named point on the way, see `Transformer.encode`.
+        """
         return self.model.encode(tokens, observe, blocks)

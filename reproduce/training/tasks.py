@@ -1,4 +1,4 @@
-"""From a run's configuration to what it trains on: model, batches, loss and evaluation, as one task."""
+"""From a run's configuration to its task, which has the model, the batches, the loss and the evaluation."""
 
 from __future__ import annotations
 
@@ -16,18 +16,25 @@ if TYPE_CHECKING:
 def build_task(
     config: RunConfig, device: torch.device, *, micro_batch: int | None = None, on_meta: bool = False
 ) -> tuple[Task, dict[str, Any]]:
-    """The task of a run and a description of its data. Draws the initialisation from the run's seed.
+    """Build the task of a run, with a model that is initialised from the run's seed.
 
     Args:
-        micro_batch: examples that go through the model at once, where the batch does not fit into memory.
-        on_meta: leave a language model without memory and values, which it is given when it is spread over devices.
+        micro_batch: number of examples in one forward pass; the whole batch if None.
+        on_meta: build a language model on the meta device, where it takes no memory and has no values. FSDP2 gives it
+            values when it divides the model among the devices.
+
+    Returns:
+        The task, and its data as provenance describes them: `source`, `description` and `fingerprint`.
+
+    Raises:
+        OfeError: the data cannot be had, or fewer examples are held out than a probe batch needs.
     """
     from reproduce.data import TextCorpus, open_data
     from reproduce.training.language import LanguageTask
     from reproduce.training.vision import ImageTask
 
     data = open_data(config.data)
-    torch.manual_seed(config.seed)
+    torch.manual_seed(config.seed)  # directly before the model is built, so that nothing else draws from it
     about = {"source": config.data.source, "description": data.description, "fingerprint": data.fingerprint}
     if isinstance(data, TextCorpus):
         with torch.device("meta") if on_meta else nullcontext():

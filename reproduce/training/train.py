@@ -1,13 +1,14 @@
-"""One run from its first step to its sealed trace: a flat loop that can be stopped and continued anywhere.
+"""The training loop of one run, from its first step to its complete trace. It can stop and resume at any step.
 
 Everything that decides a number is a function of the configuration and the step. A batch depends on the seed and the
-step, the learning rate on the step, and the held-out probe batch on neither. A checkpoint therefore holds the weights,
-the optimiser, torch's generator, the divergence rule and the length of the trace's files. A resumed run writes the same
-trace as an uninterrupted one, bit for bit on a CPU with the same number of threads.
+step, the learning rate on the step, and the held-out probe batch on neither. A checkpoint therefore needs no position
+in the data. It holds the weights, the optimiser, torch's generator, the divergence rule and the length of the trace's
+files. A resumed run writes the same trace as an uninterrupted one, bit for bit on a CPU with the same number of
+threads.
 
-The same loop runs in every process of a group (`reproduce.parallel`). Each process takes its share of the batch, losses
-are averaged over all of them, and one of them writes the trace. A single process does the same with a share that is the
-whole batch.
+The same loop runs in every process of a group (`reproduce.parallel`). Each process computes on its share of the batch,
+the losses of the shares are added up to that of the batch, and one process writes the trace. In a single process the
+share is the whole batch.
 """
 
 from __future__ import annotations
@@ -47,40 +48,61 @@ from reproduce.training.weights import keep_weights
 
 
 class Task(Protocol):
-    """What a kind of training brings: its model as the seed draws it, batches, loss and evaluation.
+    """What a kind of training consists of: an initialised model, batches, a loss and an evaluation.
 
-    A batch is a `reproduce.parallel.shares.Batch`. A loss is the mean over the examples it is given. An evaluation
-    gives the same in all processes of a group: it averages over each one's share, or is done by all of them alike.
+    A batch is a `reproduce.parallel.shares.Batch`: it can be counted and sliced along its examples.
     """
 
     @property
-    def model(self) -> nn.Module: ...
-    @property
-    def tokens_per_step(self) -> int: ...
+    def model(self) -> nn.Module:
+        """The model, initialised from the run's seed."""
+        ...
 
-    def batch(self, step: int) -> Any: ...
-    def loss(self, batch: Any) -> Tensor: ...
-    def train_metrics(self) -> dict[str, float]: ...
-    def evaluate(self) -> dict[str, float]: ...
-    def probe_batch(self, step: int) -> Any: ...
-    def encode(self, batch: Any, observe: Any = None, blocks: int | None = None) -> Tensor: ...
+    @property
+    def tokens_per_step(self) -> int:
+        """Number of tokens, or positions of images, in the batch of one step."""
+        ...
+
+    def batch(self, step: int) -> Any:
+        """The whole training batch of update number `step`, the same in all processes."""
+        ...
+
+    def loss(self, batch: Any) -> Tensor:
+        """The mean loss over the examples of `batch`, -> ()."""
+        ...
+
+    def train_metrics(self) -> dict[str, float]:
+        """Metrics of the training batches since the last call, over all processes. The loss is not among them."""
+        ...
+
+    def evaluate(self) -> dict[str, float]:
+        """Metrics on held-out data, the same in all processes."""
+        ...
+
+    def probe_batch(self, step: int) -> Any:
+        """The batch on which the activations are measured after `step` steps."""
+        ...
+
+    def encode(self, batch: Any, observe: Any = None, blocks: int | None = None) -> Tensor:
+        """Run the model on `batch` without its last layer, and show `observe` the named points on the way."""
+        ...
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How a run is executed: nothing here may change its numbers beyond rounding."""
+    """How a run is executed. Nothing here may change its numbers beyond rounding, so that its key leaves it out."""
 
     device: torch.device
     micro_batch: int | None = None
-    """Examples in one forward pass; gradients of a batch are accumulated over its parts. None: the whole batch."""
+    """Number of examples in one forward pass, over which gradients are accumulated. None: the whole batch."""
     mode: Mode | None = None
-    """How the devices of a group hold the model. None in a single process."""
+    """How the processes of a group hold the model, see `reproduce.parallel.distributed_model`. None for one process."""
     recompute: bool = False
-    """Whether the backward pass computes each block's activations again instead of keeping them."""
+    """Activation checkpointing: the backward pass recomputes each block's activations, which are then not kept."""
     checkpoint_s: float = 60.0
-    """Seconds between two checkpoints."""
+    """Least number of seconds between two checkpoints."""
     progress_s: float = 0.5
-    """Seconds between two updates of the live state."""
+    """Least number of seconds between two updates of progress.json."""
 
 
 class Interrupted(Exception):
@@ -96,24 +118,33 @@ class Outcome:
     """How a training ended."""
 
     failed_step: int | None
-    """Number of the update whose loss failed, which was not taken, or None for a run that trained to its end.
+    """Number of the update that failed the run and was not taken, or None for a run that trained to its end.
 
-    The last records of the trace, of the train and of the probe split, are at this step.
+    The last records of the trace in the train and the probe split are at this step.
     """
     step: int
+    """Number of optimiser steps taken in total."""
     trained_steps: int
-    """Steps taken by this process; fewer than `step` after a resumption."""
+    """Number of steps taken by this process. It is smaller than `step` after a resumption."""
     seconds: float
-    """Time this process spent on them."""
+    """Time that this process spent on them, in seconds."""
 
 
 def autocast(config: RunConfig, device: torch.device) -> AbstractContextManager[None]:
-    """Matrix products in the run's precision; weights, residual stream and reductions stay float32."""
+    """A context in which matrix products have the run's precision. Weights, stream and reductions stay float32."""
     return torch.autocast(device.type, dtype=PRODUCT_TYPE[config.precision], enabled=config.precision != "fp32")
 
 
 class Training:
-    """A run in progress: the state that a checkpoint holds, and the loop over it."""
+    """A training in progress: the state that a checkpoint holds, and the loop that advances it.
+
+    Args:
+        folder: the run folder. Training resumes from its checkpoint if it has one.
+
+    Raises:
+        OfeError: the checkpoint is damaged or does not fit this version of the code, or the devices cannot divide the
+            optimiser or the batch among them.
+    """
 
     def __init__(self, config: RunConfig, task: Task, folder: RunFolder, execution: Execution) -> None:
         self.config, self.task, self.folder, self.execution = config, task, folder, execution
@@ -123,10 +154,11 @@ class Training:
         self.optimizer = build_optimizer(config.optimizer, task.model)
         self.scaler = torch.amp.GradScaler(execution.device.type, enabled=config.precision == "fp16")
         self.divergence = Divergence(config.last_step)
-        self.step = 0
-        self.window: list[dict[str, float]] = []
+        self.step = 0  # optimiser steps taken, and so the number of the next update
+        self.window: list[dict[str, float]] = []  # the steps whose means the next train record will hold
         layer = config.probe.moment_updates_layer
         self.updates = None if layer is None else MomentUpdates(layer, self._encode_for_updates)
+        # The chief reads the file for all: writing weights takes all processes, so they have to agree on the steps.
         self.keep = group.from_chief(wanted_steps(folder.path))
         with checkpoint.of_this_version(folder.path):
             state = checkpoint.load(folder.path, task.model, self.optimizer, execution.device, execution.mode)
@@ -139,14 +171,14 @@ class Training:
     # -- state -------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Make this very step the one that training continues from."""
+        """Write a checkpoint, from which training resumes before its next step."""
         rest = {
             "step": self.step,
             "scaler": self.scaler.state_dict(),
             "generator": torch.get_rng_state(),
             "divergence": vars(self.divergence),
             "window": self.window,
-            "trace": self.writer.position(),
+            "trace": self.writer.position(),  # waits for the disk: a trace must not lag behind its checkpoint
         }
         checkpoint.save(self.folder.path, self.task.model, self.optimizer, rest, self.execution.mode)
 
@@ -158,18 +190,22 @@ class Training:
         self.divergence = Divergence(**state["divergence"])
         self.window = state["window"]
         if self.updates is not None:
-            self.updates.step()
+            self.updates.step()  # computes the activations before the next step again, which no checkpoint holds
 
     # -- parts of a step ---------------------------------------------------------------------------
 
     def _encode_for_updates(self) -> Tensor:
+        """The stream (..., d) at the input of the block `moment_updates_layer`, on this process's probe examples.
+
+        There is no autocast here: `MomentUpdates` needs float32.
+        """
         assert self.updates is not None
         (mine,) = shared_parts(self.task.probe_batch(0), None)
-        blocks = self.updates.layer - 1
+        blocks = self.updates.layer - 1  # layers count from 1, and the input of block l is the output of block l - 1
         return self.model.look(lambda: self.task.encode(mine, blocks=blocks))
 
     def _differentiate(self) -> dict[str, float]:
-        """Leave the clipped gradients of the step's batch on the parameters, and return what its train record holds."""
+        """Compute the clipped gradients of the next step's batch into `.grad`, and return the values of its record."""
         config, step = self.config, self.step
         rate = learning_rate(config.schedule, step, config.steps, config.optimizer.lr)
         set_learning_rate(self.optimizer, rate)
@@ -179,33 +215,36 @@ class Training:
         for number, part in enumerate(parts, start=1):
             with self.model.accumulating(more=number < len(parts)):
                 with autocast(config, self.execution.device):
+                    # A part's mean loss is weighted by its share of the batch, so that losses and gradients of all
+                    # parts and processes add up to those of the batch, whatever the sizes of the parts.
                     loss = self.model.train(partial(self.task.loss, part)) * (len(part) / len(batch))
                 self.scaler.scale(loss).backward()
             total += float(loss.detach())
         total = group.added(total)
         self.model.sum_gradients()
-        self.scaler.unscale_(self.optimizer)  # norm and clipping are of the gradients as they are
-        norm = self.model.clip(config.grad_clip or math.inf)
+        self.scaler.unscale_(self.optimizer)  # before clipping: the threshold is meant for unscaled gradients
+        norm = self.model.clip(config.grad_clip or math.inf)  # the norm before clipping
         return {"loss": total, "grad_norm": norm, **self.task.train_metrics(), "lr": rate}
 
     def encode(self, part: Any, observe: Any) -> None:
-        """Show the model's named points on a part of a batch, which makes a training a subject of measurements."""
+        """Show `observe` the model's named points on a part of a batch (see `reproduce.measuring.probe.Subject`)."""
         self.model.look(partial(self.task.encode, part, observe))
 
     def _fails(self, taken: dict[str, float]) -> bool:
-        """Whether the run has failed with the step of the record `taken`, which is then not to be taken."""
+        """Whether the run fails at the step with the record `taken`. A failing step must not be taken."""
+        # Only the gradient scaler of float16 skips steps, and it does where a gradient is not finite.
         skipped = self.scaler.is_enabled() and not math.isfinite(taken["grad_norm"])
         return self.divergence.update(taken["loss"], skipped=skipped)
 
     def _take(self) -> None:
-        """Take the optimiser step along the gradients; the gradient scaler skips it where they are not finite."""
+        """Take the optimiser step. The gradient scaler skips it if the gradients are not finite."""
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
 
     def _probe(self, keep_moments: bool) -> float:
-        """Measure every layer and record it; the largest kurtosis among them."""
+        """Measure and record the metrics of every layer, and return the largest kurtosis among them."""
         parts = shared_parts(self.task.probe_batch(self.step), self.execution.micro_batch)
         with autocast(self.config, self.execution.device):
             reading = measure(self, parts, Probe(self.config.probe.point))
@@ -220,10 +259,10 @@ class Training:
             self.writer.record(self.step, "eval", self.model.look(self.task.evaluate))
 
     def _log(self, taken: dict[str, float], *, failed: bool) -> None:
-        """Add a step to the window of steps that one record averages, and write the window once it is complete.
+        """Add a step to the window over which one train record averages, and write the window if it is complete.
 
-        A step that fails the run gets a record of its own, so that the trace ends with it and a loss that is not
-        finite does not spoil the mean of those before.
+        A step that fails the run gets a record of its own. The trace then ends with it, and a loss that is not finite
+        does not spoil the mean of the losses before it.
         """
         if failed:
             self._write_window(end=self.step)
@@ -232,7 +271,11 @@ class Training:
             self._write_window(end=self.step + 1)
 
     def _write_window(self, end: int) -> None:
-        """Record the means over the window, and its last learning rate, at the step where it begins; empty it."""
+        """Record the means over the window and its last learning rate, at the step where it begins, and empty it.
+
+        Args:
+            end: the step after the window's last one.
+        """
         if self.window:
             count, last = len(self.window), self.window[-1]
             means = {name: sum(step[name] for step in self.window) / count for name in last}
@@ -242,13 +285,14 @@ class Training:
     # -- the loop ----------------------------------------------------------------------------------
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Outcome:
-        """Train to the end, probing, evaluating and saving on the way.
+        """Train to the end. Probe, evaluate and save on the way, at the steps of `reproduce.cadence`.
 
         Args:
-            stop: called before each step. When it returns True, the state is saved and training ends there.
+            stop: is called before each step. When it returns True in any process, all save the state and end there.
 
         Raises:
             Interrupted: `stop` returned True.
+            OfeError: the disk is full or cannot be written.
         """
         config, last = self.config, self.config.last_step
         probes, moments = set(probe_steps(last, config.probe.every)), set(moment_steps(last, config.probe.every))
@@ -257,9 +301,10 @@ class Training:
         begin, started, saved_at = self.step, time.perf_counter(), time.perf_counter()
         failed = False
         if self.updates is not None and not self.resumed:
-            self.updates.step()
+            self.updates.step()  # keeps the activations before the first step; `_restore` does so after a resumption
         while True:
-            # What belongs to the step of a checkpoint was recorded before it was written.
+            # Look at the weights after `self.step` steps. What belongs to the step of a checkpoint was recorded before
+            # the checkpoint was written, so a resumed run must not record it twice.
             if not (self.resumed and self.step == begin):
                 if self.step in probes:
                     display.peak(self._probe(self.step in moments))
@@ -269,6 +314,8 @@ class Training:
                     keep_weights(self.folder.path, self.task.model, self.step, last)
             if self.step == last:
                 break
+
+            # Save, if it is time. The processes decide together, since all have to take part in a checkpoint.
             due = time.perf_counter() - saved_at > self.execution.checkpoint_s and self.step > begin
             stopped, due = group.anyone(stop(), due)
             if stopped:
@@ -277,11 +324,13 @@ class Training:
             if due:
                 self.save()
                 saved_at = time.perf_counter()
+
+            # Take the step, unless the run fails at it.
             taken = self._differentiate()
             failed = self._fails(taken)
             self._log(taken, failed=failed)
             if failed:
-                if self.step not in probes:  # one more look at the weights that the loss was computed with
+                if self.step not in probes:  # the weights that gave the failing loss have not been measured yet
                     self._probe(keep_moments=False)
                 break
             self._take()
@@ -293,7 +342,7 @@ class Training:
 
 
 class NoTrace:
-    """The sink of the processes that do not write the trace: it discards everything."""
+    """The trace of the processes that write none. It discards every record."""
 
     def record(self, step: int, split: str, values: Values) -> None: ...
     def moments(self, step: int, layer: str, second_moment: Sequence[float]) -> None: ...
@@ -304,14 +353,21 @@ class NoTrace:
 
 
 def open_trace(folder: Path, position: Mapping[str, int] | None) -> TraceWriter | NoTrace:
-    """The trace to append to, from its beginning or from the `position` that a checkpoint kept."""
+    """The trace that this process appends to. All but the chief have one that discards everything.
+
+    Args:
+        position: the position that a checkpoint holds, or None to begin a new trace.
+
+    Raises:
+        OfeError: the trace is shorter than `position` says, or cannot be written.
+    """
     if not group.chief():
         return NoTrace()
     return TraceWriter(folder) if position is None else TraceWriter.resume(folder, position)
 
 
 class _Display:
-    """Keeps the run folder's progress.json current, at most every `progress_s` seconds."""
+    """Updates the run folder's progress.json, which displays read, at most every `progress_s` seconds."""
 
     def __init__(self, training: Training) -> None:
         self.training = training
@@ -320,14 +376,16 @@ class _Display:
         self.written, self.highest = 0.0, float("nan")
 
     def peak(self, kurtosis: float) -> None:
+        """Take in the largest kurtosis of a probe. The largest so far is shown."""
         self.highest = kurtosis if math.isnan(self.highest) else max(self.highest, kurtosis)
 
     def update(self, loss: float) -> None:
+        """Write the state after the step just taken, whose loss was `loss`, if the last update is old enough."""
         training, now = self.training, time.perf_counter()
         if not group.chief() or now - self.written < training.execution.progress_s:
             return
         self.written = now
-        pace = (training.step - self.begin) / (now - self.began)
+        pace = (training.step - self.begin) / (now - self.began)  # steps per second since this process began
         training.folder.write_progress(
             {
                 "state": "running",

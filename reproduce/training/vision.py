@@ -1,12 +1,14 @@
-"""The image-classification task: how images become inputs, batches, a loss, an evaluation and a probe.
+"""The image-classification task: batches of images, their loss, the held-out evaluation and the probe batch.
 
     mlp    mean squared error over images and classes (v1 App B: "MSE loss"; one-hot targets and this mean are inferred)
     vit    cross entropy with the targets (DeiT)
 
-Targets are one-hot but for what `data.augment` does to those that are trained on. Images stay bytes until a batch is
-asked for. Those that fit into memory lie on the device, and a batch is gathered there; others are drawn or read on the
-host, the whole batch by each of several processes. Normalisation (`reproduce.data.images.whitening`) and augmentation
-are done on the device.
+Targets are one-hot, except where `data.augment` smooths or mixes those of training images. Images are kept as uint8
+until they are used. Data that fit into memory are kept on the device, where batches are gathered. Other images are
+drawn or read on the host, and each process of a group reads the whole batch. Normalisation
+(`reproduce.data.images.whitening`) and augmentation are done on the device.
+
+B is the number of images in a batch, S the side of an image in pixels, C the number of classes, L that of blocks.
 """
 
 from __future__ import annotations
@@ -34,16 +36,16 @@ from reproduce.training.augment import augment, kept_branches, soft_targets
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Inputs with what they are to be told as: examples along the first axis of each tensor."""
+    """Images with their labels and targets. The first axis of each tensor counts the examples."""
 
     inputs: Tensor
-    """(B, 3, S, S) standardised, or (B, 3 S^2) whitened; float32."""
+    """Model inputs in float32: standardised images (B, 3, S, S), or whitened ones (B, 3 S^2)."""
     labels: Tensor
-    """(B,) int64, of the images before they were mixed."""
+    """Class indices (B,) int64. Mixup and cutmix do not change them."""
     targets: Tensor
-    """(B, C) float32."""
+    """Targets of the loss (B, C) float32."""
     keep: Tensor | None = None
-    """(B, L, 2) factors of a vision transformer's branches; None where no image skips any."""
+    """Factors (B, L, 2) of stochastic depth for a vision transformer's branches, or None if no branch is skipped."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -54,7 +56,7 @@ class ImageBatch:
 
 
 def build_model(config: RunConfig) -> Mlp | Vit:
-    """The model of a run on images, drawn from torch's current generator."""
+    """The model of a run on images. Its initialisation is drawn from torch's global generator."""
     data = config.data
     assert isinstance(data, ImageData)
     if isinstance(config.model, MlpConfig):
@@ -66,10 +68,11 @@ def build_model(config: RunConfig) -> Mlp | Vit:
 class ImageTask:
     """Classification of images.
 
-    Evaluation takes the held-out images from the front, the probe batch is the last of them.
+    Evaluation reads the held-out images from the first on, and the probe batch consists of the last ones. The two
+    overlap only if evaluation reads more than all the others.
 
     Raises:
-        OfeError: the probe batch is larger than what is held out.
+        OfeError: the probe batch is larger than the set of held-out images.
     """
 
     def __init__(self, config: RunConfig, images: Images, device: torch.device) -> None:
@@ -89,7 +92,8 @@ class ImageTask:
                 hint="lower probe.batch_size",
             )
         self._probe = self._held_out(count - config.probe.batch_size, count)
-        # Whitening costs more than the model's forward pass: held-out images are whitened once.
+        # Whitening is a product with a (3 S^2, 3 S^2) matrix, which costs more than the MLP's forward pass. So held-out
+        # images are whitened once and kept.
         self._whitened = list(self._evaluation()) if self.data.whiten else None
         self._hits = torch.zeros((), dtype=torch.int64, device=device)
         self._seen = 0
@@ -101,10 +105,11 @@ class ImageTask:
         return images, labels
 
     def _normalise(self, images: Tensor) -> Tensor:
-        """Inputs of uint8 images (B, 3, S, S)."""
+        """Model inputs in float32, from uint8 images (B, 3, S, S): -> (B, 3, S, S), or (B, 3 S^2) if whitened."""
         x = images.float() / 255
         if self.data.whiten:
-            return (x.flatten(1) - self._mean) @ self._scale
+            return (x.flatten(1) - self._mean) @ self._scale  # mean (3 S^2,), scale (3 S^2, 3 S^2)
+        # Mean and scale are (3,), one number for each channel.
         return (x - self._mean[:, None, None]) * self._scale[:, None, None]
 
     def _held_out(self, start: int, stop: int) -> ImageBatch:
@@ -112,14 +117,14 @@ class ImageTask:
         return ImageBatch(self._normalise(images), labels, soft_targets(labels, self.data.classes, 0.0))
 
     def _evaluation(self) -> Iterator[ImageBatch]:
-        """The held-out images of `eval.batches` batches, or all there are, batch by batch."""
+        """The held-out images in batches: `eval.batches` of them, or fewer where the images run out."""
         size = self.config.batch_size
         stop = min(self.config.eval.batches * size, self.images.test_images)
         for start in range(0, stop, size):
             yield self._held_out(start, min(start + size, stop))
 
     def batch(self, step: int) -> ImageBatch:
-        """The images of the update number `step`; a function of the seed and the step alone."""
+        """The augmented training images of update number `step`. They depend on the seed and the step alone."""
         seed, size = self.config.seed, self.config.batch_size
         if self._stored is None:
             images, labels = self._to_device(self.images.train_batch(seed, step, size))
@@ -133,27 +138,31 @@ class ImageTask:
         return ImageBatch(inputs, labels, targets, keep)
 
     def probe_batch(self, step: int) -> ImageBatch:
-        """The fixed held-out batch, or the coming training batch where the configuration asks for it."""
+        """The fixed held-out batch. With `probe.on: train-batch`, the training batch of update number `step`."""
         return self._probe if self.config.probe.on == "held-out" else self.batch(step)
 
-    # -- what is done with them --------------------------------------------------------------------
+    # -- loss and evaluation -----------------------------------------------------------------------
 
     def loss(self, batch: ImageBatch) -> Tensor:
-        """Mean loss of the images of a training batch; zero without any, for a process that the batch has none for."""
+        """Mean loss over the images of a training batch, -> (). It counts towards `train_metrics`.
+
+        A batch without images has loss 0. It occurs where the last batch of an epoch has fewer images than there are
+        processes.
+        """
         logits = self.model(batch.inputs) if batch.keep is None else self.model(batch.inputs, batch.keep)
         if not len(batch):
-            return logits.sum()
+            return logits.sum()  # 0, and still a function of the weights, so that the backward pass meets the others'
         self._hits += (logits.detach().argmax(1) == batch.labels).sum()
         self._seen += len(batch)
         return self._loss(logits, batch)
 
     def _loss(self, logits: Tensor, batch: ImageBatch) -> Tensor:
         if isinstance(self.config.model, MlpConfig):
-            return F.mse_loss(logits, batch.targets)
+            return F.mse_loss(logits, batch.targets)  # the mean over B and C, as torch's default
         return F.cross_entropy(logits, batch.targets)
 
     def train_metrics(self) -> dict[str, float]:
-        """Top-1 accuracy over the training images since the last call, of all processes, as they were shown."""
+        """Top-1 accuracy over the augmented training images of all processes since the last call."""
         hits, seen = group.total(torch.tensor([int(self._hits), self._seen])).tolist()
         self._hits.zero_()
         self._seen = 0
@@ -161,14 +170,21 @@ class ImageTask:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Mean loss and top-1 accuracy over the held-out images of `eval.batches` batches, or all there are."""
+        """Mean loss and top-1 accuracy over the held-out images of `eval.batches` batches, or all there are.
+
+        Every process of a group evaluates all of them, and gets the same result.
+        """
         losses, hits, count = 0.0, 0, 0
         for batch in self._evaluation() if self._whitened is None else self._whitened:
             logits = self.model(batch.inputs)
-            losses += float(self._loss(logits, batch)) * len(batch)
+            losses += float(self._loss(logits, batch)) * len(batch)  # weighted, since the last batch may be smaller
             hits += int((logits.argmax(1) == batch.labels).sum())
             count += len(batch)
         return {"loss": losses / count, "accuracy": hits / count}
 
     def encode(self, batch: ImageBatch, observe: Observer | None = None, blocks: int | None = None) -> Tensor:
+        """The residual stream after `blocks` blocks, or the input of the readout if None, see the model's `encode`.
+
+        No branch is skipped here, although `batch` may be a training batch with factors `keep`.
+        """
         return self.model.encode(batch.inputs, observe, blocks)

@@ -1,7 +1,7 @@
-"""The weights of a model in a file that anyone can read: safetensors, float32, under the names of the parameters.
+"""The weights of a model as a safetensors file, in float32 and under the names of the parameters.
 
-A parameter that stands in two places (a tied unembedding) is written once, under its first name. Under FSDP2 every
-process holds a part of each parameter, so all processes take part in writing; the chief writes.
+A parameter that is used in two places (a tied unembedding) is written once, under its first name. Under FSDP2 each
+process holds a shard of each parameter, so all processes take part in putting them together, and the chief writes.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ from reproduce.store.weights import file_name, read_weights, write_weights
 
 @torch.no_grad()
 def keep_weights(folder: Path, model: nn.Module, step: int, last_step: int) -> None:
-    """Write the weights after `step` of `last_step` optimiser steps to the run folder, and enter them in weights.json.
+    """Write the weights after `step` of `last_step` optimiser steps to the run folder, and list them in weights.json.
+
+    All processes have to call this.
 
     Raises:
-        OfeError: the disk is full or cannot be written; the weights kept before stay.
+        OfeError: the disk is full or cannot be written. The weights that were kept before stay.
     """
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}  # of the chief alone: the others would hold the whole model for nothing
     for name, parameter in model.named_parameters():
         whole = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
         if group.chief():
@@ -41,7 +43,7 @@ def keep_weights(folder: Path, model: nn.Module, step: int, last_step: int) -> N
     with replacing(path) as aside:
         try:
             save_file(tensors, aside, metadata={"format": "pt", "step": str(step)})
-        except SafetensorError as error:  # it tells what the system said in its text alone
+        except SafetensorError as error:  # the number of the system's error is only in its text
             number = re.search(r"os error (\d+)", str(error))
             raise (OSError(int(number[1]), os.strerror(int(number[1]))) if number else error) from error
     known = read_weights(folder)
@@ -50,7 +52,7 @@ def keep_weights(folder: Path, model: nn.Module, step: int, last_step: int) -> N
 
 @torch.no_grad()
 def load_weights(path: Path, model: nn.Module) -> None:
-    """Put the weights of the file `path` into `model`, wherever its parameters lie.
+    """Copy the weights in the file `path` into the parameters of `model`, on whatever device they are.
 
     Raises:
         OfeError: the file is damaged, or holds the weights of another model.
