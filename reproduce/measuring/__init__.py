@@ -1,1 +1,1 @@
-"""The paper's metrics of a model: what it shows at its named points, reduced to numbers. Needs no trainer."""
+"""Measurement of the paper's metrics on the activations of a model. No trainer is needed."""

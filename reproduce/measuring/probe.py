@@ -1,15 +1,15 @@
-"""Measure a model: run it on some batches and reduce what it shows at its named points to the paper's metrics.
+"""Measure a model: run it on some batches, and reduce the activations at its named points to the paper's metrics.
 
     reading = measure(subject, batches, Probe("residual"))
     reading.values["kurtosis"]["2"]        Eq (1) at the input of block 2
     reading.moments["2"]                   mean square of each neuron there, (d,)
 
-No trainer is needed: a subject is anything that can run its model on a batch and show named points on the way
-(`reproduce.models` says which). A training uses the same function between two of its steps.
+No trainer is needed. A subject is anything that can run its model on a batch and show its named points on the way
+(`reproduce.models` lists them). A training calls the same function between two of its steps.
 
-Activations are reduced on the spot, so no two layers' activations are held at once. The batches may be spread over
-processes. The metrics are not averaged over batches or processes: `reproduce.measuring.tallies` keeps the sums that
-they follow from.
+Activations are reduced as soon as they are shown, so the activations of two layers are never held at once. The batches
+may be divided among processes. Metrics are not averaged over batches or processes: `reproduce.measuring.tallies` adds
+up the sums from which they follow.
 """
 
 from __future__ import annotations
@@ -27,30 +27,37 @@ from reproduce.measuring.tallies import MeanTally, StreamTally
 from reproduce.metrics.entropy import attention_entropy_from_logits
 
 ByLayer = dict[str, float]
+"""Layer -> value. Layers count from "1", and "unembed" is the input of the last linear layer."""
 
 Batch_contra = TypeVar("Batch_contra", contravariant=True)
 Batch = TypeVar("Batch")
 
 
 class Subject(Protocol[Batch_contra]):
-    """What can be measured."""
+    """A model that can be measured."""
 
     def encode(self, batch: Batch_contra, observe: Callable[[str, str, Tensor], None], /) -> object:
-        """Run the model on `batch` and call `observe(point, layer, tensor)` at each named point on the way."""
+        """Run the model on `batch`, and call `observe(point, layer, tensor)` at each named point on the way.
+
+        The first axis of each tensor has to count the examples of the batch.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What is looked at in each layer."""
+    """Where in each layer the metrics are taken."""
 
     point: str = "residual"
-    """The named point that stands for a layer's stream: `residual` or `attention-input`. `unembed` has only one."""
+    """The named point whose activations are measured: `residual` or `attention-input`.
+
+    The layer "unembed" has the point `residual` only, and is measured there in either case.
+    """
 
 
 @dataclass
 class Reading:
-    """What a measurement saw."""
+    """The result of a measurement."""
 
     values: dict[str, ByLayer] = field(default_factory=dict)
     """Metric -> layer -> value. Layers count from "1", the input of the first block; the last one is "unembed"."""
@@ -62,19 +69,20 @@ class Reading:
 
     @property
     def peak_kurtosis(self) -> float:
-        """Largest kurtosis over the layers, nan for a model that has shown none."""
+        """Largest kurtosis over the layers. It is NaN if no layer was shown."""
         return max(self.values.get("kurtosis", {}).values(), default=float("nan"))
 
 
 @torch.no_grad()
 def measure(subject: Subject[Batch], batches: Sequence[Batch], probe: Probe) -> Reading:
-    """Every metric of every layer that `subject` shows on `batches`, taken of all batches together.
+    """Measure every metric of every layer that `subject` shows, over all `batches` together.
 
-    The subject runs once for each batch, without gradients. In a group of processes each passes equally many batches
-    of its own, and all get the reading of the whole.
+    The subject runs once for each batch, without gradients. In a group of processes, each process passes batches of its
+    own, and all get the reading over the batches of all. They have to pass equally many batches, some of which may be
+    empty.
 
     Args:
-        batches: at least one; each is passed to `subject.encode` as it is.
+        batches: at least one. Each is passed to `subject.encode` as it is.
 
     Raises:
         ValueError: there is no batch.
@@ -89,22 +97,24 @@ def measure(subject: Subject[Batch], batches: Sequence[Batch], probe: Probe) -> 
 
 @dataclass
 class _Collector:
-    """The observer of one measurement: it turns the points that a model shows into a reading."""
+    """The observer of one measurement. It reduces the activations that it is shown to a reading."""
 
     probe: Probe
     passes: int
-    """How often every point is going to be shown, each time for other examples."""
+    """Number of batches, and so the number of times that each point is shown."""
     reading: Reading = field(default_factory=Reading)
     _streams: dict[str, list[StreamTally]] = field(default_factory=dict)
     _entropies: dict[str, list[MeanTally]] = field(default_factory=dict)
 
     def __call__(self, point: str, layer: str, x: Tensor) -> None:
-        if point == "attention-logits":
+        # A layer is finished, over all processes, when its last batch has come. The processes meet in that exchange, so
+        # all of them have to see the same points in the same order.
+        if point == "attention-logits":  # (B, H, T, T)
             entropies = self._entropies.setdefault(layer, [])
             entropies.append(MeanTally(attention_entropy_from_logits(x), len(x)))
             if len(entropies) == self.passes:
                 self.reading.add("attention_entropy", layer, _all(self._entropies.pop(layer)).value)
-        elif point == self.probe.point or layer == "unembed":
+        elif point == self.probe.point or layer == "unembed":  # (B, T, d), or (B, d) in a model without positions
             streams = self._streams.setdefault(layer, [])
             streams.append(StreamTally.of(x))
             if len(streams) == self.passes:
@@ -115,5 +125,5 @@ class _Collector:
 
 
 def _all(tallies: list[Any]) -> Any:
-    """The tally of all passes and all processes."""
+    """The tally over all batches and all processes."""
     return reduce(add, tallies).together()
