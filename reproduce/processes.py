@@ -19,7 +19,7 @@ from typing import Any
 
 import reproduce
 
-PACKAGE_VARIABLE = "OFE_PACKAGE"
+PACKAGE_VARIABLE = "REPRODUCE_PACKAGE"
 """Tells a worker the folder of the package `reproduce` that started it: both must be the same code."""
 
 
