@@ -4,9 +4,9 @@
 
 cosmic-ray makes the mutants: an operator or comparison that is another one, a number that is one more or less, a
 condition that is negated, a loop that ends early, a decorator that is gone. Each is tried in a copy of the tree, so the
-working tree is never touched, and by the test file of the same name, or the whole folder where there is none. A process
-that has imported torch already is forked for each, which is ten times faster than a new one. Exit code 1 says that some
-survived; `tests/mutants.md` explains those that may.
+working tree is never touched, by the test file of the same name and, if that passes, by all of its folder. A process
+that has imported torch already is forked for each, which is faster than a new one. Exit code 1 says that some survived;
+`tests/mutants.md` explains those that may.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ def mutants(path: Path) -> Iterator[tuple[int, str, str]]:
                 yield line, short, changed if isinstance(changed, str) else changed.decode()
 
 
-def tests_of(module: Path) -> str:
-    """The test file of the module, or its folder where there is none."""
+def tests_of(module: Path) -> list[str]:
+    """The test file of the module where there is one, and its folder."""
     folder = Path("tests", *module.parts[1:-1])
     own = folder / f"test_{module.stem}.py"
-    return str(own if (CLONE / own).exists() else folder)
+    return [str(path) for path in (own, folder) if (CLONE / path).exists()]
 
 
 def passes(tree: Path, tests: str, log: Path) -> bool:
@@ -110,7 +110,17 @@ def _test(tree: Path, tests: str, log: Path) -> int:
     sys.dont_write_bytecode = True
     import pytest
 
-    return int(pytest.main(["-q", "-x", "-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist", tests]))
+    quietly = [
+        "-q",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "-W",
+        "ignore::pytest.PytestAssertRewriteWarning",
+    ]
+    return int(pytest.main([*quietly, "-m", "not slow", tests]))
 
 
 def copy(to: Path) -> None:
@@ -130,7 +140,15 @@ def main() -> int:
     sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() not in (CLONE, CLONE / "tests")]
     import torch
 
-    for heavy in ("numpy", "pandas", "pyarrow", "pydantic", "scipy.stats", "pytest"):  # once for all forks
+    for heavy in (
+        "pandas",
+        "pyarrow",
+        "pydantic",
+        "scipy.stats",
+        "hypothesis.extra.numpy",
+        "pytorch_optimizer",
+        "pytest",
+    ):  # once for all forks
         importlib.import_module(heavy)
 
     torch.set_num_threads(1)
@@ -141,7 +159,7 @@ def main() -> int:
         copy(tree)
         for module in modules:
             tests, source = tests_of(module), (CLONE / module).read_text(encoding="utf-8")
-            if not passes(tree, tests, log):
+            if not all(passes(tree, path, log) for path in tests):
                 print(log.read_text(), file=sys.stderr)
                 print(f"error: the tests of {module} fail without any change", file=sys.stderr)
                 return 2
@@ -151,9 +169,10 @@ def main() -> int:
                     break
                 tried += 1
                 (tree / module).write_text(changed, encoding="utf-8")
-                if passes(tree, tests, log):
+                if all(passes(tree, path, log) for path in tests):
                     survived += 1
-                    print(f"  survived: {module}:{line} {name}: {changed.splitlines()[line - 1].strip()}", flush=True)
+                    old, new = (code.splitlines()[line - 1].strip() for code in (source, changed))
+                    print(f"  survived: {module}:{line} {name}: {old} -> {new}", flush=True)
             (tree / module).write_text(source, encoding="utf-8")
             print(f"{module}: {tried} mutants, {survived} survived", flush=True)
             survivors += survived

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import typer
@@ -47,8 +47,11 @@ def test_make_targets_exist(name: str) -> None:
 def test_commands_and_their_options_exist(name: str) -> None:
     commands = typer.main.get_group(app).commands
     for line in re.findall(r"(?:^ {4}|`)ofe ([^`#\n]+)", (CLONE / name).read_text(encoding="utf-8"), re.MULTILINE):
-        command, *words = line.split()
-        known = {option for parameter in commands[command].params for option in parameter.opts}
+        name, *words = line.split()
+        command: Any = commands[name]
+        while words and words[0] in getattr(command, "commands", {}):
+            command = command.commands[words.pop(0)]
+        known = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= known, line
 
 

@@ -29,7 +29,7 @@ environment         variables that a user may set
 machine             what this computer has
 config optim.records    what a run is, and the optimisers that it may name
 cadence             at which of its steps a run is measured
-children            how child processes are started
+processes           how processes are started and stopped
 metrics.table       what each metric is called and what it is of
 keys                the hash of what a run is
 store.json_text store.home store.atomic    how files are written and where, whatever is in them

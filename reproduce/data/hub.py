@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from reproduce.errors import OfeError
+from reproduce.data.files import find_damage, find_files, user_folder
+from reproduce.errors import OfeError, SpecError
 
 
 def may_not_download(offline: bool) -> bool:
@@ -88,10 +89,33 @@ def reaching(name: str, copy: str, offline: bool) -> Iterator[None]:
 
 
 @contextmanager
-def explained(what: str, hint: str | None = None) -> Iterator[None]:
-    """Turn whatever stops `datasets` into an `OfeError`: it passes on the errors of any file format and HTTP client."""
+def explained(what: str, hint: str | None = None, *, folder: Path | None = None) -> Iterator[None]:
+    """Turn whatever stops `datasets` into an `OfeError`: it passes on the errors of any file format and HTTP client.
+
+    Args:
+        folder: the folder of the user's own that is read. The error then names the file and line that cannot be read
+            where one is found, and does not advise trying again, as a damaged file stays damaged.
+    """
     try:
         yield
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), "").rstrip(".") or type(error).__name__
+        cause = error.__cause__ if type(error).__name__ == "SplitsNotFoundError" and error.__cause__ else error
+        reason = next(iter(str(cause).splitlines()), "").rstrip(".") or type(cause).__name__
+        if folder is not None and (damage := find_damage(find_files(folder, None, ()).files)):
+            reason, hint = damage, f"mend that file, or take it out of {folder}"
         raise OfeError(f"{what}: {reason}", hint=hint) from error
+
+
+def copy_of_rows(path: str) -> Path:
+    """The folder that `data.path` names, for a source that reads it with `datasets`.
+
+    Raises:
+        SpecError: there is no such folder, or its name means something else to the library.
+    """
+    folder = user_folder(path)
+    if set("*?[]").intersection(str(folder)):
+        raise SpecError(
+            f"{folder} has one of * ? [ ] in its name, which the library that reads data sets takes for a pattern",
+            hint="rename the folder, or copy it to another place",
+        )
+    return folder

@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Protocol
 
-from reproduce.children import child_environment
+from reproduce.processes import child_environment
 from reproduce.store.runs import RunFolder
 
 Command = Callable[[Path], list[str]]

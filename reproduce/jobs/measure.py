@@ -13,9 +13,9 @@ from reproduce.config import MeasureConfig
 from reproduce.environment import environment
 from reproduce.errors import OfeError
 from reproduce.jobs.device import pick_device
-from reproduce.jobs.stopping import StopAsked
 from reproduce.measuring.probe import Probe, measure
 from reproduce.parallel.shares import shared_parts
+from reproduce.processes import StopAsked
 from reproduce.store.runs import RunFolder, Store
 from reproduce.store.weights import read_weights
 from reproduce.training.tasks import build_task

@@ -22,7 +22,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
 from reproduce.jobs.executor import Executor, Handle
-from reproduce.jobs.stopping import STOP_SIGNALS, handle
+from reproduce.processes import STOP_SIGNALS, handle
 from reproduce.store.runs import RunFolder, Store
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import torch
 from reproduce.config import RunConfig
 from reproduce.environment import environment
 from reproduce.jobs.device import pick_device
-from reproduce.jobs.stopping import StopAsked
 from reproduce.parallel import group
+from reproduce.processes import StopAsked
 from reproduce.store.runs import RunFolder
 from reproduce.store.weights import read_weights, write_weights
 from reproduce.training.tasks import build_task

@@ -35,13 +35,12 @@ from typing import Any
 import torch
 
 import reproduce
-from reproduce.children import PACKAGE_VARIABLE
 from reproduce.config import kind_of
 from reproduce.errors import OfeError
 from reproduce.jobs.device import set_up
-from reproduce.jobs.stopping import handle
 from reproduce.machine import this_machine
 from reproduce.parallel import group
+from reproduce.processes import PACKAGE_VARIABLE, handle
 from reproduce.specs.load import load_setting
 from reproduce.store.atomic import file_hash
 from reproduce.store.layout import TRACE

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from reproduce.cadence import evaluation_steps, probe_steps
-from reproduce.children import child_environment
 from reproduce.config import RunConfig
 from reproduce.errors import OfeError
 from reproduce.machine import Machine
 from reproduce.models.size import forward_flops, input_flops, preconditioner_flops, step_flops
+from reproduce.processes import child_environment
 from reproduce.store.atomic import write_json
 from reproduce.store.home import ensure_home, ofe_home
 

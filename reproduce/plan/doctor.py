@@ -20,12 +20,12 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal
 
-from reproduce.children import child_environment
 from reproduce.config import DataConfig
 from reproduce.environment import VARIABLES, environment, threads
 from reproduce.errors import OfeError
 from reproduce.machine import Machine, best_precision
 from reproduce.plan.calibration import calibration_file, load
+from reproduce.processes import child_environment
 from reproduce.specs.load import list_experiments
 from reproduce.specs.resolve import fingerprint_if_any, resolve
 from reproduce.specs.schema import SCALES

@@ -3,6 +3,8 @@ from __future__ import annotations
 import ast
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,24 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
     aside_of(path).symlink_to("/dev/full")  # every write to it finds no space
     with pytest.raises(OfeError, match=r"no space is left for .*array\.npy"):
         save_array(path, np.zeros(100_000))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_system_says_half_way_is_not_lost(tmp_path: Path) -> None:
+    """NumPy's own writing says how many items it wrote, and not why it stopped."""
+    code = """
+import errno, resource, sys, numpy as np
+from pathlib import Path
+from reproduce.data.arrays import save_array
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    save_array(Path(sys.argv[1]), np.zeros(1_000_000))
+except Exception as error:
+    cause = error if isinstance(error, OSError) else error.__cause__
+    print(errno.errorcode[cause.errno])
+"""
+    ran = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.npy")], capture_output=True, text=True)
+    assert ran.stdout == "EFBIG\n", ran.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -78,6 +78,12 @@ def test_the_first_file_does_not_speak_for_the_others(folder: Path, first: list[
     assert _read(folder) == [None] * 5 + [row["text"] for row in ROWS]
 
 
+def test_nulls_of_the_first_file_hide_no_only_column(folder: Path) -> None:
+    _jsonl(folder / "train-0.jsonl", [{"score": 1, "story": None}] * 5)
+    _jsonl(folder / "train-1.jsonl", [{"score": 1, "story": row["text"]} for row in ROWS])
+    assert _read(folder) == [None] * 5 + [row["text"] for row in ROWS]
+
+
 def test_the_first_parquet_file_may_lack_the_column(folder: Path) -> None:
     _parquet(folder / "train-0.parquet", [{"url": "u"}] * 5)
     _parquet(folder / "train-1.parquet", ROWS)

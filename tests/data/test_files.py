@@ -62,15 +62,17 @@ def test_lines_are_those_of_the_whole_text_wherever_blocks_end(tmp_path: Path, m
         path.write_bytes(content.encode())
         for block in range(1, 12):
             monkeypatch.setattr(files, "_BLOCK_BYTES", block)
-            assert list(read_lines(path)) == content.splitlines(keepends=True)
+            assert list(read_lines(path, 100)) == content.splitlines(keepends=True)
+            cut = [line[at : at + 3] for line in content.splitlines(keepends=True) for at in range(0, len(line), 3)]
+            assert list(read_lines(path, 3)) == cut
 
 
 def test_lines_of_what_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "cut.txt").write_bytes("é".encode()[:1])
     with pytest.raises(UnicodeDecodeError):
-        list(read_lines(tmp_path / "cut.txt"))
+        list(read_lines(tmp_path / "cut.txt", 9))
     with pytest.raises(OfeError, match=r"cannot read .*: Is a directory"):
-        list(read_lines(tmp_path))
+        list(read_lines(tmp_path, 9))
 
 
 def test_a_missing_folder_and_a_file_in_its_place(tree: Path) -> None:

@@ -32,6 +32,7 @@ def test_a_run_that_trains_does_not_fail() -> None:
 
 def test_patience_is_the_papers_share_of_the_steps_and_at_least_ten() -> None:
     assert Divergence(80_000).patience == 1_000
+    assert Divergence(79_999).patience == 999
     assert Divergence(2_000).patience == 25
     assert Divergence(20).patience == 10
 

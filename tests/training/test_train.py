@@ -221,6 +221,16 @@ def test_in_other_precisions_the_step_is_taken_and_the_next_loss_tells(
     assert outcome.failed_step == 1
 
 
+def test_in_other_precisions_a_norm_that_overflows_fails_nothing(text: Path, tmp_path: Path) -> None:
+    """The gradients themselves are finite, and are clipped to nothing: no step is skipped."""
+    run = tiny_run(text, "stop_after=12")
+    task, _ = build_task(run.config, CPU)
+    task.model.unembedding.weight.register_hook(lambda gradient: gradient * 1e30)
+    folder = create(tmp_path, run)
+    assert Training(run.config, task, folder, Execution(CPU)).run().failed_step is None
+    assert series(read_live(folder.path), "train", "grad_norm").map(math.isinf).sum() == 12
+
+
 def test_live_state_tells_pace_and_the_time_that_is_left(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,8 +23,8 @@ import numpy as np
 
 from reproduce.config import TextData
 from reproduce.data.columns import Place, columns_of, find_columns, load_stream, text_of
-from reproduce.data.files import digest, find_files, user_folder
-from reproduce.data.hub import explained, find_snapshot, may_not_download, reaching
+from reproduce.data.files import digest, find_files
+from reproduce.data.hub import copy_of_rows, explained, find_snapshot, may_not_download, reaching
 from reproduce.data.progress import LeftOut, Progress
 from reproduce.data.sources.hub_text import AGAIN
 from reproduce.data.text.documents import SPLITS, Bookmark, Split
@@ -54,7 +54,7 @@ class CodeParrot:
 
     def __init__(self, data: TextData) -> None:
         self.vocab_size = data.vocab_size
-        self.path = None if data.path is None else user_folder(data.path)
+        self.path = None if data.path is None else copy_of_rows(data.path)
 
     def identity(self) -> Mapping[str, Any]:
         drawn = {"source": "codeparrot", "documents": DOCUMENTS, "draw": "permutation, seed 0", "column": TEXT_COLUMN}

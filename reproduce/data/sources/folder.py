@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reproduce.config import TextData
-from reproduce.data.files import digest, find_files, not_read, read_lines, user_folder
-from reproduce.data.progress import LeftOut, Progress, Step
+from reproduce.data.files import any_long_line, digest, find_files, not_read, read_lines, user_folder
+from reproduce.data.progress import LeftOut, Progress, Step, printable
 from reproduce.data.text.documents import SPLITS, Bookmark, Split
 from reproduce.data.text.local import LOCAL_RECIPE, hold_out
 from reproduce.errors import OfeError
@@ -34,7 +34,7 @@ EXTENSIONS = frozenset(PROSE_EXTENSIONS + CODE_EXTENSIONS)
 """What is read: prose and code. Data (.json, .csv, .yaml, ...) and markup of pages (.html, .css) are not."""
 
 PART_CHARACTERS = 20_000
-"""Longest document; a longer file is cut at line ends."""
+"""Longest document; a longer file is cut at line ends, and a longer line after so many characters."""
 
 _SKIP_FOLDERS = {"__pycache__", "node_modules", "site-packages", "dist-packages"}
 
@@ -60,15 +60,18 @@ class Folder:
             )
 
     def identity(self) -> Mapping[str, Any]:
-        return {"source": "folder", "files": digest(self.files), "part": PART_CHARACTERS, "local": LOCAL_RECIPE}
+        same = {"source": "folder", "files": digest(self.files), "part": PART_CHARACTERS, "local": LOCAL_RECIPE}
+        # Folders without such lines keep the identity that they had before lines were cut.
+        return same | ({"long_lines": "cut"} if any_long_line(self.files, PART_CHARACTERS) else {})
 
     def open(self, *, pinned: Mapping[str, Any] | None, offline: bool, progress: Progress) -> FolderDocuments:
         progress(f"reading {len(self.files):,} files of {self.path}")
         lengths: dict[str, dict[int, int]] = {}
         undecodable, blank = [], []
         for number, (name, path) in enumerate(self.files.items(), start=1):
+            lines = read_lines(path, PART_CHARACTERS)
             try:
-                found = {place: (len(part), not part.isspace()) for place, part in enumerate(parts(read_lines(path)))}
+                found = {place: (len(part), not part.isspace()) for place, part in enumerate(parts(lines))}
             except UnicodeDecodeError:
                 undecodable.append(name)
                 continue
@@ -87,7 +90,8 @@ class Folder:
                 + "".join(f"; {one}" for one in left),
                 hint=hint,
             )
-        return FolderDocuments(f"text files of {self.path.name}", self.files, lengths, [*self.found.left_out, *left])
+        left = [*self.found.left_out, *left]
+        return FolderDocuments(f"text files of {printable(self.path.name)}", self.files, lengths, left)
 
 
 class FolderDocuments:
@@ -131,7 +135,7 @@ class FolderDocuments:
             start = max(0, start - len(places))
             if wanted:
                 chosen = set(wanted)
-                for place, part in enumerate(parts(read_lines(self._files[name]))):
+                for place, part in enumerate(parts(read_lines(self._files[name], PART_CHARACTERS))):
                     if place in chosen:
                         yield part
 
@@ -146,7 +150,7 @@ class FolderDocuments:
 
 
 def parts(lines: Iterable[str]) -> Iterator[str]:
-    """Lines put together to documents of at most `PART_CHARACTERS`, or of one longer line."""
+    """Lines put together to documents of at most `PART_CHARACTERS`; no line is longer."""
     part: list[str] = []
     characters = 0
     for line in lines:

@@ -18,13 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reproduce.config import TextData
 from reproduce.data.columns import TEXT_COLUMNS, Place, find_columns, load_stream, text_column, text_of
-from reproduce.data.files import digest, find_files, user_folder
-from reproduce.data.hub import explained, find_snapshot, may_not_download
-from reproduce.data.progress import LeftOut, Progress, Step
+from reproduce.data.files import digest, find_files
+from reproduce.data.hub import copy_of_rows, explained, find_snapshot, may_not_download
+from reproduce.data.progress import LeftOut, Progress, Step, printable
 from reproduce.data.text.documents import Bookmark, Split
 from reproduce.errors import OfeError, SpecError
 
@@ -77,7 +78,7 @@ class HubSource:
     def __init__(self, data: TextData, dataset: HubDataset) -> None:
         self.name = data.source
         self.dataset = dataset
-        self.path = None if data.path is None else user_folder(data.path)
+        self.path = None if data.path is None else copy_of_rows(data.path)
         self.copy_subset = data.subset
         self.column = data.column
 
@@ -93,9 +94,9 @@ class HubSource:
     def open(self, *, pinned: Mapping[str, Any] | None, offline: bool, progress: Progress) -> StreamedDocuments:
         if self.path is not None:
             progress(f"looking at the columns of {self.path}")
-            description = f"documents of {self.path.name}"
+            description = f"documents of {printable(self.path.name)}"
             place = Place(str(self.path), self.copy_subset, None)
-            documents = StreamedDocuments(description, place, pinned or {}, self.column)
+            documents = StreamedDocuments(description, place, pinned or {}, self.column, self.path)
         else:
             documents = self._open_hub(pinned, offline, progress)
         progress(documents.reading)
@@ -184,6 +185,7 @@ class StreamedDocuments:
         place: where the dataset is.
         origin: what was resolved when the preparation started; completed here by the names of splits and column.
         column: the column that the user says is the text.
+        folder: the user's own folder, where the dataset is a copy.
 
     Raises:
         SpecError: there is no such column, or it holds no text.
@@ -193,10 +195,18 @@ class StreamedDocuments:
     left_out: Sequence[LeftOut] = ()
     """Nothing is known before it is read; rows without text come as empty documents, which are counted."""
 
-    def __init__(self, description: str, place: Place, origin: Mapping[str, Any], column: str | None = None) -> None:
+    def __init__(
+        self,
+        description: str,
+        place: Place,
+        origin: Mapping[str, Any],
+        column: str | None = None,
+        folder: Path | None = None,
+    ) -> None:
         self.description = description
         self._place = place
         self._wanted_column = column
+        self._folder = folder
         self._standing: dict[Split, tuple[IterableDataset, int, int]] = {}
         self.origin: Mapping[str, Any] = origin if "column" in origin else {**origin, **self._layout()}
 
@@ -205,13 +215,14 @@ class StreamedDocuments:
         import datasets
 
         path, subset, revision = self._place
-        with explained(f"cannot read {path}", hint="the files of a dataset are parquet, jsonl or json.gz"):
+        layout = "the files of a dataset are parquet, jsonl or json.gz"
+        with explained(f"cannot read {path}", layout, folder=self._folder):
             names = datasets.get_dataset_split_names(path, subset, revision=revision)
         train = names[0] if len(names) == 1 else "train"
         if train not in names:
             raise OfeError(f"{path} has no split train but {', '.join(names)}")
         held_out = next((name for name in HELD_OUT_SPLITS if name in names), train)
-        with explained(f"cannot read {path}", hint="the files of a dataset are parquet, jsonl or json.gz"):
+        with explained(f"cannot read {path}", layout, folder=self._folder):
             columns = find_columns(self._place, (train, held_out))
         column = text_column(columns.holds, path, self._wanted_column)
         features = {} if columns.features is None else {"features": columns.features}
@@ -232,14 +243,15 @@ class StreamedDocuments:
         shared = self.origin["eval"] == self.origin["train"]
         column = self.origin["column"]
         row = characters = 0
-        with explained(f"cannot read {self._place.path}"):
+        again = AGAIN if self._folder is None else "replace the file in which that row is, or take it out of the folder"
+        with explained(f"cannot read {self._place.path}", folder=self._folder):
             stream = load_stream(self._place, self.origin[split], self.origin.get("features")).select_columns([column])
             if bookmark:
                 row, characters = bookmark["row"], bookmark["characters"]
                 stream.load_state_dict(bookmark["state"])
         records = iter(stream)
         while split == "train" or characters < HELD_OUT_CHARACTERS:
-            with explained(f"reading {self._place.path} stopped after row {row:,}", hint=AGAIN):
+            with explained(f"reading {self._place.path} stopped after row {row:,}", again, folder=self._folder):
                 record = next(records, None)
             if record is None:
                 return

@@ -38,7 +38,7 @@ def hold_out(lengths: Mapping[str, int]) -> frozenset[str]:
         lengths: characters of every document, by its name.
     """
     assert len(lengths) >= 2, "one document cannot be trained on and held out"
-    ranked = sorted(lengths, key=lambda name: hashlib.sha256(name.encode()).digest())
+    ranked = sorted(lengths, key=lambda name: hashlib.sha256(name.encode(errors="surrogateescape")).digest())
     total = sum(lengths.values())
     wanted = max(HELD_OUT_FRACTION * total, min(HELD_OUT_CHARACTERS, HELD_OUT_LIMIT * total))
     held_out, characters = set(), 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,10 @@ BATCH_DOCUMENTS = 64
 """Documents tokenised together, in parallel."""
 BATCH_CHARACTERS = 2**22
 """Characters tokenised together, or one longer document: they bound the memory that encodings take."""
+
+LONGEST_WORD = 4_096
+"""Characters of a word, or of a gap between words, after which it is cut for the training of a tokeniser."""
+_LONG_RUN = re.compile(rf"\S{{{LONGEST_WORD}}}|\s{{{LONGEST_WORD}}}")
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -36,8 +41,23 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    pieces = (piece for text in texts for piece in _cut(text))
+    tokenizer.train_from_iterator(pieces, trainer)
     return tokenizer
+
+
+def _cut(text: str) -> Iterator[str]:
+    """The text in pieces none of which holds a word, or a gap, of more than `LONGEST_WORD` characters.
+
+    Training takes time that is quadratic in the length of a word: a megabyte without a space (base64, minified code,
+    genomes) would never end. Text without such words is one piece.
+    """
+    start = 0
+    for run in _LONG_RUN.finditer(text):
+        yield text[start : run.end()]
+        start = run.end()
+    if start < len(text):
+        yield text[start:]
 
 
 def token_dtype(vocab_size: int) -> np.dtype:

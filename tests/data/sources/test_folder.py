@@ -86,15 +86,6 @@ def test_texts_do_not_stay_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert peak < read / 4
 
 
-def test_parts_are_cut_at_line_ends_and_lose_nothing() -> None:
-    text = "".join(make_text(seed) for seed in range(20)) + "y" * (PART_CHARACTERS + 1) + "\nlast"
-    cut = list(parts(text.splitlines(keepends=True)))
-    assert "".join(cut) == text
-    assert all(part.endswith("\n") for part in cut[:-1])
-    assert [len(part) > PART_CHARACTERS for part in cut].count(True) == 1
-    assert list(parts(["short"])) == ["short"]
-
-
 def _write(folder: Path, files: dict[str, bytes]) -> TextData:
     for name, content in files.items():
         path = folder / name
@@ -104,6 +95,34 @@ def _write(folder: Path, files: dict[str, bytes]) -> TextData:
 
 
 LATIN = ("caf\xe9 au lait, d\xe9j\xe0 vu\n" * 2_000).encode("latin-1")
+
+
+def test_parts_are_cut_at_line_ends_and_lose_nothing() -> None:
+    text = "".join(make_text(seed) for seed in range(20)) + "last"
+    cut = list(parts(text.splitlines(keepends=True)))
+    assert "".join(cut) == text
+    assert len(cut) > 2
+    assert all(part.endswith("\n") for part in cut[:-1])
+    assert max(map(len, cut)) <= PART_CHARACTERS
+    assert list(parts(["short"])) == ["short"]
+
+
+@pytest.mark.parametrize("characters", [PART_CHARACTERS + 1, 1_500_000])
+def test_one_file_of_one_long_line_is_several_documents(tmp_path: Path, characters: int) -> None:
+    text = ("a few words " * (characters // 12 + 1))[:characters]
+    data = _write(tmp_path / "some", {"one.txt": text.encode()})
+    documents = Folder(data).open(pinned=None, offline=False, progress=lambda line: None)
+    read = [document for split in SPLITS for document in documents.read(split, 0)]
+    expected = [text[at : at + PART_CHARACTERS] for at in range(0, characters, PART_CHARACTERS)]
+    assert sorted(read) == sorted(expected)
+
+
+def test_long_lines_are_part_of_the_identity_where_there_are_any(tmp_path: Path) -> None:
+    line = "x" * (PART_CHARACTERS - 2) + "\n"
+    short = Folder(_write(tmp_path / "short", {"a.txt": line.encode() * 3})).identity()
+    long = Folder(_write(tmp_path / "long", {"a.txt": b"a\n", "b.txt": b"xx" + line.encode() + b"y"})).identity()
+    assert "long_lines" not in short
+    assert long["long_lines"] == "cut"
 
 
 def test_a_file_that_is_not_utf_8_is_left_out_with_a_word(tmp_path: Path) -> None:
@@ -195,3 +214,13 @@ def test_a_folder_with_one_short_file(tmp_path: Path) -> None:
     (tmp_path / "note/note.txt").write_text("only this")
     with pytest.raises(OfeError, match="too little text to train on some of it and hold out the rest"):
         open_text(_data(tmp_path / "note"))
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.txt", b"\xff/\xfe.txt"])
+def test_names_need_not_be_utf_8(tmp_path: Path, name: bytes) -> None:
+    files = {f"{number}.txt": make_text(number).encode() for number in range(5)}
+    data = _write(tmp_path / "some", files)
+    before = fingerprint(data)
+    corpus = open_text(_write(tmp_path / "some", {os.fsdecode(name): make_text(9).encode()}))
+    assert corpus.fingerprint != before
+    assert corpus.meta["documents"]["train"] + corpus.meta["documents"]["eval"] == 6

@@ -282,7 +282,7 @@ def test_a_damaged_file_stops_with_its_place(data: TextData) -> None:
     path.write_bytes(content[:200] + bytes(200) + content[400:])
     with pytest.raises(OfeError, match=r"reading .*copy stopped after row 30: ") as caught:
         open_text(data)
-    assert "preparation continues" in str(caught.value.hint)
+    assert "replace the file" in str(caught.value.hint)
 
 
 def test_too_few_rows_to_hold_any_out(tmp_path: Path) -> None:
@@ -470,3 +470,31 @@ def test_what_main_stood_for_holds_for_a_whole_preparation(
     assert set(asked) == {("a/b", "small", COMMIT)}
     assert corpus.meta["origin"]["commit"] == COMMIT
     assert _decoded(corpus) == TRAIN
+
+
+def test_a_damaged_line_is_named_and_not_tried_again(tmp_path: Path) -> None:
+    data = _jsonl(tmp_path / "bad", [{"text": text} for text in TEXTS])
+    path = tmp_path / "bad/train.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    for row, line in ((1, b'{"text": "caf\xe9"}\n'), (61, b'{"text": "caf\xe9"}\n'), (90, b'{"text": \n')):
+        path.write_bytes(b"".join([*lines[: row - 1], line, *lines[row:]]))
+        with pytest.raises(OfeError, match=rf": line {row} of train\.jsonl is not (UTF-8|JSON)$") as caught:
+            open_text(data)
+        assert caught.value.hint == f"mend that file, or take it out of {tmp_path / 'bad'}"
+
+
+def test_an_archive_that_was_cut_off_is_named(tmp_path: Path) -> None:
+    write_json(tmp_path / "cut/data", "train", TEXTS)
+    path = tmp_path / "cut/data/train.json.gz"
+    path.write_bytes(path.read_bytes()[:-300])
+    data = TextData(source="hub", path=str(tmp_path / "cut"), seq_len=8, vocab_size=320)
+    with pytest.raises(OfeError, match=r"data/train\.json\.gz is cut off or damaged after its line \d+$"):
+        open_text(data)
+
+
+@pytest.mark.parametrize("name", ["h-glob[1]", "what?", "all*"])
+def test_a_name_that_is_a_pattern_to_the_library(tmp_path: Path, name: str) -> None:
+    write_parquet(tmp_path / name, "train", TEXTS)
+    with pytest.raises(SpecError, match="takes for a pattern") as caught:
+        fingerprint(TextData(source="hub", path=str(tmp_path / name), seq_len=8, vocab_size=320))
+    assert "rename" in str(caught.value.hint)

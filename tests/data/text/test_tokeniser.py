@@ -54,3 +54,16 @@ def test_batches_are_bounded_by_documents_and_by_characters(monkeypatch: pytest.
 def test_tokens_fit_their_type() -> None:
     assert token_dtype(65_536) == np.uint16
     assert token_dtype(65_537) == np.uint32
+
+
+@pytest.mark.parametrize("word", ["ACGT" * 50_000, " " * 200_000, "0" * 200_000])
+def test_a_word_without_end_is_cut(word: str) -> None:
+    text = f"before {word} after"
+    pieces = list(tokeniser._cut(text))
+    assert "".join(pieces) == text
+    assert max(map(len, pieces)) < tokeniser.LONGEST_WORD + 20
+    assert train_bpe([text], 270).get_vocab_size() <= 270
+
+
+def test_text_of_ordinary_words_is_one_piece() -> None:
+    assert list(tokeniser._cut(make_text(3))) == [make_text(3)]

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import reproduce
-from reproduce.children import PACKAGE_VARIABLE, child_environment
 from reproduce.jobs.executor import LocalProcesses, worker_command
 from reproduce.jobs.queue import execute
 from reproduce.jobs.worker import main
+from reproduce.processes import PACKAGE_VARIABLE, child_environment
 from reproduce.store.runs import Store
 from tests.runs import create, tiny_run, write_text_folder
 

@@ -1,20 +1,25 @@
-"""How child processes are started, so that they run the code of their parent and nothing that happens to lie about.
+"""How processes of this package are started and how they are asked to stop.
 
 Python puts the folder that a process is started in, or that its script lies in, before all others in which it looks for
 modules. A child of `ofe` that was started in another clone of the project would run that clone's code, and a file
 `statistics.py` there would stand in for Python's own. So every child is started with PYTHONSAFEPATH, which leaves that
 folder out and is handed on to the children of the child (torchrun's workers), and is told where its parent's package
 lies.
+
+A process is asked to stop by a signal. It notes the signal and looks at it when it suits, between two steps.
 """
 
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import reproduce
 
-PACKAGE_VARIABLE = "OFE_PACKAGE"
+PACKAGE_VARIABLE = "REPRODUCE_PACKAGE"
 """Tells a worker the folder of the package `reproduce` that started it: both must be the same code."""
 
 
@@ -31,3 +36,26 @@ def child_environment(**changes: str) -> dict[str, str]:
     else:
         environment.pop("PYTHONPATH", None)
     return environment | changes
+
+
+# ---------------------------------------------------------------------------------------------------
+# Stopping
+
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Ctrl-C, a polite request, a terminal that is closed."""
+
+StopAsked = Callable[[], bool]
+"""Says whether the process has been asked to stop."""
+
+
+def handle(numbers: Iterable[int], handler: Callable[..., None]) -> dict[int, Any]:
+    """Let `handler` take these signals, except those that were ignored when the process was started.
+
+    `nohup` starts a process that ignores SIGHUP, and some shells start background jobs that ignore SIGINT. What was
+    ignored at the start stays ignored.
+
+    Returns:
+        The earlier handlers, by signal, of those that were replaced.
+    """
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in heard}
