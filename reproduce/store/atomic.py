@@ -1,6 +1,6 @@
-"""Files that are there in full or not at all.
+"""Writing files atomically: a file has either its old content or its new one, never a part.
 
-What is written goes to a hidden sibling first and takes the file's name only when it has reached the disk:
+The new content goes to a hidden sibling first. The sibling takes the file's name when it has reached the disk, so
 whatever interrupts the writing, the old content is still there.
 """
 
@@ -17,17 +17,17 @@ from reproduce.store.json_text import dumps
 
 
 def aside_of(path: Path) -> Path:
-    """The hidden sibling that stands for `path` until it is complete."""
+    """The hidden sibling to which the new content of `path` is written."""
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Yield a path to write to; on leaving without an error it replaces `path` in one step.
+    """Yield a path to write to. It replaces `path` in one step when the context ends without an error.
 
     Args:
-        durable: wait until the content and the name are on the disk. Without it, a power cut (not a killed
-            process) may cost the file; enough for state that is rewritten every second.
+        durable: whether to wait until the content and the name are on the disk. A file that is not durable survives a
+            killed process, though not a power cut, which is enough for state that is rewritten every second.
 
     Raises:
         OfeError: the disk is full or cannot be written.
@@ -37,7 +37,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         try:
             yield aside
             if durable:
-                sync(aside)
+                sync(aside)  # before the renaming, or else a power cut could leave the name without the content
             os.replace(aside, path)
             if durable:
                 sync(path.parent)
@@ -48,7 +48,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 def sync(path: Path) -> None:
     """Wait until a file's content, or a folder's list of names, is on the disk."""
-    if path.is_dir() and os.name == "nt":  # a folder cannot be opened there, and renaming is journalled
+    if path.is_dir() and os.name == "nt":  # Windows cannot open a folder, and journals renaming
         return
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
@@ -58,18 +58,18 @@ def sync(path: Path) -> None:
 
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Write `data` to `path` in one step."""
+    """Write `data` to `path` atomically, see `replacing`."""
     with replacing(path, durable=durable) as aside:
         aside.write_bytes(data)
 
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
-    """Write `text` to `path` as UTF-8 with the same bytes on every system."""
+    """Write `text` to `path` atomically as UTF-8, with the same line ends and so the same bytes on every system."""
     write_bytes(path, text.encode(), durable=durable)
 
 
 def write_json(path: Path, value: object, *, durable: bool = True) -> None:
-    """Write `value` to `path` as JSON, see `reproduce.store.json_text`."""
+    """Write `value` to `path` atomically as strict JSON, see `reproduce.store.json_text`."""
     write_text(path, dumps(value, indent=2) + "\n", durable=durable)
 
 

@@ -1,12 +1,12 @@
-"""From run folders to the one table that plots and claims read.
+"""The frame: one table with the traces of all runs of an experiment, which plots and claims read.
 
-    run      run's name                 str        step     optimiser steps taken     int
-    label    how legends call it        str        split    train, eval or probe      str
-    setting  family of trainings        str        metric   name of the quantity      str
+    run      name of the run            str        step     optimiser steps taken     int
+    label    its name in legends        str        split    train, eval or probe      str
+    setting  its family of trainings    str        metric   name of the quantity      str
     seed                                int        layer    "1".."L", "unembed", ""   str
                                                    value                              float64
 
-What is true of a run as a whole, such as whether it failed, stands beside the table in `RunFacts`.
+What is true of a run as a whole, such as whether it failed, is kept beside the table in `RunFacts`.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ COLUMNS = {
 }
 
 _POINT = ["run", "label", "setting", "seed", "step", "layer"]
+"""The columns that identify one value of a metric."""
 
 
 @dataclass(frozen=True)
@@ -52,36 +53,37 @@ class RunFacts:
     failed: bool
     """Whether training diverged (`reproduce.training.divergence`)."""
     failed_step: int | None
-    """Number of the update whose loss failed. Traces of version 0.1 may hold the weights after it, one step later."""
+    """Number of the update that failed the run. A trace of version 0.1 may end one step later, after that update."""
     steps: int
-    """Steps that were trained: up to the failure, or to the last of the trace."""
+    """Number of steps that were trained, up to the failure or to the last step of the trace."""
     source: str
     """Name of the data source."""
     substitute: bool
-    """Whether that source stands in for the paper's data."""
+    """Whether that source is a substitute for the paper's data."""
     reference: bool
-    """Whether the trace was shipped with the code instead of trained here."""
+    """Whether the trace is a reference trace, which was shipped with the code, and not trained here."""
     key: str
-    """Key of the trace: for a reference, that of the run which was shipped."""
+    """Key of the run whose trace this is. That of a reference trace differs from the key that the run would have."""
     provenance: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """All that is known of the runs of one experiment at one scale."""
+    """The traces of the runs of one experiment at one scale, and the facts about them."""
 
     frame: pd.DataFrame
     facts: dict[tuple[str, int], RunFacts]
-    """By (run, seed)."""
+    """The facts of each run, by its name and seed."""
     missing: list[ResolvedRun]
-    """Runs that have no sealed trace."""
+    """The runs without a sealed trace."""
 
 
 def load(resolved: Resolved, store: Store, *, reference: bool, figures: Path | None = None) -> Loaded:
-    """Read the sealed traces of all runs of `resolved`, those that only its claims need included.
+    """Read the sealed traces of all runs of `resolved`, including those that only its claims need.
 
     Args:
-        reference: also take traces shipped in `figures` (by default this clone's), for what the store lacks.
+        reference: whether a reference trace stands in for a run that the store lacks.
+        figures: the folder with the reference traces; by default the one that comes with the code.
 
     Raises:
         OfeError: a trace is damaged.
@@ -98,16 +100,17 @@ def load(resolved: Resolved, store: Store, *, reference: bool, figures: Path | N
         if shipped is None:
             own.check_key()
         trace = (shipped or own).read_trace()
+        # A trace does not repeat what run.yaml says, so the columns of the run are added here.
         parts.append(trace.assign(run=run.name, label=run.label, setting=run.setting, seed=run.seed))
         own_facts = _facts(run, shipped or own, trace, reference=shipped is not None)
-        earlier = facts.get((run.name, run.seed))  # measurements of one run at several of its steps
+        earlier = facts.get((run.name, run.seed))  # there if several measurements read one run
         facts[run.name, run.seed] = own_facts if earlier is None else _together(earlier, own_facts)
     frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
     return Loaded(frame[list(COLUMNS)].astype(COLUMNS), facts, missing)
 
 
 def _together(earlier: RunFacts, later: RunFacts) -> RunFacts:
-    """The facts of one run that several jobs have measured, each at another of its steps."""
+    """The facts of one run that several jobs have measured, each at a different step."""
     return replace(later, steps=max(earlier.steps, later.steps), reference=earlier.reference or later.reference)
 
 
@@ -131,17 +134,17 @@ def _facts(run: ResolvedRun, folder: RunFolder, trace: pd.DataFrame, *, referenc
 
 
 def metric_rows(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Rows of the metric that specs and claims call `name`, in the frame's order.
+    """Rows of the metric `name`, in the order of the frame.
 
     Args:
-        name: a metric of `reproduce.metrics.table`, or a sum or difference `a + b - c` of metrics, which is taken at
-            the steps and layers that all of its terms have.
+        name: a metric of `reproduce.metrics.table`, or a sum or difference of metrics such as `a + b - c`, which is
+            computed at the steps and layers that all of its terms have.
 
     Returns:
-        Columns run, label, setting, seed, step, layer, value; no rows where the metric was not recorded.
+        Columns run, label, setting, seed, step, layer, value. There are no rows if the metric was not recorded.
 
     Raises:
-        ValueError: the table has no such metric, or it is a fact of a run that no trace records.
+        ValueError: there is no such metric, or it is a fact of a run, which no trace records.
     """
     (_, first), *rest = terms(name)
     rows = _one_metric(frame, first)

@@ -1,4 +1,4 @@
-"""The folder of all state, with what to say when it cannot be written, and the folders that come with the code."""
+"""The folder OFE_HOME with all state, errors of writing to it, and the folders that come with the code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _REASONS = {
 
 
 class _CannotWrite(OfeError):
-    """An error of `explain_os_errors`, which another such context around it may name anew."""
+    """An error of `explain_os_errors`. An outer such context may put another variable or option into its hint."""
 
     def __init__(self, message: str, way_out: str, name: str, exit_code: int) -> None:
         super().__init__(message, hint=way_out.format(name=name), exit_code=exit_code)
@@ -33,14 +33,15 @@ class _CannotWrite(OfeError):
 
 @contextmanager
 def explain_os_errors(path: Path, name: str = "OFE_HOME", *, exit_code: int = 1) -> Iterator[None]:
-    """Turn what the operating system may object to in writing `path` into an `OfeError` with a way out.
+    """Turn an error of the operating system in writing `path` into an `OfeError` that says what to do.
 
-    Any other `OSError` passes through, since another place would not help. Where one such context stands inside
-    another, the outer one gives the name: it is nearer to the command, and knows which option led here.
+    An `OSError` that is not in `_REASONS` passes through, since writing elsewhere would not help. If one such context
+    is inside another, the outer one decides on `name`: it is closer to the command, and so it knows which option the
+    path came from.
 
     Args:
         name: the variable or option that says where `path` is.
-        exit_code: 1 for work that failed, 2 for a place that was refused before any work.
+        exit_code: 1 if work failed, 2 if the place was refused before any work.
 
     Raises:
         OfeError: `path` cannot be written, for one of the reasons in `_REASONS`.
@@ -58,9 +59,9 @@ def explain_os_errors(path: Path, name: str = "OFE_HOME", *, exit_code: int = 1)
 
 
 def ofe_home() -> Path:
-    """The folder of all state: `OFE_HOME` where it is set, else one in the platform's cache folder.
+    """The folder of all state: `OFE_HOME` if it is set, and else `ofe` in the platform's cache folder.
 
-    It need not exist: asking for it does not create it.
+    It may not exist yet, and this function does not create it.
     """
     chosen = os.environ.get("OFE_HOME")
     if chosen:
@@ -71,7 +72,7 @@ def ofe_home() -> Path:
 
 
 def ensure_home() -> Path:
-    """`ofe_home()`, created where it was missing.
+    """`ofe_home()`, which is created if it is missing.
 
     Raises:
         OfeError: it is not a folder, cannot be created, or cannot be written (exit code 2).
@@ -80,10 +81,10 @@ def ensure_home() -> Path:
 
 
 def ensure_folder(folder: Path, name: str) -> Path:
-    """`folder`, created where it was missing.
+    """`folder`, which is created if it is missing.
 
     Args:
-        name: the variable or option that names it.
+        name: the variable or option that says where the folder is.
 
     Raises:
         OfeError: it is not a folder, cannot be created, or cannot be written (exit code 2).
@@ -91,7 +92,7 @@ def ensure_folder(folder: Path, name: str) -> Path:
     with explain_os_errors(folder, name, exit_code=2):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-        except FileNotFoundError as error:  # a file system that lets nobody make folders, such as /proc
+        except FileNotFoundError as error:  # on a file system without new folders, such as /proc
             hint = f"set {name} to a folder of your own"
             raise OfeError(f"{folder} cannot be created", hint=hint, exit_code=2) from error
         if not os.access(folder, os.W_OK | os.X_OK):
@@ -100,10 +101,10 @@ def ensure_folder(folder: Path, name: str) -> Path:
 
 
 def shared_folder(name: str) -> Path:
-    """The folder `name` that comes with the code, `experiments` or `figures`.
+    """The folder `experiments` or `figures` that comes with the code.
 
-    In a clone it stands beside the package; an installed package carries a copy in `reproduce/_shared/`. It need not
-    exist: a clone has no `figures` before the first reference trace is added.
+    In a clone it is beside the package, and an installed package has a copy in `reproduce/_shared/`. It may not exist:
+    a clone without reference traces has no `figures`.
     """
     package = Path(reproduce.__file__).resolve().parent
     clone = package.parent

@@ -1,7 +1,7 @@
-"""JSON that stays JSON when a loss explodes.
+"""Strict JSON for values that may be NaN or infinite, such as the loss of a diverged run.
 
-JSON has no NaN and no infinity. They are written as the strings "nan", "inf" and "-inf", which Python's `float` reads
-back. Finite floats are written by `repr`, so that every value survives the round trip exactly.
+JSON has neither NaN nor infinity. They are written as the strings "nan", "inf" and "-inf", which Python's `float`
+reads back. Finite floats are written by `repr`, so that every value survives the round trip exactly.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 
 
 def dumps(value: object, *, indent: int | None = None) -> str:
-    """`value` as strict JSON with sorted keys; equal values give equal text."""
+    """`value` as strict JSON with sorted keys, so that equal values give equal text."""
     return json.dumps(without_nonfinite(value), sort_keys=True, indent=indent, allow_nan=False)
 
 
 def without_nonfinite(value: Any) -> Any:
-    """`value` with every float that JSON lacks as a string, and with plain dictionaries and lists throughout."""
+    """`value` with NaN and infinities as strings, and with plain dictionaries and lists throughout."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):

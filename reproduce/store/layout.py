@@ -4,17 +4,17 @@ always      run.yaml            what the run is: key, recipe, name, full configu
 training    trace.jsonl         metrics, one record a line
             moments.jsonl       second moment of every neuron at each probe
             checkpoint.pt       newest state to resume from
-            checkpoint-<step>/  the same, in the parts that several devices hold of it
+            checkpoint-<step>/  the same in shards, where several devices divide the state among them
             progress.json       live state for displays
-            lock                held by the process that trains
+            lock                locked by the process that trains
 sealed      trace.parquet       the trace in long form
-            moments.parquet
+            moments.parquet     the second moments, as vectors
             provenance.json     all that may differ between two equal runs: time, machine, versions
-            SHA256SUMS          written last: a folder that has it is sealed, one without it is not
+            SHA256SUMS          checksums; written last, since a folder is sealed if and only if it has this file
 if asked    keep.json           the steps whose weights are to be kept
             model.safetensors   the weights at the end of training
-            model-<step>.safetensors    the weights after so many steps
-            weights.json        which weights there are, with their checksums
+            model-<step>.safetensors    the weights after <step> steps
+            weights.json        list of the kept weights, with their checksums
 """
 
 from __future__ import annotations
@@ -39,21 +39,25 @@ WEIGHTS = "weights.json"
 FINAL_WEIGHTS = "model.safetensors"
 
 CHECKED_FILES = (RUN_YAML, TRACE, MOMENTS)
-"""What SHA256SUMS covers: the files that equal runs have in common."""
+"""The files that SHA256SUMS covers. They are the same in equal runs."""
 SEALED_FILES = (*CHECKED_FILES, PROVENANCE, SUMS)
-"""All that a finished run is; what travels when it is copied."""
+"""The files of a finished run, which are copied when the run is."""
 LEFTOVERS = (LIVE_TRACE, LIVE_MOMENTS, CHECKPOINT, PROGRESS)
-"""What has no use once a run is sealed, beside sharded checkpoints."""
+"""The files that a sealed run does not need any more, as it does not need sharded checkpoints."""
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """States that training can go on from; there are two for as long as one is being replaced by the next."""
+    """The checkpoints in `folder`. There are two while one is being replaced by the next, and else at most one."""
     sharded = [path for path in folder.glob(SHARDED_CHECKPOINTS) if path.is_dir()]
     return [path for path in (folder / CHECKPOINT, *sharded) if path.exists()]
 
 
 def damaged(path: Path, what: str) -> OfeError:
-    """The error for a file of a run folder that is not what was written there."""
+    """The error for a file of a run folder whose content is not what was written there.
+
+    Args:
+        what: what is wrong with it, as a predicate such as "cannot be read".
+    """
     return OfeError(
         f"{path} {what}",
         hint=f"copy {path.parent} again from where it came, or remove it to train the run again",

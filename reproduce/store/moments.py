@@ -1,15 +1,15 @@
-"""Kurtosis in any convention, computed again from the second moments that are kept with a trace.
+"""Kurtosis in several conventions, computed from the second moments that are kept with a trace.
 
-    s_j^2 = mean over inputs of X_aj^2, one number a neuron j of d neurons (moments.parquet)
+    s_j^2 = mean over inputs of X_aj^2, one number for each neuron j of d neurons (moments.parquet)
 
     eq1         mean_j s_j^4 / (mean_j s_j^2)^2                  Eq (1) of the paper, in [1, d]
     variance    Var_j(s_j^2 / mean_k s_k^2) = eq1 - 1             what the authors plot
-    sample      the same with d - 1 in place of d                 torch.var's default, in the authors' code (*)
-    neurons     d / eq1                                           how many neurons carry the second moment
-    share       max_j s_j^2 / sum_k s_k^2                         the part of it that the largest neuron has
+    sample      the same variance, divided by d - 1 and not d     torch.var's default, in the authors' code (*)
+    neurons     d / eq1                                           number of neurons that carry the second moment
+    share       max_j s_j^2 / sum_k s_k^2                         share of the largest neuron in the second moment
 
-(*) Their code centres each input over its neurons before; that cannot be had from the moments of the raw stream, and is
-recorded as the metric `kurtosis_centred`.
+(*) The authors' code first centres each input over its neurons. That kurtosis cannot be computed from the moments of
+the raw stream, and is recorded as the metric `kurtosis_centred`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Convention = Callable[[np.ndarray], float]
 
 
 def eq1(moments: np.ndarray) -> float:
-    """Eq (1) from the mean squares (d,) of the neurons; NaN for zero activations."""
+    """Eq (1) from the mean squares (d,) of the neurons. It is NaN if all activations are 0."""
     mean = moments.mean()
     return float(np.mean((moments / mean) ** 2)) if mean > 0 else float("nan")
 
@@ -38,14 +38,14 @@ CONVENTIONS: dict[str, Convention] = {
 
 
 def recompute(moments: pd.DataFrame, convention: str) -> pd.DataFrame:
-    """The value of `convention` for each step and layer whose moments are kept.
+    """The kurtosis in `convention`, for each step and layer whose moments are kept.
 
     Args:
         moments: columns step, layer and second_moment, as `RunFolder.read_moments` gives them.
-        convention: a name of `CONVENTIONS`.
+        convention: a name in `CONVENTIONS`.
 
     Returns:
-        Columns step, layer, value, neuron: the last one is the index, from 0, of the neuron with the largest moment.
+        Columns step, layer, value and neuron. `neuron` is the index, from 0, of the neuron with the largest moment.
     """
     of = CONVENTIONS[convention]
     vectors = [np.asarray(vector, dtype=np.float64) for vector in moments["second_moment"]]

@@ -1,10 +1,11 @@
-"""The sealed form of a trace: Parquet whose bytes depend on the numbers alone.
+"""The sealed form of a trace: Parquet files whose bytes depend on the numbers alone.
 
     trace.parquet     step int32, split string, metric string, layer string, value float64
     moments.parquet   step int32, layer string, second_moment list<float32>
 
-Names are dictionary-encoded; values are split into byte streams before zstd, which suits numbers that were
-once float32. All writer options are pinned and nothing else is stored: no index, no pandas metadata, no time.
+Names are dictionary-encoded. The bytes of the values are split into streams before zstd compresses them, which suits
+numbers that were float32 before. All options of the writer are pinned, and nothing else is stored: no index, no
+metadata of pandas, no time.
 """
 
 from __future__ import annotations
@@ -41,18 +42,19 @@ MOMENTS_SCHEMA = pa.schema(
 
 
 def trace_bytes(rows: Sequence[Row]) -> bytes:
-    """`rows`, in their order, as the content of trace.parquet."""
+    """The content of trace.parquet with `rows` in the given order."""
     return _encode(rows, TRACE_SCHEMA, names=["step", "split", "metric", "layer"], numbers=["value"])
 
 
 def moments_bytes(moments: Sequence[Moment]) -> bytes:
-    """`moments`, in their order, as the content of moments.parquet."""
+    """The content of moments.parquet with `moments` in the given order."""
     return _encode(moments, MOMENTS_SCHEMA, names=["step", "layer"], numbers=["second_moment.list.element"])
 
 
 def _encode(records: Sequence[Any], schema: pa.Schema, *, names: list[str], numbers: list[str]) -> bytes:
     columns = [pa.array([getattr(record, field.name) for record in records], type=field.type) for field in schema]
     sink = pa.BufferOutputStream()
+    # Defaults of pyarrow change between its versions, and each of these options changes the bytes.
     pq.write_table(
         pa.Table.from_arrays(columns, schema=schema),
         sink,

@@ -1,10 +1,10 @@
-"""Sealed traces that are shipped with the code, so that a fresh clone can redraw figures without training.
+"""Reference traces: sealed traces that are shipped with the code, from which a fresh clone draws without training.
 
     figures/<scale>/traces/<slug>-<key>/     sealed run folders
     figures/<scale>/traces/index.json        {recipe: {"folder": ..., "key": ..., "name": ..., "seed": ...}}
 
-They are found by recipe (`reproduce.keys.recipe_key`), not by key: the embedded corpus and the precision differ
-between machines although the experiment is the same.
+They are found by recipe (`reproduce.keys.recipe_key`) and not by key, because the embedded corpus and the precision
+differ between machines although the experiment is the same.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ INDEX = "index.json"
 MACHINE_FIELDS = frozenset(
     {"host", "hostname", "node", "user", "username", "pid", "cwd", "argv", "command", "executable", "env", "home"}
 )
-"""Names of provenance fields that say who trained a run and where, not how."""
+"""Names of provenance fields that identify who trained a run, and on which machine. Reference traces lack them."""
 
 _ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])(?:/[^\s/:'\"]+){2,}/?|\b[A-Za-z]:\\[^\s'\"]+")
 
@@ -38,7 +38,11 @@ def reference_root() -> Path:
 
 
 def read_index(scale: str, figures: Path) -> dict[str, dict[str, Any]]:
-    """Reference traces of one scale by recipe; empty where there are none."""
+    """The index of the reference traces of one scale, by recipe. It is empty if there are none.
+
+    Raises:
+        OfeError: the index is damaged.
+    """
     path = _traces(scale, figures) / INDEX
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -49,23 +53,24 @@ def read_index(scale: str, figures: Path) -> dict[str, dict[str, Any]]:
 
 
 def find_reference(recipe: str, scale: str, figures: Path | None = None) -> RunFolder | None:
-    """The shipped trace of `recipe`, or None."""
+    """The run folder with the reference trace of `recipe`, or None if there is none."""
     figures = figures or reference_root()
     entry = read_index(scale, figures).get(recipe)
     return RunFolder(_traces(scale, figures) / entry["folder"]) if entry else None
 
 
 def add_reference(run_folder: RunFolder, scale: str, figures: Path | None = None) -> RunFolder:
-    """Ship a sealed run: copy its sealed files, without what is about this machine, and enter it in the index.
+    """Make a sealed run a reference trace: copy its sealed files and enter it in the index.
 
-    An earlier reference of the same recipe is replaced.
+    Whatever identifies this machine or its user is removed from the copy's provenance. An earlier reference trace of
+    the same recipe is replaced.
 
     Raises:
-        OfeError: the run is not sealed, damaged, or reads data from a folder of this machine.
+        OfeError: the run is not sealed, is damaged, or reads data from a folder of this machine.
     """
     run_folder.verify()
     config = run_folder.config()
-    if isinstance(config, MeasureConfig):  # its data are those of its parent
+    if isinstance(config, MeasureConfig):  # a measurement reads the data of its parent
         parent = Store.of(run_folder).find(config.parent.key)
         training = None if parent is None else parent.training()
     else:
@@ -86,13 +91,14 @@ def add_reference(run_folder: RunFolder, scale: str, figures: Path | None = None
         name: content[name] for name in ("key", "name", "seed")
     }
     write_json(_traces(scale, figures) / INDEX, index)
+    # The old folder goes last, so that the index never names a folder that is not there.
     if earlier is not None and earlier["folder"] != reference.path.name:
         remove_folder(_traces(scale, figures) / earlier["folder"])
     return reference
 
 
 def without_machine(value: Any) -> Any:
-    """Provenance without the fields of `MACHINE_FIELDS`, at any depth, and with absolute paths in texts blotted out."""
+    """Provenance without the fields in `MACHINE_FIELDS`, at any depth, and with `<path>` for each absolute path."""
     if isinstance(value, dict):
         return {key: without_machine(item) for key, item in value.items() if key not in MACHINE_FIELDS}
     if isinstance(value, list):

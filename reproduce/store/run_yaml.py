@@ -1,7 +1,7 @@
-"""run.yaml: what a run is, in the folder of its trace.
+"""run.yaml, the file of a run folder that describes the run.
 
-It repeats the whole configuration, defaults included, so that the folder can be understood by a reader without
-this program, and by a later version of it whose defaults differ.
+It holds the whole configuration with all defaults. So a reader understands the folder without this program, and so does
+a later version of the program with other defaults.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from reproduce.specs.resolve import ResolvedRun
 
 SCHEMA = 1
-"""Version of the form of run.yaml."""
+"""Version of the format of run.yaml."""
 
 _FIELDS = {"schema", "key", "recipe", "slug", "name", "label", "setting", "scale", "seed", "config", "numerics"}
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def render(run: ResolvedRun) -> str:
-    """The text of run.yaml, the same for the same run."""
+    """The text of run.yaml, which is a function of the run alone."""
     content: dict[str, Any] = {
         "schema": SCHEMA,
         "key": run.key,
@@ -43,7 +43,7 @@ def render(run: ResolvedRun) -> str:
         "config": run.config.model_dump(mode="json"),
         "numerics": canonical(run.config)["numerics"],
     }
-    if kind_of(run.config) != "train":  # a folder that names no kind holds a training, as all once did
+    if kind_of(run.config) != "train":  # folders without a kind are older than it, and are trainings
         content["kind"] = kind_of(run.config)
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
 
@@ -70,7 +70,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def read_config(folder: Path) -> JobConfig:
-    """The job's configuration, with every field as it was when it was done.
+    """The job's configuration, with the value that every field had when the folder was created.
 
     Raises:
         OfeError: run.yaml is damaged, or holds a configuration that this version cannot read.
@@ -83,16 +83,17 @@ def read_config(folder: Path) -> JobConfig:
 
 
 def own_name(folder: Path) -> str:
-    """The name `<slug>-<key>` under which the run in `folder` is kept.
+    """The name `<slug>-<key>` that the folder of this run has in a store, according to its run.yaml.
 
     Raises:
-        OfeError: run.yaml names no run, or its key is not that of its configuration.
+        OfeError: run.yaml does not name a run, or its key is not that of its configuration.
     """
     content = read(folder)
     name = f"{content['slug']}-{content['key']}"
-    if not re.fullmatch(r"[^./\\][^/\\]*-[0-9a-f]{16}", name):  # it must not lead out of the store
+    if not re.fullmatch(r"[^./\\][^/\\]*-[0-9a-f]{16}", name):  # a name with a slash would lead out of the store
         raise damaged(folder / RUN_YAML, f"names the run {name!r}, which is no name of a run")
     config = read_config(folder)
+    # Only a key of the current numerics can be computed again. That of an older version is taken as it is.
     current = content["numerics"] == canonical(config)["numerics"]
     if current and run_key(config) != content["key"]:
         raise damaged(folder / RUN_YAML, f"has key {content['key']}, but its configuration's key is {run_key(config)}")

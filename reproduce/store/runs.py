@@ -1,7 +1,7 @@
 """Run folders and the store that keeps them: `OFE_HOME/runs/<slug>-<key>/`.
 
-A folder is all there is to a run. It can be copied, listed and removed with any tool; no index and no server
-knows of it. Its state is read off the files: see `reproduce.store.layout`.
+A run is nothing but its folder. It can be copied, listed and removed with any tool, since there is neither an index nor
+a server. The state of a run follows from the files in the folder, see `reproduce.store.layout`.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 State = Literal["sealed", "running", "resumable", "failed", "new"]
 _LOCK_PATIENCE_S = 0.5
-"""Asking for a folder's state holds its lock for a moment; who wants to train waits that long."""
+"""Seconds that a training waits for the lock, because asking for a folder's state holds the lock for a moment."""
 
 
 class Status(NamedTuple):
-    """Where a run stands, and what that was read from, in words for the user."""
+    """The state of a run, and the reason for it in words for the user."""
 
     state: State
     reason: str
@@ -44,7 +44,7 @@ class Status(NamedTuple):
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run folder, wherever it lies. Creating the object reads nothing."""
+    """One run folder, which need not be in a store. Creating the object reads nothing."""
 
     path: Path
 
@@ -60,12 +60,12 @@ class RunFolder:
 
     @property
     def sealed(self) -> bool:
-        """Whether the trace is there in its final form; cheaper than `state`."""
+        """Whether the folder has a sealed trace. This is cheaper to ask than `state`."""
         return is_sealed(self.path)
 
     @property
     def complete(self) -> bool:
-        """Whether there is nothing left to do: the trace is sealed, and all weights that were asked for are kept."""
+        """Whether nothing is left to do: the trace is sealed, and all weights that were asked for are kept."""
         return self.sealed and not self.lacking_weights()
 
     @property
@@ -77,10 +77,16 @@ class RunFolder:
         return self.status().reason
 
     def status(self) -> Status:
-        """sealed | running: a live process holds the lock | failed | resumable: it can go on | new.
+        """The state of the run and the reason for it.
 
-        A sealed run that is trained once more for its weights is running, resumable or failed while that goes on. What
-        cannot be read is told as the reason, so that one bad folder does not end a list of many.
+            sealed       The trace is complete.
+            running      A live process holds the lock.
+            failed       The last attempt ended with an error.
+            resumable    An attempt was stopped, and the same command continues it.
+            new          Nothing was done yet.
+
+        A sealed run that is trained again for its weights is running, resumable or failed until it has them. A folder
+        that cannot be read has failed, with that as the reason, so that it does not end a list of many runs.
         """
         try:
             return self._status()
@@ -89,12 +95,13 @@ class RunFolder:
 
     def _status(self) -> Status:
         sealed = self.sealed
+        # The usual case comes first and asks for no lock: a list of many sealed runs stays fast.
         if sealed and not (self.path / LIVE_TRACE).exists() and not (self.path / PROGRESS).exists():
             return Status("sealed", "trained and sealed")
         progress = self.progress() or {}
         if self._is_locked():
             return Status("running", f"{_process(progress)} is at {_where(progress)}")
-        if sealed and not self.lacking_weights():  # what training left is only to be cleared away
+        if sealed and not self.lacking_weights():  # only leftovers are still to be removed
             return Status("sealed", "trained and sealed")
         again = ", once more for its weights" if sealed else ""
         if progress.get("state") == "failed":
@@ -115,12 +122,12 @@ class RunFolder:
                 return False
         except filelock.Timeout:
             return True
-        except OSError:  # a folder of someone else's, which we may read and not lock
+        except OSError:  # the folder of another user, which we may read but not lock
             return False
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the right to train this run. The operating system gives it back when the process dies.
+        """Hold the exclusive right to work on this run. The operating system releases it if the process dies.
 
         Raises:
             OfeError: another process holds it.
@@ -142,11 +149,19 @@ class RunFolder:
     # -- content -----------------------------------------------------------------------------------
 
     def read_run_yaml(self) -> dict[str, Any]:
-        """What the run is, as written when the folder was created."""
+        """The content of run.yaml, which describes the run and was written when the folder was created.
+
+        Raises:
+            OfeError: the file is missing, damaged, or from a later version of ofe.
+        """
         return run_yaml.read(self.path)
 
     def config(self) -> JobConfig:
-        """The job's configuration, with every field as it was when it was done."""
+        """The job's configuration, with the value that every field had when the folder was created.
+
+        Raises:
+            OfeError: run.yaml is damaged, or holds a configuration that this version cannot read.
+        """
         return run_yaml.read_config(self.path)
 
     def training(self) -> RunConfig:
@@ -161,10 +176,10 @@ class RunFolder:
         return config
 
     def progress(self) -> dict[str, Any] | None:
-        """Live state of a training, None where there is none. Floats that are not finite stand as strings.
+        """The live state of a training, or None if there is none. Floats that are not finite are strings.
 
-        A file that is no JSON object counts as none: it is rewritten every second and not made safe against a power
-        cut, and all that a run needs in order to go on lies in its checkpoint.
+        A damaged file counts as none. It is rewritten every second, is not protected against a power cut, and is not
+        needed to resume: everything for that is in the checkpoint.
         """
         try:
             content = json.loads((self.path / PROGRESS).read_text(encoding="utf-8"))
@@ -177,29 +192,41 @@ class RunFolder:
         write_json(self.path / PROGRESS, progress, durable=False)
 
     def provenance(self) -> dict[str, Any]:
-        """Time, machine, versions, data and outcome of a sealed run."""
+        """The provenance of a sealed run: time, machine, versions, data and outcome.
+
+        Raises:
+            OfeError: the file is missing, damaged, or lacks a required field.
+        """
         return read_provenance(self.path)
 
     def read_trace(self) -> pd.DataFrame:
-        """The sealed trace, checked: columns step, split, metric, layer, value."""
+        """The sealed trace, with columns step, split, metric, layer and value.
+
+        Raises:
+            OfeError: the run is not sealed, or the file differs from its checksum.
+        """
         return read_sealed_trace(self.path)
 
     def read_moments(self) -> pd.DataFrame:
-        """The sealed second moments, checked: columns step, layer, second_moment (float32 arrays)."""
+        """The sealed second moments, with columns step, layer and second_moment, a float32 array (d,).
+
+        Raises:
+            OfeError: the run is not sealed, or the file differs from its checksum.
+        """
         return read_sealed_moments(self.path)
 
     def verify(self) -> None:
-        """Check every byte, and that the folder stands under its run's key.
+        """Check every byte of the sealed files and of kept weights, and that the folder has the key of its run.
 
         Raises:
-            OfeError: naming the file that is missing or damaged.
+            OfeError: a file is missing or damaged. The message names it.
         """
         verify_folder(self.path)
         self.check_key()
         kept.check_weights(self.path)
 
     def check_key(self) -> None:
-        """Check that the folder stands under the key of its run: a copy that was renamed is another run's trace.
+        """Check that the folder's name has the key of its run. A renamed folder would pass for another run.
 
         Raises:
             OfeError: run.yaml describes another run.
@@ -210,11 +237,11 @@ class RunFolder:
     # -- weights -----------------------------------------------------------------------------------
 
     def lacking_weights(self) -> list[int]:
-        """The steps whose weights were asked for and are not kept."""
+        """The steps whose weights were asked for and are missing."""
         return kept.read_weights(self.path).lacks(kept.wanted_steps(self.path))
 
     def keep_weights(self, steps: Iterable[int]) -> None:
-        """Ask for the weights after so many optimiser steps: this training keeps them, or the next one does."""
+        """Ask for the weights after these optimiser steps. A training that is sealed without them is repeated."""
         kept.want_steps(self.path, steps)
 
     def weights(self) -> list[int]:
@@ -222,14 +249,14 @@ class RunFolder:
         return sorted(kept.read_weights(self.path).files)
 
     def drop_weights(self) -> int:
-        """Remove the weights and the wish to keep them; returns how many bytes that frees."""
+        """Remove the weights and the request to keep them, and return how many bytes that frees."""
         return kept.drop_weights(self.path)
 
     def weights_file(self, step: int) -> Path:
-        """The file with the weights after `step` steps, checked.
+        """The file with the weights after `step` steps, checked against its checksum.
 
         Raises:
-            OfeError: they were not kept, or are damaged.
+            OfeError: these weights were not kept, the run ended before that step, or the file is damaged.
         """
         return kept.weights_file(self.path, step)
 
@@ -243,26 +270,30 @@ def _where(progress: Mapping[str, Any]) -> str:
 
 
 class Store:
-    """All runs below one `OFE_HOME`. Nothing is created before a run is."""
+    """All runs in one `OFE_HOME`. Its folder is created together with the first run.
+
+    Args:
+        home: the path of OFE_HOME.
+    """
 
     def __init__(self, home: Path) -> None:
         self.runs = home / "runs"
 
     @classmethod
     def of(cls, folder: RunFolder) -> Store:
-        """The store in which `folder` lies."""
+        """The store that contains `folder`."""
         return cls(folder.path.absolute().parent.parent)
 
     def folder(self, run: ResolvedRun) -> RunFolder:
-        """The folder of `run`: where its key is found under any name, else where it would be created."""
+        """The folder of `run`. An existing folder with its key is found under any slug."""
         own = RunFolder(self.runs / f"{run.slug}-{run.key}")
         return own if own.sealed else self.find(run.key) or own
 
     def create(self, run: ResolvedRun, keep: Iterable[int] = ()) -> RunFolder:
-        """The folder of `run`, with its run.yaml. A folder that has one is left as it is.
+        """The folder of `run`, which is created with its run.yaml if it is missing.
 
         Args:
-            keep: steps whose weights the run is asked to keep, beside those that it was asked for before.
+            keep: steps whose weights the run is asked to keep, in addition to those that it was asked for before.
 
         Raises:
             OfeError: the disk is full or cannot be written.
@@ -276,7 +307,7 @@ class Store:
         return folder
 
     def find(self, key: str) -> RunFolder | None:
-        """The folder whose name ends in `key`, whatever stands before it; a sealed one first."""
+        """The folder with this key under any slug, or None. A sealed folder is preferred to others."""
         found = [folder for folder in self.list() if folder.key == key]
         return min(found, key=lambda folder: not folder.sealed, default=None)
 
@@ -291,25 +322,25 @@ class Store:
         ]
 
     def remove_unfinished(self, folder: RunFolder) -> None:
-        """Remove exactly this folder, which holds no sealed trace and which nobody trains.
+        """Remove a folder without a sealed trace, on which no process works.
 
-        A copy may carry the same key as another folder, so nothing is looked up by key here.
+        Exactly this folder is removed. It is not looked up by its key, since a copy may have the same key.
 
         Raises:
             OfeError: the folder is not there, is sealed, or is being trained.
         """
         if not folder.path.is_dir():
             raise OfeError(f"{folder.path} is not there", hint="`ofe cache list` shows the run folders", exit_code=2)
-        with folder.lock():  # from here on nobody can seal it
+        with folder.lock():  # nobody can seal the run between the check and its removal
             if folder.sealed:
                 raise OfeError(f"{folder.path.name} is sealed", hint=f"to remove it all the same, delete {folder.path}")
             remove_folder(folder.path)
 
     def import_folder(self, path: Path) -> RunFolder:
-        """Copy a sealed run folder from elsewhere into the store, checking it; a run that is already here stays.
+        """Copy a sealed run folder from elsewhere into the store, and verify it. A sealed run of the store stays.
 
         Raises:
-            OfeError: the folder is not sealed or damaged, or the run is being trained here.
+            OfeError: the folder is not sealed or is damaged, or the run is being trained here.
         """
         verify_folder(path)
         own = RunFolder(self.runs / run_yaml.own_name(path))
@@ -322,10 +353,10 @@ class Store:
         return here
 
     def export(self, folder: RunFolder, target: Path) -> RunFolder:
-        """Copy this sealed folder to `target`, under its own name.
+        """Copy this sealed folder into the folder `target`, under its own name.
 
         Raises:
-            OfeError: it is not sealed, or something else stands there.
+            OfeError: it is not sealed or is damaged, or another folder has that name and is not a sealed run.
         """
         there = RunFolder(target / folder.path.name)
         if there.path.exists() and not there.sealed:

@@ -1,8 +1,8 @@
-"""Turning a finished training into a folder that outlives us.
+"""Sealing: turning a finished job into a folder with a final trace, checksums and provenance.
 
-A folder is sealed when it has a SHA256SUMS, which is written last. Until then the live files are untouched
-and training can continue from the checkpoint; from then on they are leftovers. A kill at any moment leaves
-one or the other, and sealing again finishes the work.
+A folder is sealed if and only if it has the file SHA256SUMS, which is written last. Before that, the live files are
+untouched and training can resume from the checkpoint. After that, they are leftovers. A process killed at any moment
+leaves one of these two states, and sealing again completes the work.
 """
 
 from __future__ import annotations
@@ -23,23 +23,28 @@ if TYPE_CHECKING:
     import pandas as pd
 
 REQUIRED_PROVENANCE = ("failed", "failed_step", "substitute")
-"""What plots and claims ask of every provenance."""
+"""Fields that every provenance needs, because plots and claims read them."""
 
 
 def is_sealed(folder: Path) -> bool:
+    """Whether the folder is sealed. It says nothing of whether the files are undamaged."""
     return (folder / SUMS).is_file()
 
 
 def seal(folder: Path, provenance: Mapping[str, Any]) -> None:
-    """Turn the live trace in `folder` into its sealed form and remove what training left.
+    """Turn the live trace in `folder` into its sealed form, and remove the leftovers of training.
 
-    The checked files depend on the run's numbers alone; all that may differ between two equal runs belongs in
-    `provenance`, which must have `failed`, `failed_step` and `substitute`. On a sealed folder only leftovers
-    are removed.
+    If the folder is sealed already, only leftovers are removed.
+
+    Args:
+        provenance: all that may differ between two equal runs. It is not covered by the checksums, so that the checked
+            files depend on the run's numbers alone. It needs the fields of `REQUIRED_PROVENANCE`.
 
     Raises:
-        OfeError: the disk is full or cannot be written; nothing is lost.
+        ValueError: `provenance` lacks a required field.
+        OfeError: the disk is full or cannot be written. The live trace and the checkpoint stay.
     """
+    # These load pyarrow, which commands that only ask whether a run is sealed do without.
     from reproduce.store.parquet import moments_bytes, trace_bytes
     from reproduce.store.trace import read_moments, read_rows
 
@@ -50,15 +55,17 @@ def seal(folder: Path, provenance: Mapping[str, Any]) -> None:
         write_bytes(folder / TRACE, trace_bytes(read_rows(folder)))
         write_bytes(folder / MOMENTS, moments_bytes(read_moments(folder)))
         write_json(folder / PROVENANCE, provenance)
+        # The format of sha256sum, so that `sha256sum --check SHA256SUMS` verifies a folder without this program.
         sums = "".join(f"{file_hash(folder / name)}  {name}\n" for name in CHECKED_FILES)
-        write_text(folder / SUMS, sums)
+        write_text(folder / SUMS, sums)  # last: from here on the folder is sealed
     discard_leftovers(folder)
 
 
 def discard_leftovers(folder: Path) -> None:
-    """Remove from a sealed folder what only training needed."""
+    """Remove the files that only training needed from a sealed folder."""
     assert is_sealed(folder)
     with explain_os_errors(folder):
+        # `.*.tmp` are files that a killed process was writing (`reproduce.store.atomic`).
         for path in [*(folder / name for name in LEFTOVERS), *checkpoints(folder), *folder.glob(".*.tmp")]:
             if path.is_dir():
                 shutil.rmtree(path)
@@ -70,7 +77,7 @@ def verify_folder(folder: Path) -> None:
     """Check every byte of a sealed folder against its SHA256SUMS, and that its files can be read.
 
     Raises:
-        OfeError: the folder is not sealed, or the named file is missing or damaged.
+        OfeError: the folder is not sealed, or a file is missing or damaged. The message names it.
     """
     from reproduce.store.parquet import read_moments, read_trace
 
@@ -86,7 +93,7 @@ def check_hash(path: Path) -> None:
     """Compare a sealed file with its line in SHA256SUMS.
 
     Raises:
-        OfeError: it is missing, or not what was sealed.
+        OfeError: the folder is not sealed, or the file is missing or differs from its checksum.
     """
     sums = _read_sums(path.parent)
     if not path.is_file():
@@ -96,6 +103,7 @@ def check_hash(path: Path) -> None:
 
 
 def _read_sums(folder: Path) -> dict[str, str]:
+    """File name -> SHA-256, from the SHA256SUMS of a sealed folder."""
     if not is_sealed(folder):
         raise OfeError(f"{folder} is not a sealed run", hint="only a run whose training has finished has a SHA256SUMS")
     lines = (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
@@ -106,10 +114,10 @@ def _read_sums(folder: Path) -> dict[str, str]:
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:
-    """provenance.json of a sealed folder.
+    """The content of provenance.json.
 
     Raises:
-        OfeError: it is missing, damaged, or lacks what every provenance has.
+        OfeError: the file is missing, damaged, or lacks a field of `REQUIRED_PROVENANCE`.
     """
     path = folder / PROVENANCE
     try:
@@ -122,7 +130,11 @@ def read_provenance(folder: Path) -> dict[str, Any]:
 
 
 def read_sealed_trace(folder: Path) -> pd.DataFrame:
-    """The sealed trace of `folder`, checked against its checksum: columns step, split, metric, layer, value."""
+    """The sealed trace of `folder`, with columns step, split, metric, layer and value.
+
+    Raises:
+        OfeError: the folder is not sealed, or the file differs from its checksum.
+    """
     from reproduce.store.parquet import read_trace
 
     check_hash(folder / TRACE)
@@ -130,7 +142,11 @@ def read_sealed_trace(folder: Path) -> pd.DataFrame:
 
 
 def read_sealed_moments(folder: Path) -> pd.DataFrame:
-    """The sealed second moments of `folder`, checked: columns step, layer, second_moment (float32 arrays)."""
+    """The sealed second moments of `folder`, with columns step, layer and second_moment, a float32 array (d,).
+
+    Raises:
+        OfeError: the folder is not sealed, or the file differs from its checksum.
+    """
     from reproduce.store.parquet import read_moments
 
     check_hash(folder / MOMENTS)

@@ -1,8 +1,8 @@
-"""Where the records of a run go: its live trace, and whatever follows a run from outside.
+"""Sinks: what the records of a run are written to.
 
-A training writes to a `Sink` and knows no more of it. The live trace (`reproduce.store.trace.TraceWriter`) is the one
-that a checkpoint can return to, and the one that is sealed. Others are fed from outside by `replay` and `follow`, so
-that nothing that somebody wants to watch with can slow a training down or stop it.
+A training writes to one sink, its live trace (`reproduce.store.trace.TraceWriter`), which a checkpoint can return to
+and which is sealed in the end. Other sinks are fed by `replay` and `follow`, which read the trace from outside. So
+nothing that is used to watch a training can slow it down or stop it.
 """
 
 from __future__ import annotations
@@ -19,23 +19,26 @@ Values = Mapping[str, float | Mapping[str, float]]
 
 
 class Sink(Protocol):
-    """What the records of a run are written to."""
+    """Receiver of the records of a run."""
 
     def record(self, step: int, split: str, values: Values) -> None:
-        """Take the metrics of one split (train, eval, probe) after so many optimiser steps."""
+        """Receive the metrics of one split (train, eval or probe) after `step` optimiser steps."""
         ...
 
     def moments(self, step: int, layer: str, second_moment: Sequence[float]) -> None:
-        """Take the mean square of each neuron of a layer."""
+        """Receive the mean square of each neuron of `layer` after `step` optimiser steps."""
         ...
 
     def close(self) -> None:
-        """Take no more."""
+        """End the stream of records."""
         ...
 
 
 class CsvSink:
-    """The trace in long form as CSV: step, split, metric, layer, value. Moments are left out: they are vectors."""
+    """Writes the trace in long form as CSV with columns step, split, metric, layer and value.
+
+    Second moments are left out, since they are vectors.
+    """
 
     def __init__(self, file: IO[str]) -> None:
         self._rows = csv.writer(file, lineterminator="\n")
@@ -57,10 +60,10 @@ class CsvSink:
 
 
 def replay(folder: RunFolder, sink: Sink, written: set[tuple[int, str, str]] | None = None) -> None:
-    """Write the trace of a run to `sink`: the sealed one, or the live one as far as it is.
+    """Write the trace of a run to `sink`. The trace of an unfinished run is written as far as it goes.
 
     Args:
-        written: (step, split, metric) of what is not to be written again; what is written now is added.
+        written: (step, split, metric) of the records that are left out. The records written now are added to it.
 
     Raises:
         OfeError: the trace is damaged.
@@ -78,16 +81,20 @@ def replay(folder: RunFolder, sink: Sink, written: set[tuple[int, str, str]] | N
 
 
 def follow(folder: RunFolder, sink: Sink, *, sleep: Callable[[], None]) -> None:
-    """Write the trace of a run to `sink` as it grows, until the run is sealed or nobody works on it any more.
+    """Write the trace of a run to `sink` as it grows, until no process works on the run any more.
 
-    A training that goes on from a checkpoint repeats some steps and gives the same numbers: they are written once.
+    A training that resumes from a checkpoint repeats some steps with the same numbers. They are written only once.
 
     Args:
-        sleep: waits between two looks.
+        sleep: is called to wait between two readings of the trace.
+
+    Raises:
+        OfeError: the trace is damaged.
     """
     written: set[tuple[int, str, str]] = set()
     while True:
-        ended = folder.state != "running"  # asked before the look, so that the look sees what came before the end
+        # The state is read before the trace. The other way round, records written between the two would be lost.
+        ended = folder.state != "running"
         replay(folder, sink, written)
         if ended:
             return

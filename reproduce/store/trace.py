@@ -1,13 +1,13 @@
-"""The trace of a run in training: two append-only files of one JSON record a line.
+"""The live trace of a run in training: two append-only files with one JSON record in each line.
 
     trace.jsonl     {"step": 12, "split": "train", "values": {"loss": 6.1}}
                     {"step": 12, "split": "probe", "values": {"kurtosis": {"1": 1.02, "unembed": 1.4}}}
     moments.jsonl   {"step": 12, "layer": "1", "second_moment": [0.98, ...]}
 
-Every record is handed to the operating system before the next step begins, so a killed process loses at most
-the line it was writing. A checkpoint stores `TraceWriter.position()`; who resumes from it cuts both files
-back to there, and the trace goes on as if nothing had happened. Values that are not finite stand as
-"nan", "inf" and "-inf" (`reproduce.store.json_text`).
+Every record is passed to the operating system before the next step begins, so a killed process loses at most the line
+that it was writing. A checkpoint stores `TraceWriter.position()`. A process that resumes from it truncates both files
+to that position, and the trace continues as if it had not been interrupted. Values that are not finite are written as
+the strings "nan", "inf" and "-inf" (`reproduce.store.json_text`).
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ class Row(NamedTuple):
     """One number of a trace in long form."""
 
     step: int
-    """Optimiser steps already taken: 0 is the initialisation."""
+    """Number of optimiser steps taken. 0 is the initialisation."""
     split: str
     metric: str
     layer: str
-    """"1" to "L", "unembed", or "" for a metric that has no layer."""
+    """"1" to "L", "unembed", or "" for a metric without layers."""
     value: float
 
 
 class Moment(NamedTuple):
-    """Mean square of each neuron over the probe batch, shape (width,)."""
+    """Mean square of each neuron of a layer over the probe batch, (d,)."""
 
     step: int
     layer: str
@@ -49,7 +49,7 @@ class Moment(NamedTuple):
 
 
 def layer_order(layer: str) -> int:
-    """Sorting key of layer names: none, then blocks by number, then the unembedding's input."""
+    """Sorting key of layer names: no layer first, then the blocks by number, and "unembed" last."""
     if layer == "":
         return 0
     return 1_000_000 if layer == "unembed" else int(layer)
@@ -58,8 +58,11 @@ def layer_order(layer: str) -> int:
 class TraceWriter:
     """Appends records to the live trace of the run in `folder`.
 
-    A new writer starts from nothing: what an earlier attempt left is cut off, as a run without a checkpoint
-    begins again at step 0. `resume` keeps what stood there at the checkpoint.
+    A new writer starts an empty trace and drops that of an earlier attempt, since a run without a checkpoint starts
+    again at step 0. `resume` keeps the records up to the checkpoint.
+
+    Raises:
+        OfeError: the disk is full or cannot be written. All methods that write raise it too.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -67,7 +70,7 @@ class TraceWriter:
 
     @classmethod
     def resume(cls, folder: Path, position: Mapping[str, int]) -> Self:
-        """Continue at `position`, dropping every later record.
+        """A writer that continues the trace at `position` and drops every later record.
 
         Raises:
             OfeError: a file is shorter than `position` says.
@@ -82,9 +85,9 @@ class TraceWriter:
         for name in (LIVE_TRACE, LIVE_MOMENTS):
             path = folder / name
             with explain_os_errors(path):
-                # Unbuffered: what a full disk refuses must not be tried again on closing.
+                # Unbuffered, or else closing the file would try again to write what a full disk has refused.
                 file = self._files[name] = path.open("ab", buffering=0)
-                if file.seek(0, os.SEEK_END) < position[name]:
+                if file.seek(0, os.SEEK_END) < position[name]:  # truncating would fill the gap with zeros
                     self.close()
                     raise OfeError(
                         f"{path} is shorter than the checkpoint beside it expects",
@@ -94,7 +97,7 @@ class TraceWriter:
                 file.seek(position[name])
 
     def record(self, step: int, split: str, values: Mapping[str, float | Mapping[str, float]]) -> None:
-        """Append metrics of one split at one step: `{"loss": 6.1}` or `{"kurtosis": {"1": 1.02}}` by layer."""
+        """Append the metrics of one split at one step: `{"loss": 6.1}`, or `{"kurtosis": {"1": 1.02}}` by layer."""
         plain = {
             metric: {layer: float(item) for layer, item in value.items()}
             if isinstance(value, Mapping)
@@ -104,18 +107,18 @@ class TraceWriter:
         self._append(LIVE_TRACE, {"step": step, "split": split, "values": plain})
 
     def moments(self, step: int, layer: str, second_moment: Sequence[float]) -> None:
-        """Append the mean square of each neuron of `layer`, from which any kurtosis can be computed again."""
+        """Append the mean square (d,) of each neuron of `layer`, see `reproduce.store.moments` for its use."""
         values = [float(item) for item in second_moment]
         self._append(LIVE_MOMENTS, {"step": step, "layer": layer, "second_moment": values})
 
     def _append(self, name: str, record: dict[str, Any]) -> None:
         line = dumps(record).encode() + b"\n"
         with explain_os_errors(self._folder / name):
-            while line:  # an unbuffered write may take only a part
+            while line:  # an unbuffered write may write only a part
                 line = line[self._files[name].write(line) :]
 
     def position(self) -> dict[str, int]:
-        """Length of both files in bytes, once all of it is on the disk: what a checkpoint has to remember."""
+        """The length of both files in bytes, for a checkpoint. It waits until all records are on the disk."""
         with explain_os_errors(self._folder):
             for file in self._files.values():
                 os.fsync(file.fileno())
@@ -138,7 +141,7 @@ def read_rows(folder: Path) -> list[Row]:
     """The live trace of `folder` in long form, ordered by step, split, metric and layer.
 
     Raises:
-        OfeError: a line other than an unfinished last one is not a record.
+        OfeError: a line is not a record. An unfinished last line is left out, and is no error.
     """
     rows: list[Row] = []
     for record in _records(folder / LIVE_TRACE):
@@ -151,7 +154,11 @@ def read_rows(folder: Path) -> list[Row]:
 
 
 def read_moments(folder: Path) -> list[Moment]:
-    """The live second moments of `folder`, ordered by step and layer."""
+    """The live second moments of `folder`, ordered by step and layer.
+
+    Raises:
+        OfeError: a line is not a record. An unfinished last line is left out, and is no error.
+    """
     moments = [
         Moment(record["step"], record["layer"], [float(item) for item in record["second_moment"]])
         for record in _records(folder / LIVE_MOMENTS)
@@ -160,7 +167,7 @@ def read_moments(folder: Path) -> list[Moment]:
 
 
 def read_live(folder: Path) -> pd.DataFrame:
-    """The trace so far of a run that is being trained: columns step, split, metric, layer, value."""
+    """The live trace of `folder` as a frame with columns step, split, metric, layer and value."""
     import pandas as pd
 
     frame = pd.DataFrame(read_rows(folder), columns=list(Row._fields))
@@ -168,10 +175,10 @@ def read_live(folder: Path) -> pd.DataFrame:
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
-    """Records of a live file; none where it is missing, and without a last line that is still being written."""
+    """The records of a live file, without a last line that is still being written. A missing file has none."""
     if not path.exists():
         return
-    *lines, _unfinished = path.read_bytes().split(b"\n")
+    *lines, _unfinished = path.read_bytes().split(b"\n")  # the part after the last line end is empty or unfinished
     for number, line in enumerate(lines, start=1):
         try:
             yield json.loads(line)

@@ -1,4 +1,4 @@
-"""Moving whole run folders, so that a name never stands for half of one."""
+"""Copying and removing whole run folders, in such a way that no name ever belongs to half of one."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from reproduce.store.seal import verify_folder
 
 
 def copy_sealed(source: Path, target: Path) -> None:
-    """Copy a sealed folder to `target` in one step, checking both ends; replaces an existing `target`.
+    """Copy a sealed folder to `target` in one step, and replace an existing `target`. Source and copy are verified.
 
     Raises:
-        OfeError: the source is not sealed or damaged, or the disk refuses.
+        OfeError: the source is not sealed or is damaged, or the disk is full or cannot be written.
     """
     verify_folder(source)
     aside = aside_of(target)
@@ -36,7 +36,7 @@ def copy_sealed(source: Path, target: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a run folder so that a kill half-way never leaves a part of it under its name."""
+    """Remove a run folder, if it exists. A process killed while removing it leaves no part of it under its name."""
     if not folder.exists():
         return
     condemned = folder.with_name(f".{folder.name}.removed")

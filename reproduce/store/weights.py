@@ -1,11 +1,11 @@
-"""The weights that a training keeps: which are wanted, which there are, and whether they are whole.
+"""Bookkeeping of the weights that a training keeps: which are wanted, which are there, and whether they are undamaged.
 
     keep.json       {"steps": [10, 20]}                    written by whoever wants weights, before or after training
     weights.json    {"end": 20, "same_trace": true, "files": {"10": {"name": ..., "sha256": ...}, ...}}
 
-A step counts the optimiser steps taken: 0 is the initialisation, the run's last step its final weights. Weights stay
-out of a run's key and out of its SHA256SUMS, since they change none of its numbers: a run is the same with and without
-them. Nothing here loads torch; `reproduce.training.weights` writes and reads the tensors.
+A step is the number of optimiser steps taken: 0 is the initialisation, and the run's last step has its final weights.
+Weights are neither part of a run's key nor listed in its SHA256SUMS, because keeping them changes none of its numbers.
+Nothing here imports torch. `reproduce.training.weights` writes and reads the tensors.
 """
 
 from __future__ import annotations
@@ -23,30 +23,34 @@ from reproduce.store.layout import FINAL_WEIGHTS, KEEP, WEIGHTS, damaged
 
 @dataclass(frozen=True)
 class Weights:
-    """What weights.json says."""
+    """The content of weights.json."""
 
     files: dict[int, tuple[str, str]] = field(default_factory=dict)
-    """Name and SHA-256 of the file with the weights after so many steps."""
+    """Step -> name and SHA-256 of the file with the weights after that step."""
     end: int | None = None
-    """The step at which training ended; None while it has not."""
+    """The step at which training ended, or None if it has not ended."""
     same_trace: bool | None = None
-    """Whether the training that wrote the weights gave the trace that is sealed beside them; None before the seal.
+    """Whether the training that wrote the weights gave the trace that is sealed beside them. None before the seal.
 
-    Only a training that was repeated for the sake of its weights can differ, for instance with other threads.
+    The two can differ only if the training was repeated for its weights, for instance with another number of threads.
     """
 
     def lacks(self, wanted: Iterable[int]) -> list[int]:
-        """The steps of `wanted` whose weights are not there, without those that training never reached."""
+        """The steps of `wanted` whose weights are missing. Steps that training never reached are not counted."""
         return sorted(step for step in wanted if step not in self.files and (self.end is None or step <= self.end))
 
 
 def file_name(step: int, last_step: int) -> str:
-    """Name of the file with the weights after `step` steps of a run of `last_step`."""
+    """Name of the file with the weights after `step` steps of a run with `last_step` steps."""
     return FINAL_WEIGHTS if step == last_step else f"model-{step}.safetensors"
 
 
 def wanted_steps(folder: Path) -> frozenset[int]:
-    """The steps whose weights somebody has asked this run to keep."""
+    """The steps whose weights the run in `folder` was asked to keep.
+
+    Raises:
+        OfeError: keep.json is damaged.
+    """
     content = _read(folder / KEEP) or {"steps": []}
     try:
         return frozenset(int(step) for step in content["steps"])
@@ -55,14 +59,14 @@ def wanted_steps(folder: Path) -> frozenset[int]:
 
 
 def want_steps(folder: Path, steps: Iterable[int]) -> None:
-    """Ask the run in `folder` to keep the weights of `steps` too; earlier wishes stay."""
+    """Ask the run in `folder` to keep the weights of `steps`, in addition to those that it was asked for before."""
     before = wanted_steps(folder)
     if not before.issuperset(after := before.union(steps)):
         write_json(folder / KEEP, {"steps": sorted(after)})
 
 
 def read_weights(folder: Path) -> Weights:
-    """What weights.json of `folder` says; nothing is kept where it is missing.
+    """The content of weights.json in `folder`. A folder without that file keeps no weights.
 
     Raises:
         OfeError: the file is damaged.
@@ -80,7 +84,7 @@ def read_weights(folder: Path) -> Weights:
 
 
 def write_weights(folder: Path, weights: Weights) -> None:
-    """Write weights.json, once the files that it lists are there."""
+    """Write weights.json. The files that it lists have to be complete by then."""
     files = {str(step): {"name": name, "sha256": digest} for step, (name, digest) in sorted(weights.files.items())}
     write_json(folder / WEIGHTS, {"end": weights.end, "same_trace": weights.same_trace, "files": files})
 
@@ -108,13 +112,18 @@ def check_weights(folder: Path) -> None:
     """Compare all weights of `folder` with their checksums.
 
     Raises:
-        OfeError: naming the file that is missing or damaged.
+        OfeError: a file is missing or damaged. The message names it.
     """
     for name, digest in read_weights(folder).files.values():
         check_weights_file(folder, name, digest)
 
 
 def check_weights_file(folder: Path, name: str, digest: str) -> None:
+    """Compare the file `name` of kept weights with its SHA-256.
+
+    Raises:
+        OfeError: the file is missing or damaged.
+    """
     path = folder / name
     hint = f"remove {folder / WEIGHTS}: the run is then trained again when its weights are asked for"
     if not path.is_file():
@@ -124,8 +133,9 @@ def check_weights_file(folder: Path, name: str, digest: str) -> None:
 
 
 def drop_weights(folder: Path) -> int:
-    """Remove the weights of a run, and the wish to keep them; returns the bytes that are free now."""
-    paths = [folder / WEIGHTS, folder / KEEP, *folder.glob("model*.safetensors")]  # the list first, then the files
+    """Remove the weights of a run and the request to keep them, and return how many bytes that frees."""
+    # The list goes before the files, so that it never names weights that are gone.
+    paths = [folder / WEIGHTS, folder / KEEP, *folder.glob("model*.safetensors")]
     freed = sum(path.stat().st_size for path in paths if path.is_file())
     for path in paths:
         path.unlink(missing_ok=True)
