@@ -1,4 +1,4 @@
-"""The device that a worker computes on, and what is set up there before any work."""
+"""The device that a worker computes on, and the settings of its process."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from reproduce.errors import OfeError
 
 
 def set_up() -> None:
-    """Take as many threads as the queue gave this process, and let it keep the memory it has had.
+    """Set the number of threads that the queue gave this process, and let it reuse freed memory.
 
     Raises:
-        OfeError: OMP_NUM_THREADS is no number.
+        OfeError: OMP_NUM_THREADS is not a number.
     """
     keep_large_blocks()
     if (count := threads()) is not None:
@@ -22,21 +22,26 @@ def set_up() -> None:
 
 
 def keep_large_blocks() -> None:
-    """Tell glibc to reuse large freed blocks: giving them back costs a page fault each time they are needed again."""
+    """Tell glibc to keep large freed blocks for later.
+
+    By default it returns them to the system, and every step then pays for page faults when it needs them again.
+    """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
-        return  # another C library: slower, nothing else
+        return  # another C library, where training is merely slower
+    # Parameters of mallopt, by their numbers in malloc.h: what is smaller than 1 GiB is not mapped on its own, and up
+    # to 2 GiB of free memory stay with the process.
     m_trim_threshold, m_mmap_threshold = -1, -3
     mallopt(m_mmap_threshold, 1 << 30)
     mallopt(m_trim_threshold, (1 << 31) - 1)
 
 
 def pick_device() -> torch.device:
-    """OFE_DEVICE, else the accelerator if there is one.
+    """The device that OFE_DEVICE names. Without it, the current CUDA device if there is one, and else the CPU.
 
     Raises:
-        OfeError: OFE_DEVICE names a device that is not there.
+        OfeError: OFE_DEVICE names a device that does not exist.
     """
     name = environment().device or ("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():

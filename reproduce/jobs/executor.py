@@ -1,12 +1,12 @@
-"""What runs workers somewhere, and the first such thing: processes of this machine.
+"""Executors, which run workers. The only one so far runs them as processes of this machine.
 
-    handle = executor.submit(folder, place)     a worker starts on the job in `folder`
-    handle.poll()                               its exit code, None while it works
+    handle = executor.submit(folder, place)     start a worker on the job in `folder`
+    handle.poll()                               its exit code, or None while it works
     handle.stop(); handle.stop(kill=True)       ask it to save and stop; end it at once
     handle.messages()                           what it wrote to stderr
 
-The queue (`reproduce.jobs.queue`) knows no more of an executor than this. A cluster's scheduler fits behind the same
-four functions.
+The queue (`reproduce.jobs.queue`) uses nothing else of an executor, so the scheduler of a cluster can become one by
+implementing these four functions.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ Command = Callable[[Path], list[str]]
 
 
 class Handle(Protocol):
-    """One worker at work."""
+    """A worker that has been started."""
 
     def poll(self) -> int | None:
-        """Exit code of the worker, negative for a signal that ended it; None while it works."""
+        """Exit code of the worker, or None while it works. A worker ended by signal N has exit code -N."""
         ...
 
     def stop(self, *, kill: bool = False) -> None:
@@ -39,32 +39,37 @@ class Handle(Protocol):
         ...
 
     def messages(self) -> str:
-        """All that an ended worker wrote to stderr. To be asked once: what it was kept in is closed."""
+        """All that an ended worker wrote to stderr. It can be read only once."""
         ...
 
 
 class Executor(Protocol):
-    """Where workers run."""
+    """A service that runs workers."""
 
     @property
     def places(self) -> int:
-        """How many workers run side by side."""
+        """Number of workers that run at the same time."""
         ...
 
     def submit(self, folder: RunFolder, place: int) -> Handle:
-        """Start a worker on the job in `folder`, in one of the places from 0."""
+        """Start a worker on the job in `folder`.
+
+        Args:
+            place: a number from 0 to `places` - 1 that no other running worker has.
+        """
         ...
 
 
 class LocalProcesses:
-    """Workers that are processes of this machine, one for each run; of several devices, one for each of them.
+    """Runs workers as processes of this machine. A run on several devices has one process for each device.
 
     Args:
-        places: runs side by side.
-        threads: of each process. Rounding depends on it, so it takes part in "same machine, same trace".
-        gpus: CUDA devices to spread the workers over, where there is more than one.
-        devices: of each run, with a process on each.
-        command: what does the job in a folder, by default `worker_command`.
+        places: number of runs at the same time.
+        threads: number of threads of each process. Rounding depends on it, so the same machine gives the same trace
+            only with the same number of threads.
+        gpus: number of CUDA devices of the machine. If there are several, they are divided among the workers.
+        devices: number of devices of each run.
+        command: returns the command that does the job in a folder; by default `worker_command`.
     """
 
     def __init__(
@@ -78,17 +83,18 @@ class LocalProcesses:
         return LocalProcess(folder, command, self.environment(place))
 
     def environment(self, place: int) -> dict[str, str]:
-        """The variables of the worker in this place: its threads, and the CUDA devices that are its own."""
+        """The environment variables of the worker in this place: its number of threads, and its CUDA devices."""
         environment = child_environment(OMP_NUM_THREADS=str(self.threads))
         if self.gpus > 1:
             visible = (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(self.gpus)))).split(",")
+            # Places share devices in turn where there are more places than groups of `devices` GPUs.
             first = place * self.devices % max(1, self.gpus // self.devices * self.devices)
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(visible[first : first + self.devices])
         return environment
 
 
 def worker_command(folder: Path, devices: int = 1) -> list[str]:
-    """What does the job in `folder` on `devices` devices."""
+    """The command that does the job in `folder` on `devices` devices."""
     worker = ["-m", "reproduce.jobs.worker", str(folder)]
     if devices == 1:
         return [sys.executable, *worker]
@@ -114,9 +120,11 @@ class LocalProcess:
         return self._process.poll()
 
     def stop(self, *, kill: bool = False) -> None:
-        """Send the signal to the worker; of several under torchrun to the one that speaks for all, once it has spoken.
+        """Send SIGINT or SIGKILL to the worker.
 
-        torchrun itself would give them half a minute to save; and killed, it would leave them running.
+        Of several worker processes under torchrun, the one that writes progress.json gets the signal and passes it on.
+        torchrun itself would give them only half a minute to save and, if it were killed, would leave them running.
+        Before the first progress.json, however, there is only torchrun to signal.
         """
         number = signal.SIGKILL if kill else signal.SIGINT
         progress = self._folder.progress() or {}

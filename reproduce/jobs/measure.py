@@ -1,4 +1,4 @@
-"""The work of a measurement: the metrics of the weights that a training has kept, as a trace of one step."""
+"""The work of a measurement: it measures weights that a training has kept, and writes a trace of one step."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from reproduce.training.weights import load_weights
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """The model of a task as a subject of measurements."""
+    """The model of a task as a `reproduce.measuring.probe.Subject`."""
 
     task: Task
 
@@ -34,17 +34,18 @@ class TrainedModel:
 
 
 def work(folder: RunFolder, config: MeasureConfig, stop: StopAsked) -> dict[str, Any]:
-    """Measure the model that `config` names, write the trace of it to `folder`, and return its provenance.
+    """Measure the model that `config` names, write the trace to `folder`, and return its provenance.
 
     Raises:
-        Interrupted: `stop` said so; nothing is kept, since nothing takes long.
-        OfeError: the parent is not in the store, or has not kept the weights that are measured.
+        Interrupted: `stop` returned True. No state is saved, since a measurement takes little time.
+        OfeError: the parent is not in the store, or has not kept the weights that are to be measured.
     """
     begin = time.perf_counter()
     parent = parent_folder(folder, config)
     weights = parent.weights_file(config.parent.step)
     trained = parent.training()
     probe = trained.probe.model_copy(update={"batch_size": config.examples, "on": "held-out"})
+    # The parent's task, except that the probe batch and the precision are those of the measurement.
     training = trained.model_copy(update={"probe": probe, "precision": config.precision})
 
     device = pick_device()
@@ -63,6 +64,7 @@ def work(folder: RunFolder, config: MeasureConfig, stop: StopAsked) -> dict[str,
     for layer, moment in reading.moments.items():
         writer.moments(step, layer, moment.tolist())
     writer.close()
+    # A measurement takes no steps and cannot diverge, but plots and claims read these fields of every trace.
     return {
         "failed": False,
         "failed_step": None,
@@ -76,10 +78,10 @@ def work(folder: RunFolder, config: MeasureConfig, stop: StopAsked) -> dict[str,
 
 
 def parent_folder(folder: RunFolder, config: MeasureConfig) -> RunFolder:
-    """The run folder of the training whose weights `config` measures: it lies in the same store as `folder`.
+    """The run folder of the training whose weights `config` measures, in the store that contains `folder`.
 
     Raises:
-        OfeError: there is none.
+        OfeError: the store has no such run.
     """
     parent = Store.of(folder).find(config.parent.key)
     if parent is None:

@@ -1,13 +1,15 @@
-"""Works off runs on an executor, several side by side, and survives whatever becomes of them.
+"""The queue, which does many jobs on an executor, several at the same time. No failure of a job ends the queue.
 
-Each run is one worker (`reproduce.jobs.worker`), which takes the run's lock, resumes, does the job and seals it. This
-module decides which run starts when, follows their progress.json, and tells a watcher. It knows nothing of figures or
-displays, nor of how a worker comes to run (`reproduce.jobs.executor`), and never imports torch.
+Each job is done by one worker (`reproduce.jobs.worker`), which takes the lock of the run, resumes it, does the work and
+seals it. This module decides which job starts when, reads their progress.json, and informs a watcher. It knows nothing
+of figures and displays, nor of how a worker is started (`reproduce.jobs.executor`), and it never imports torch.
 
-    waiting -> running -> sealed | failed | interrupted
-    elsewhere -> sealed, or waiting: another process does the job; it is waited for, and taken over if it stops
+    waiting      -> running, as soon as there is a free place and the parent is sealed
+    running      -> sealed | failed | interrupted | elsewhere
+    elsewhere    -> sealed | running: another process does the job, and the queue waits for it. If that process stops
+                    before the job is sealed, the queue takes the job over.
 
-A run with a parent among the runs waits until that one is sealed.
+A job whose parent is in the same queue waits until the parent is sealed.
 """
 
 from __future__ import annotations
@@ -32,28 +34,32 @@ JobState = Literal["waiting", "running", "elsewhere", "sealed", "failed", "inter
 Watcher = Callable[[Sequence["Job"]], None]
 
 SEALED_EXIT, STOPPED_EXIT = 0, 3
-"""Exit codes of a worker that finished its run, and of one that was told to stop and saved it."""
+"""Exit codes of a worker that sealed its run, and of one that was asked to stop and saved the state."""
 _POLL_S = 0.25
+"""Seconds between two looks at the workers."""
 _ELSEWHERE_POLL_S = 1.0
+"""The same while all remaining jobs are done by other processes, where a look costs a lock of each run folder."""
 _SLEEP_S = 0.05
+"""Longest time for which a signal goes unnoticed, in seconds."""
 
 
 @dataclass
 class Job:
-    """One run on its way to its seal."""
+    """One job of the queue, and its state."""
 
     run: ResolvedRun
     folder: RunFolder
     state: JobState = "waiting"
     error: str | None = None
     progress: Mapping[str, Any] = field(default_factory=dict)
-    """What its worker last said (`progress.json`)."""
+    """The last progress.json of its worker."""
     worker: Handle | None = None
     place: int | None = None
-    """Which of the executor's places it holds while it runs."""
+    """The place of the executor that it has while it runs."""
 
     @property
     def ended(self) -> bool:
+        """Whether the state is final."""
         return self.state in ("sealed", "failed", "interrupted")
 
 
@@ -65,23 +71,25 @@ def execute(
     keep: Mapping[str, Iterable[int]] | None = None,
     watch: Watcher = lambda jobs: None,
 ) -> list[Job]:
-    """Do the jobs of `runs` in their order, as many at a time as the executor has places; return what became of each.
+    """Do the jobs of `runs`, as many at a time as the executor has places, and return them in their final states.
 
-    A run that fails does not stop the others, except those that start from it. SIGINT, SIGTERM or SIGHUP is passed on
-    to the workers, which save and stop; no further run starts, and what did not finish is "interrupted". A second
-    signal kills the workers.
+    Jobs start in the order of `runs`. A job that fails does not stop the others, except those that start from it.
+    SIGINT, SIGTERM or SIGHUP is passed on to the workers, which save their state and stop. No further job starts then,
+    and jobs that are not finished are "interrupted". A second signal kills the workers.
 
     Args:
-        keep: the steps whose weights a run is to keep, by its key.
-        watch: called after each change and each poll.
+        keep: key of a run -> steps whose weights it is to keep.
+        watch: is called with all jobs after each look at the workers, and once more at the end.
 
     Raises:
         OfeError: a run folder cannot be created.
     """
     keep = keep or {}
+    # All folders are created before the first job starts, so that a full disk is reported at once.
     queue = [Job(run, store.create(run, keep.get(run.key, ()))) for run in runs]
     with _stop_requests() as requests:
         while not all(job.ended for job in queue):
+            # Ended workers are settled before new ones start, so that their places are free and parents are sealed.
             for job in queue:
                 if job.state == "running":
                     _follow(job, stopping=requests.count > 0)
@@ -97,7 +105,7 @@ def execute(
 
 
 def _start(queue: list[Job], executor: Executor) -> None:
-    """Fill the free places with runs that nobody works on and that have what they start from."""
+    """Start workers in the free places, on jobs that nobody works on and whose parents are sealed."""
     taken = {job.place for job in queue if job.state == "running"}
     free = [place for place in range(executor.places) if place not in taken]
     by_key = {job.run.key: job for job in queue}
@@ -106,6 +114,7 @@ def _start(queue: list[Job], executor: Executor) -> None:
             return
         if job.state not in ("waiting", "elsewhere") or not _has_parent(job, by_key):
             continue
+        # The folder may have changed since it was created: other queues may work on the same runs.
         if job.folder.complete:
             job.state = "sealed"
         elif job.folder.state == "running":
@@ -116,7 +125,7 @@ def _start(queue: list[Job], executor: Executor) -> None:
 
 
 def _has_parent(job: Job, by_key: Mapping[str, Job]) -> bool:
-    """Whether what the job starts from is there; a job whose parent has failed or was interrupted ends with it."""
+    """Whether the job has no parent in the queue, or a sealed one. A job whose parent has failed fails with it."""
     parent = None if job.run.parent is None else by_key.get(job.run.parent.key)
     if parent is None or parent.state == "sealed":
         return True
@@ -126,32 +135,48 @@ def _has_parent(job: Job, by_key: Mapping[str, Job]) -> bool:
 
 
 def _follow(job: Job, *, stopping: bool) -> None:
-    """Read how far a worker is, and settle its job if it has ended."""
+    """Read the progress of a running worker. If the worker has ended, find the new state of its job.
+
+    Args:
+        stopping: whether the workers were asked to stop.
+    """
     assert job.worker is not None
     code = job.worker.poll()
     job.progress = job.folder.progress() or job.progress
     if code is None:
         return
     said = job.worker.messages()
+    # The folder is asked first: a worker that was killed after it had sealed its run has done its job.
     if job.folder.complete:
         job.state = "sealed"
     elif _stopped(code, job.progress) or (stopping and job.progress.get("state") != "failed"):
-        job.state = "interrupted"  # also when the signal met a worker that was still starting
-    elif job.folder.state == "running":  # another process took the run before our worker could
+        job.state = "interrupted"  # also if the signal came while the worker was still starting, whatever its exit code
+    elif job.folder.state == "running":  # another process took the lock before our worker did
         job.state = "elsewhere"
     else:
         job.state, job.error = "failed", _why(code, job.progress, said)
-        if code > 0:  # a killed worker left a checkpoint that goes on; an error is the run's own
+        # An error of the job itself is kept in the folder, where `ofe status` reads it. A worker that was killed by a
+        # signal leaves a folder that can be resumed, and that must not be marked as failed.
+        if code > 0:
             job.folder.write_progress({**job.progress, "state": "failed", "error": job.error})
 
 
 def _stopped(code: int, progress: Mapping[str, Any]) -> bool:
-    """Whether the worker saved and stopped because it was asked to; torchrun does not pass its exit code on."""
+    """Whether the worker has saved its state and stopped as it was asked to.
+
+    Under torchrun only progress.json tells, since torchrun does not pass on the exit code of its workers.
+    """
     return code == STOPPED_EXIT or (code > 0 and progress.get("state") == "interrupted")
 
 
 def _why(code: int, progress: Mapping[str, Any], said: str) -> str:
-    """What to tell of a worker that did not finish: its own words, else the last line it wrote."""
+    """Why a worker did not finish, in words for the user.
+
+    Args:
+        code: its exit code, where -N stands for signal N.
+        progress: its last progress.json, whose error is preferred to `said`.
+        said: what it wrote to stderr.
+    """
     if code < 0:
         name = signal.Signals(-code).name
         memory = ", perhaps because the memory was full" if name == "SIGKILL" else ""
@@ -161,16 +186,16 @@ def _why(code: int, progress: Mapping[str, Any], said: str) -> str:
     lines = [line for line in said.splitlines() if line.strip() and not line.startswith("hint:")]
     if code == SEALED_EXIT:
         return "its process ended without sealing it"
-    lines = [line for line in lines if line.startswith("error: ")][:1] or lines  # torchrun adds pages of its own
+    lines = [line for line in lines if line.startswith("error: ")][:1] or lines  # torchrun adds long reports after it
     return lines[-1].removeprefix("error: ") if lines else f"its process ended with exit code {code}"
 
 
 # ---------------------------------------------------------------------------------------------------
-# Stopping
+# Stop requests
 
 
 class _Requests:
-    """Signals received so far, and how many of them have been passed on."""
+    """The handler of stop signals: it counts those received, and those that have been passed on to the workers."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -180,7 +205,7 @@ class _Requests:
         self.count += 1
 
     def wait(self, seconds: float) -> None:
-        """Sleep, though not past a signal that has not been passed on."""
+        """Sleep for some seconds, or until a signal comes that has not been passed on."""
         deadline = time.monotonic() + seconds
         while self.count == self.passed_on and time.monotonic() < deadline:
             time.sleep(_SLEEP_S)
@@ -188,9 +213,9 @@ class _Requests:
 
 @contextmanager
 def _stop_requests() -> Iterator[_Requests]:
-    """Count the signals that ask us to stop, in place of being ended by them."""
+    """A context in which stop signals are counted and do not end this process."""
     requests = _Requests()
-    if threading.current_thread() is not threading.main_thread():  # only the main thread is sent signals
+    if threading.current_thread() is not threading.main_thread():  # Python handles signals in the main thread only
         yield requests
         return
     before = handle(STOP_SIGNALS, requests)
@@ -202,7 +227,10 @@ def _stop_requests() -> Iterator[_Requests]:
 
 
 def _stop(queue: list[Job], requests: _Requests) -> None:
-    """Pass a new signal on: the first asks the workers to save, a further one kills them."""
+    """End the jobs that have not started, and pass new signals on to the workers.
+
+    The first signal asks the workers to save their state and stop. A later one kills them.
+    """
     for job in queue:
         if job.state in ("waiting", "elsewhere"):
             job.state = "interrupted"

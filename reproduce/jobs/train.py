@@ -1,4 +1,4 @@
-"""The work of a training: from a run folder to a trace that can be sealed, and the weights that somebody asked for."""
+"""The work of a training: it writes a complete trace, and the weights that were asked for."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from reproduce.training.train import Execution, Outcome, Task, Training
 
 
 def work(folder: RunFolder, config: RunConfig, stop: StopAsked) -> dict[str, Any]:
-    """Train the run in `folder` to its end, from wherever it stands, and return its provenance.
+    """Train the run in `folder` to its end, from its checkpoint if it has one, and return its provenance.
 
     Raises:
-        Interrupted: `stop` said so; the state is saved.
-        OfeError: the run cannot go on.
+        Interrupted: `stop` returned True, and the state is saved.
+        OfeError: the data, the checkpoint or the disk do not allow the run to continue.
     """
     execution = plan_execution(config, pick_device())
+    # Under FSDP2 the chief draws the whole model and sends the others their shards, so they need no memory for it.
     on_meta = execution.mode == "fsdp" and not group.chief()
     task, data = build_task(config, execution.device, micro_batch=execution.micro_batch, on_meta=on_meta)
     training = Training(config, task, folder, execution)
@@ -36,10 +37,10 @@ def work(folder: RunFolder, config: RunConfig, stop: StopAsked) -> dict[str, Any
 
 
 def plan_execution(config: RunConfig, device: torch.device) -> Execution:
-    """How the run is to be executed: as the environment says, and where it says nothing so that it fits the device.
+    """How the run is executed. What the environment variables leave open is chosen so that the run fits the device.
 
     Raises:
-        OfeError: a variable has a value that means nothing (exit code 2).
+        OfeError: an environment variable has an invalid value (exit code 2).
     """
     from reproduce.plan.memory import arrange
 
@@ -57,7 +58,7 @@ def plan_execution(config: RunConfig, device: torch.device) -> Execution:
 
 
 def provenance(config: RunConfig, task: Task, outcome: Outcome, execution: Execution) -> dict[str, Any]:
-    """What is true of this training and may differ between two equal ones, and how it ended."""
+    """How this training ended, and what may differ between two trainings of the same run."""
     return {
         "failed": outcome.failed_step is not None,
         "failed_step": outcome.failed_step,

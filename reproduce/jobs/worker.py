@@ -1,16 +1,16 @@
-"""Does the job of one run folder, from wherever it stands to its seal: `python -m reproduce.jobs.worker FOLDER`.
+"""The worker process, which does the job in one run folder and seals it: `python -m reproduce.jobs.worker FOLDER`.
 
     torchrun --nproc-per-node 4 -m reproduce.jobs.worker FOLDER     the same training on four devices
 
-A worker knows nothing of figures. It is given a folder with a run.yaml, does the work of that kind of job, and
-leaves the folder sealed. It reports through progress.json and its exit code.
+A worker knows nothing of figures. It is given a folder with a run.yaml, continues the job from the state in the folder,
+and seals the folder. It reports in progress.json and by its exit code:
 
-    0   sealed, with all the weights that were asked for
-    1   an error, told in progress.json and on stderr
-    3   stopped by SIGINT or SIGTERM, its state saved: the same command continues
+    0   The run is sealed, with all the weights that were asked for.
+    1   There was an error, which is in progress.json and on stderr.
+    3   SIGINT or SIGTERM stopped the worker. Its state is saved, and the same command continues.
 
-Of the processes of a group (`reproduce.parallel`), one holds the lock and writes. A signal to any of them stops all; an
-error in any ends all, and the first to fail says why. All need the same OFE_HOME.
+In a group of processes (`reproduce.parallel`), only the chief holds the lock and writes. A signal to any process stops
+all of them. An error in any process ends all of them, and the first to fail reports it. All need the same OFE_HOME.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ from reproduce.store.weights import read_weights, write_weights
 from reproduce.training.train import Interrupted
 
 WORK = {"train": "reproduce.jobs.train", "measure": "reproduce.jobs.measure"}
-"""Where each kind of job has its function `work(folder, config, stop)`, which returns the kind's own provenance."""
+"""Kind of job -> module with its function `work(folder, config, stop)`, which returns the provenance of that kind."""
 
 SEALED, FAILED, STOPPED = 0, 1, 3
 _PACKAGES = ("ofe", "torch", "numpy", "tokenizers", "datasets")
 _ATTEMPTS = 2
-"""A training that goes on from a checkpoint may lack early weights; the second one begins anew and has them all."""
+"""A training that resumes may be past a step whose weights were asked for later. The second one starts at step 0."""
 
 
 class StopFlag:
-    """Set by SIGINT or SIGTERM; the work looks at it between two steps."""
+    """A flag that SIGINT and SIGTERM set. The work reads it between two steps."""
 
     def __init__(self) -> None:
         self.set = False
@@ -75,12 +75,13 @@ class StopFlag:
 
 
 def do(folder: RunFolder, stop: StopFlag) -> int:
-    """Do the job in `folder` to its seal and say how it ended.
+    """Do the job in `folder` until it is sealed, and return the exit code.
 
-    A training that was sealed without the weights that are wanted now is done once more, and its trace stays.
+    A training that was sealed without weights that are wanted now is repeated. Its sealed trace stays.
 
     Raises:
-        OfeError: told in progress.json too, unless another process does the job: that file is then its own.
+        OfeError: the job failed, or another process holds the lock. A failure is also written to progress.json, which
+            otherwise belongs to that process.
     """
     run, config = folder.read_run_yaml(), folder.config()
     with folder.lock() if group.chief() else nullcontext():
@@ -89,7 +90,7 @@ def do(folder: RunFolder, stop: StopFlag) -> int:
                 discard_leftovers(folder.path)
             return SEALED
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        if group.chief():  # how an earlier attempt ended is over
+        if group.chief():  # overwrites how an earlier attempt ended
             now = {"state": "running", "error": None, "host": socket.gethostname(), "pid": os.getpid()}
             folder.write_progress((folder.progress() or {}) | now | {"launcher": os.getppid(), "started": started})
         try:
@@ -112,10 +113,10 @@ def do(folder: RunFolder, stop: StopFlag) -> int:
 
 
 def finish(folder: RunFolder, provenance: Mapping[str, Any]) -> None:
-    """Seal the trace that the work has left. A trace that is sealed already stays, and is compared with the new one.
+    """Seal the trace that the work has written. If one is sealed already, it stays and is compared with the new one.
 
-    The weights that a repeated training leaves belong to its own trace. On the same machine with as many threads it is
-    the sealed one, byte for byte; weights.json says whether it was.
+    The weights of a repeated training belong to its own trace. With the same machine and number of threads that is the
+    sealed trace, byte for byte. weights.json records whether it was.
     """
     weights, same = read_weights(folder.path), True
     if folder.sealed:
@@ -127,7 +128,7 @@ def finish(folder: RunFolder, provenance: Mapping[str, Any]) -> None:
 
 
 def common_provenance(run: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """What is recorded of every job, of whatever kind: with what it was done, and when.
+    """The provenance that jobs of all kinds have: machine, packages, device and time.
 
     Args:
         run: the content of run.yaml.
@@ -162,7 +163,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def check_package() -> None:
-    """Refuse to work for a command whose code is another copy of this package: its numbers would pass for the same.
+    """Check that this process runs the same copy of the package as the command that started it.
+
+    Another copy may compute other numbers, and its trace would be sealed under this copy's key.
 
     Raises:
         OfeError: the command that started this process runs another copy.
@@ -176,7 +179,7 @@ def check_package() -> None:
 
 
 def _in_group(folder: RunFolder, stop: StopFlag) -> int:
-    """Do the job; of several processes that fail, the first is heard."""
+    """Do the job and return the exit code. Of several processes that fail, only the first reports its error."""
     try:
         return do(folder, stop)
     except OfeError as error:
@@ -189,6 +192,7 @@ def _in_group(folder: RunFolder, stop: StopFlag) -> int:
 
 
 def _told(error: OfeError) -> int:
+    """Write the error to stderr, and return the exit code."""
     print(f"error: {error.message}", file=sys.stderr)
     if error.hint:
         print(f"\nhint: {error.hint}", file=sys.stderr)
