@@ -1,11 +1,11 @@
-"""What a run is: every number that changes its trace, in frozen, validated types.
+"""The configuration of a run in frozen, validated types. It has every value that changes the run's trace.
 
-`RunConfig` is the one value that crosses from the specs to the training code. It holds all that a run's
-numbers depend on and nothing else: device, worker count, logging and micro-batching stay out of it. Its
-hash is the run's identity (`reproduce.keys`). This module never imports torch.
+`RunConfig` is the only value that the specs pass to the training code. It holds everything that a run's numbers depend
+on, and nothing else: the device, the number of workers, logging and micro-batching are not part of it. Its hash is the
+identity of the run (`reproduce.keys`). This module never imports torch.
 
-Adding a field with a default leaves every old key where it was; changing a default does not, and a test
-freezes the defaults for that reason.
+A new field with a default leaves all existing keys as they are. Changing a default changes keys, and a test freezes the
+defaults for that reason.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ProbePoint = Literal["residual", "attention-input"]
 
 
 class Frozen(BaseModel):
-    """Base of every configuration type: immutable, and an unknown key is an error."""
+    """Base of all configuration types. They are immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
@@ -33,39 +33,44 @@ class Frozen(BaseModel):
 
 
 class BlockConfig(Frozen):
-    """One transformer block as a few orthogonal choices (paper Eqs 6, 7, 12, 13; norm positions of v1 Tab 3).
+    """One transformer block, described by independent choices (paper Eqs 6, 7, 12, 13; norm positions of v1 Tab 3).
 
     q = W_Q n_qk(X),  k = W_K n_qk(X),  v = W_V n_v(X);      per head q <- n_post(q), k <- n_post(k)
     A = softmax(cap(q k^T / sqrt(d_h)) + mask);              A <- alpha I + beta A
     H = X + b_a A V W_P;   out = H + b_m W_2 phi(alpha_mlp W_1 n_mlp(H))
+
+    Here d_h is the width of a head, n a norm, cap the soft cap of the logits, and phi the activation function.
     """
 
     pre_qk: Norm = "none"
-    """Norm before the query and key projections (Pre-QK). Shares its weights with `pre_v` when both are the same."""
+    """Norm before the query and key projections (Pre-QK). It shares its weights with `pre_v` if both are of a kind."""
     pre_v: Norm = "none"
     """Norm before the value projection (Pre-V)."""
     pre_mlp: Norm = "none"
     """Norm before the MLP (Pre-MLP)."""
     post_qk: Norm = "none"
-    """Norm of each head's queries and keys after their projection (Post-QK, known as QK-Norm)."""
+    """Norm of each head's queries and keys after their projection (Post-QK, also known as QK-Norm)."""
     post_norm: Norm = "none"
-    """Norm after each residual sum: the Post-Norm block of Eq (7)."""
+    """Norm after each residual sum, which makes the Post-Norm block of Eq (7)."""
     final_norm: Norm = "none"
     """Norm before the unembedding."""
     tanh_cap: float | None = Field(default=None, gt=0)
-    """Soft cap of the attention logits, cap * tanh(z / cap), after 1/sqrt(d_h) and before the mask."""
+    """Soft cap of the attention logits z, cap * tanh(z / cap), after the factor 1/sqrt(d_h) and before the mask."""
     attn_gain: float = 1.0
-    """Residual gain b_a of the attention branch (its initial value when trained)."""
+    """Residual gain b_a of the attention branch, or its initial value if `gains` are trained."""
     mlp_gain: float = 1.0
-    """Residual gain b_m of the MLP branch (its initial value when trained)."""
+    """Residual gain b_m of the MLP branch, or its initial value if `gains` are trained."""
     gains: Literal["fixed", "scalar", "vector"] = "fixed"
     """Residual gains: constants, one trained scalar per branch (SkipInit), or one trained vector (LayerScale)."""
     attn_alpha: float = 0.0
-    """Weight of the identity added to the attention matrix (Value-SkipInit); 0 is plain attention."""
+    """Weight alpha of the identity that is added to the attention matrix (Value-SkipInit). 0 is plain attention."""
     attn_beta: float = 1.0
-    """Weight of the softmax attention matrix in Value-SkipInit; 0 leaves alpha I, which reads no query or key."""
+    """Weight beta of the softmax matrix in Value-SkipInit. 0 leaves alpha I, which depends on no query or key."""
     mlp_input_scale: float | Literal["unit-preactivation"] = 1.0
-    """Scale alpha of the MLP input; `unit-preactivation` is 1 / (init_std sqrt(width)): W_1's output is then O(1)."""
+    """Scale alpha_mlp of the MLP's input.
+
+    `unit-preactivation` stands for 1 / (init_std sqrt(width)), with which the output of W_1 is O(1) at initialisation.
+    """
 
     @model_validator(mode="after")
     def _meaningful(self) -> BlockConfig:
@@ -79,7 +84,7 @@ class BlockConfig(Frozen):
         if self.attn_alpha == 0.0 and self.attn_beta != 1.0:
             raise ValueError("attn_beta only has a meaning beside the identity of Value-SkipInit: set attn_alpha too")
         regulated = {
-            "pre_qk": self.pre_qk not in ("none", self.pre_v),  # if they are of a kind, it norms the values too
+            "pre_qk": self.pre_qk not in ("none", self.pre_v),  # if they are of a kind, the values are normed by it too
             "post_qk": self.post_qk != "none",
             "tanh_cap": self.tanh_cap is not None,
         }
@@ -100,16 +105,16 @@ class TransformerConfig(Frozen):
     """Width d of the residual stream."""
     heads: int = Field(ge=1)
     mlp_ratio: float = Field(default=4.0, gt=0)
-    """Hidden width of the MLP over d."""
+    """Hidden width of the MLP, as a multiple of d."""
     activation: Literal["relu", "leaky-relu", "gelu"] = "relu"
     leaky_slope: float = Field(default=0.0, ge=0, lt=1)
     positions: Literal["learnt", "rope"] = "learnt"
     biases: Literal["none", "qk", "all"] = "none"
-    """Which linear layers have a bias (zero at initialisation)."""
+    """Which linear layers have a bias: none, those of queries and keys, or all. Biases are 0 at initialisation."""
     tied: bool = False
-    """Whether the unembedding shares the token embedding's matrix."""
+    """Whether the unembedding uses the matrix of the token embedding."""
     embed_scale: float = 1.0
-    """Factor on the token embeddings in the forward pass; 50 makes the stream's mean square 1 at init_std 0.02."""
+    """Factor on the token embeddings in the forward pass. With init_std 0.02, a factor of 50 gives them variance 1."""
     init_std: float = Field(default=0.02, gt=0)
     block: BlockConfig = BlockConfig()
 
@@ -138,7 +143,7 @@ class TransformerConfig(Frozen):
 
 
 class MlpConfig(Frozen):
-    """Residual MLP on flattened images (v1 App B): x + W_2 phi(W_1 Norm(x)), zero-initialised readout."""
+    """Residual MLP on flattened images (v1 App B): x + W_2 phi(W_1 Norm(x)) in each block, and a readout of zeros."""
 
     kind: Literal["mlp"] = "mlp"
     layers: int = Field(ge=1)
@@ -148,7 +153,7 @@ class MlpConfig(Frozen):
 
 
 class VitConfig(Frozen):
-    """Vision transformer on square patches, class token, learnt positions (v2 App E.1.2)."""
+    """Vision transformer on square patches, with a class token and learnt positions (v2 App E.1.2)."""
 
     kind: Literal["vit"] = "vit"
     layers: int = Field(ge=1)
@@ -159,7 +164,7 @@ class VitConfig(Frozen):
     """Side of a patch in pixels."""
     init_std: float = Field(default=0.02, gt=0)
     drop_path: float = Field(default=0.0, ge=0, lt=1)
-    """Probability that an image skips a branch of the last block, rising linearly from 0 in the first one."""
+    """Probability that an image skips a branch of the last block. It rises linearly from 0 in the first block."""
     block: BlockConfig = BlockConfig()
 
     @model_validator(mode="after")
@@ -183,39 +188,43 @@ class TextData(Frozen):
     source: str
     """Name of a registered source (`ofe data list`): python-stdlib, python-prose, folder, codeparrot, ..."""
     path: str | None = None
-    """Folder of the user's own files, for the sources that read one."""
+    """Folder with the user's own files, for sources that read one."""
     dataset: str | None = None
-    """Dataset of the Hugging Face hub that the source `hub` reads: owner/name, or owner/name@revision."""
+    """Data set of the Hugging Face hub that the source `hub` reads: owner/name, or owner/name@revision."""
     subset: str | None = None
-    """Configuration of a hub dataset, such as sample-100BT of fineweb-edu; its default one if None."""
+    """Configuration of a hub data set, such as sample-100BT of fineweb-edu, or None for its default one."""
     column: str | None = None
-    """Column of a hub dataset that is the text; if None, the one called text or content, or the only one of strings."""
+    """Column of a hub data set with the text. None: the one called text or content, or the only one of strings."""
     seq_len: int = Field(ge=2)
-    """Tokens in a sequence."""
+    """Number of tokens in a sequence."""
     vocab_size: int = Field(ge=257)
     packing: Literal["chunks", "stream"] = "chunks"
-    """chunks: documents cut into exact sequences, remainder dropped, shuffled; stream: each row reads its own queue."""
+    """How documents become the rows of a batch.
+
+    chunks: each document is cut into sequences of exactly `seq_len` tokens, its remainder is dropped, and the sequences
+    are shuffled. stream: each row of the batch reads on in a queue of documents of its own.
+    """
     train_tokens: int | None = Field(default=None, ge=1)
-    """Tokens after which no further training document is taken from the source; all are if None."""
+    """Number of tokens after which no further training document is taken from the source. None: all are taken."""
     fingerprint: str = ""
-    """Hash of the text and of the tokeniser, filled in when the run is resolved."""
+    """Hash of the text and the tokeniser, which is filled in when the run is resolved."""
 
 
 class AugmentConfig(Frozen):
-    """How training images and their targets are varied; nothing of it by default."""
+    """Augmentation of training images and their targets (`reproduce.training.augment`). By default there is none."""
 
     crop: bool = False
-    """Random resized crop: 8 to 100 % of the area, resized. For sources that read files."""
+    """Random resized crop: a part with 8 to 100 % of the area is resized. Only sources that read files can do it."""
     flip: bool = False
-    """Half the images are mirrored."""
+    """Whether each image is mirrored with probability 1/2."""
     erase: float = Field(default=0.0, ge=0, le=1)
-    """Part of the images that have a random rectangle replaced by noise."""
+    """Probability that a random rectangle of an image is replaced by noise."""
     mixup: float = Field(default=0.0, ge=0)
-    """alpha of the Beta distribution of mixup's weight; 0 is off."""
+    """Parameter alpha of the Beta distribution of mixup's weight. 0 turns mixup off."""
     cutmix: float = Field(default=0.0, ge=0)
-    """alpha of the Beta distribution of cutmix's area; 0 is off. With mixup, each batch has one of the two."""
+    """Parameter alpha of the Beta distribution of cutmix's area. 0 turns cutmix off. A batch has mixup or cutmix."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """Part of every target that is spread over all classes."""
+    """Share of every target that is spread evenly over all classes."""
 
 
 class ImageData(Frozen):
@@ -223,17 +232,19 @@ class ImageData(Frozen):
 
     kind: Literal["images"] = "images"
     source: str
-    """Name of a registered source: photo-patches, cifar10, imagenet-1k, ..."""
+    """Name of a registered source (`ofe data list`): photo-patches, cifar10, imagenet-1k, ..."""
     path: str | None = None
+    """Folder with the images, for sources that read one."""
     side: int = Field(default=32, ge=1)
     """Side of the square image in pixels."""
     classes: int = Field(default=10, ge=2)
     whiten: bool = False
-    """PCA-whitening, fitted on the training images only."""
+    """Whether images are whitened by PCA, which is fitted on the training images only."""
     train_images: int | None = Field(default=None, ge=1)
-    """Images in an epoch of a source that draws them afresh."""
+    """Number of images in an epoch, for sources that draw new images in each epoch."""
     augment: AugmentConfig = AugmentConfig()
     fingerprint: str = ""
+    """Hash of the images, which is filled in when the run is resolved."""
 
     @model_validator(mode="after")
     def _consistent(self) -> ImageData:
@@ -253,25 +264,27 @@ if TYPE_CHECKING:
     OptimizerName = str
 else:
     OptimizerName = Literal[tuple(OPTIMIZERS)]
-"""A name of the table in `reproduce.optim.records`. Type checkers cannot read a table, so that they see any string."""
+"""A name in `reproduce.optim.records.OPTIMIZERS`. Type checkers cannot evaluate the table, so they see any string."""
 
 
 class OptimizerConfig(Frozen):
-    """Optimiser and its constants; each module of `reproduce.optim` gives its equations and source."""
+    """The optimiser and its constants. The modules of `reproduce.optim` give equations and sources."""
 
     name: OptimizerName = "adamw"
     lr: float = Field(gt=0)
     """Peak learning rate."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
-    """Decay of the first moment; for sgd, of the gradient's moving average (momentum in EMA form)."""
+    """Decay of the first moment. For sgd it is the decay of the gradient's moving average (momentum in EMA form)."""
     beta2: float = Field(default=0.999, ge=0, lt=1)
+    """Decay of the second moment."""
     eps: float = Field(default=1e-8, ge=0)
+    """Constant that keeps the update finite where the second moment is 0."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """Decoupled weight decay of matrices and embeddings; norm parameters, biases and gains have none."""
+    """Decoupled weight decay of matrices and embeddings. Norm parameters, biases and gains are not decayed."""
     precond_freq: int = Field(default=10, ge=1)
-    """Steps between two updates of the eigenbases (soap, adafactor-rotated)."""
+    """Number of steps between two updates of the eigenbases (soap, adafactor-rotated)."""
     max_precond_dim: int = Field(default=10_000, ge=1)
-    """Axes longer than this are not rotated (soap, adafactor-rotated)."""
+    """Length of an axis above which it is not rotated (soap, adafactor-rotated)."""
 
     @model_validator(mode="after")
     def _all_read(self) -> OptimizerConfig:
@@ -288,15 +301,19 @@ class OptimizerConfig(Frozen):
 
 
 class ScheduleConfig(Frozen):
-    """Learning-rate schedule: linear warm-up from 0, then linear or cosine decay to 0, or WSD."""
+    """Learning-rate schedule: linear warm-up from 0, followed by one of four shapes.
+
+    linear and cosine decay to 0 at the last step. constant stays at the peak. wsd (warm-up, stable, decay) stays at the
+    peak and decays linearly to 0 in the last part of the run.
+    """
 
     kind: Literal["linear", "cosine", "wsd", "constant"] = "linear"
     warmup_fraction: float = Field(default=0.0, ge=0, le=1)
-    """Warm-up over the run's steps."""
+    """Length of the warm-up as a share of the run's steps."""
     warmup_steps: int | None = Field(default=None, ge=0)
-    """Warm-up in steps; excludes `warmup_fraction`."""
+    """Length of the warm-up in steps. It cannot be given together with `warmup_fraction`."""
     decay_fraction: float = Field(default=0.2, gt=0, le=1)
-    """wsd only: the last part of the run, over which the rate falls linearly to 0."""
+    """Length of the decay as a share of the run's steps. Only wsd reads it."""
 
     @model_validator(mode="after")
     def _one_warmup(self) -> ScheduleConfig:
@@ -314,52 +331,53 @@ class ScheduleConfig(Frozen):
         return self
 
     def warmup(self, steps: int) -> int:
-        """Warm-up in steps for a run whose schedule spans `steps`."""
+        """Length of the warm-up in steps, for a schedule over `steps` steps."""
         return self.warmup_steps if self.warmup_steps is not None else round(self.warmup_fraction * steps)
 
 
 class ProbeConfig(Frozen):
-    """When and on how much the metrics are measured."""
+    """When, where and on which examples the metrics are measured."""
 
     every: int = Field(ge=1)
-    """Steps between probes, after the first log-spaced ones."""
+    """Number of steps between two probes, after the first ones at powers of two (`reproduce.cadence`)."""
     batch_size: int = Field(ge=1)
-    """Examples (sequences or images) of the fixed held-out probe batch."""
+    """Number of examples (sequences or images) in the fixed held-out probe batch."""
     point: ProbePoint = "residual"
-    """residual: the stream entering each attention branch; attention-input: the same after its Pre-Norm, if any."""
+    """residual: the stream that enters each block. attention-input: the same after attention's Pre-Norm, if any."""
     on: Literal["held-out", "train-batch"] = "held-out"
-    """train-batch probes the current training batch, as the authors' code does."""
+    """held-out: one held-out batch for all steps. train-batch: the step's training batch, as in the authors' code."""
     moment_updates_layer: int | None = Field(default=None, ge=1)
-    """Block at whose input the order-by-order moment updates are measured at every step (v1 App D)."""
+    """Block at whose input the moment updates are measured at every step, counting from 1 (v1 App D)."""
 
 
 class EvalConfig(Frozen):
-    """Held-out loss."""
+    """When the held-out loss is computed, and on how many examples."""
 
     every: int = Field(ge=1)
+    """Number of steps between two evaluations."""
     batches: int = Field(ge=1)
-    """Batches of the run's batch size in one evaluation."""
+    """Number of batches in one evaluation. They have the run's batch size."""
 
 
 class RunConfig(Frozen):
-    """Everything that changes a run's numbers."""
+    """The configuration of a training: everything that changes its numbers."""
 
     model: ModelConfig
     data: DataConfig
     optimizer: OptimizerConfig
     schedule: ScheduleConfig = ScheduleConfig()
     steps: int = Field(ge=1)
-    """Optimiser steps that the schedule spans."""
+    """Number of optimiser steps that the schedule spans."""
     stop_after: int | None = Field(default=None, ge=1)
-    """Steps actually trained when the figure ends before the schedule does."""
+    """Step after which training ends, if the figure ends before the schedule does."""
     batch_size: int = Field(ge=1)
-    """Examples (sequences or images) per optimiser step, over all devices and accumulation steps."""
+    """Number of examples (sequences or images) in an optimiser step, over all devices and micro-batches."""
     grad_clip: float | None = Field(default=None, gt=0)
-    """Largest global gradient norm."""
+    """Global norm to which larger gradients are scaled down. None: gradients are not clipped."""
     precision: Precision = "fp32"
-    """Type of matrix products; weights, optimiser state and metrics are float32 in any case."""
+    """Type of the matrix products. Weights, optimiser state and metrics are float32 in any case."""
     seed: int = Field(default=0, ge=0)
-    """Seeds the initialisation and the order of the data."""
+    """Seed of the initialisation, the order of the data and the augmentation."""
     probe: ProbeConfig
     eval: EvalConfig
 
@@ -396,37 +414,38 @@ class RunConfig(Frozen):
 
 
 class RunParent(Frozen):
-    """A training of this store, as it was after so many of its steps."""
+    """A training in the same store, in its state after `step` steps."""
 
     kind: Literal["run"] = "run"
     key: str = Field(pattern=r"^[0-9a-f]{16}$")
     """Key of the training."""
     step: int = Field(ge=0)
-    """Optimiser steps it had taken: 0 is its initialisation, its last step its final weights."""
+    """Number of optimiser steps taken. 0 is the initialisation, and the last step has the final weights."""
 
 
 class MeasureConfig(Frozen):
-    """Everything that changes the numbers of a measurement of a trained model."""
+    """The configuration of a measurement of a trained model: everything that changes its numbers."""
 
     kind: Literal["measure"] = "measure"
     parent: RunParent
-    """The model that is measured. It brings its architecture, its weights, and the held-out text or images."""
+    """The training that is measured. It gives the architecture, the weights, and the held-out text or images."""
     examples: int = Field(ge=1)
-    """Held-out examples (sequences or images) that the metrics are taken of."""
+    """Number of held-out examples (sequences or images) on which the metrics are measured."""
     point: ProbePoint = "residual"
-    """As `ProbeConfig.point`."""
+    """See `ProbeConfig.point`."""
     precision: Precision = "fp32"
-    """Type of matrix products; metrics are float32 in any case."""
+    """Type of the matrix products. Metrics are float32 in any case."""
 
     @property
     def last_step(self) -> int:
-        """The step of its parent that it measures, which is the one step of its trace."""
+        """The step of the parent that is measured, which is the only step of the trace."""
         return self.parent.step
 
 
 JobConfig = RunConfig | MeasureConfig
-"""What the store holds a trace of: a training, or a measurement of a model."""
+"""The configuration of a job of any kind. The store holds one trace for each."""
 JOB_KINDS: dict[str, type[JobConfig]] = {"train": RunConfig, "measure": MeasureConfig}
+"""Name of each kind of job -> type of its configuration."""
 
 
 def kind_of(config: JobConfig) -> str:

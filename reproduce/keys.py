@@ -1,8 +1,8 @@
-"""The identity of a run: a hash of everything that changes its numbers.
+"""The key of a run, which is a hash of everything that changes its numbers.
 
-A key is a hash of the canonical JSON of a `RunConfig`, without the fields equal to their defaults, together
-with the numerics version of each component involved. Source text is never hashed: who changes what a
-component computes raises its number here, and only then are its runs trained again.
+The hash is taken of the canonical JSON of a job's configuration, without the fields that equal their defaults, together
+with the numerics version of each component that the job uses. Source code is never hashed. Whoever changes what a
+component computes has to raise its version here, and only then are its runs trained again.
 """
 
 from __future__ import annotations
@@ -27,36 +27,40 @@ NUMERICS_VERSION: dict[str, int] = {
     "divergence": 1,
     "train": 1,
 }
-"""What each component computes, by number. See CONTRIBUTING.md for when a number is raised."""
+"""Version of what each component computes. CONTRIBUTING.md says when a version has to be raised."""
 
 _KEYED_FROM_2 = frozenset({"divergence"})
-"""Components that were part of another one when the first keys were given out.
+"""Components that were part of another component when the first keys were computed.
 
-At version 1 they compute what those keys stand for, so only a later version enters a key. A component that is added to
-`NUMERICS_VERSION` belongs here when runs that were trained before used it under another name.
+At version 1 they compute what they did then, so only a later version enters a key. A component that is added to
+`NUMERICS_VERSION` belongs here if earlier runs used it as part of another one.
 """
 
 
 def components(config: JobConfig) -> tuple[str, ...]:
-    """Names in `NUMERICS_VERSION` of all that the numbers of a job depend on, beside those of its parent."""
+    """The components, by their names in `NUMERICS_VERSION`, on which the numbers of a job depend.
+
+    Those of a parent are left out, since they are part of the parent's key.
+    """
     if isinstance(config, MeasureConfig):
         return ("probe",)
     return (config.model.kind, config.data.kind, config.optimizer.name, "schedule", "probe", "divergence", "train")
 
 
 def canonical(config: JobConfig) -> dict[str, Any]:
-    """What is hashed: the config without its defaults, and the versions of the components it uses.
+    """The value that is hashed: the configuration without defaults, and the versions of the components that it uses.
 
-    Where data lies is left out once its fingerprint says what it is: a folder that was moved holds the same text.
-    A measurement is told from a training by its `kind`, which only measurements carry: trainings had keys before there
-    was anything else.
+    The path of the data is left out if their fingerprint is known, because a folder that was moved holds the same data.
+    Only measurements have the field `kind`, because trainings had keys before there were other kinds of jobs.
     """
     if isinstance(config, MeasureConfig):
         body = config.model_dump(mode="json", exclude_defaults=True)
-        measured = sorted([*STREAM_METRICS, *ATTENTION_METRICS])  # one more is measured anew, which is cheap
+        # With one more metric in the table, the key changes and the model is measured again, which is cheap.
+        measured = sorted([*STREAM_METRICS, *ATTENTION_METRICS])
         return {"kind": config.kind, "config": body, "metrics": measured, "numerics": _numerics(config)}
     kinds = {"model": {"kind": config.model.kind}, "data": {"kind": config.data.kind}}
     body = config.model_dump(mode="json", exclude_defaults=True)
+    # `kind` has a default in each type, so that it was left out above, and it tells the types apart.
     for section, kind in kinds.items():
         body[section] = kind | body[section]
     if config.data.fingerprint:
@@ -65,7 +69,7 @@ def canonical(config: JobConfig) -> dict[str, Any]:
 
 
 def _numerics(config: JobConfig) -> dict[str, int]:
-    """The version of each component that enters the key."""
+    """The versions of the components that enter the key."""
     return {
         name: NUMERICS_VERSION[name]
         for name in components(config)
@@ -74,23 +78,25 @@ def _numerics(config: JobConfig) -> dict[str, int]:
 
 
 def _digest(value: object) -> str:
+    """The first 16 hexadecimal digits (64 bits) of the SHA-256 of `value` as canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def run_key(config: JobConfig) -> str:
-    """16 hexadecimal digits that name the job `config`; equal keys mean equal numbers on one machine."""
+    """The key of a job: 16 hexadecimal digits. On one machine, jobs with equal keys have equal numbers."""
     return _digest(canonical(config))
 
 
 def recipe_key(config: RunConfig, *lineage: MeasureConfig) -> str:
-    """The key of the same recipe on any machine: without the data's fingerprint and the precision.
+    """The key of a job's recipe, which leaves out the data's fingerprint and the precision. All machines have the same.
 
-    Reference traces are found by it: the embedded corpus is the running interpreter's own library, so its
-    fingerprint differs between Python releases although the experiment is the same.
+    Reference traces are found by recipe. The embedded corpus is the library of the running Python interpreter, so its
+    fingerprint differs between releases of Python although the experiment is the same.
 
     Args:
-        lineage: the measurement of the training `config`, if that is the job.
+        config: the training, or the training that is measured.
+        lineage: the measurement of `config`, if that is the job.
     """
     body = canonical(config)
     body["config"]["data"].pop("fingerprint", None)

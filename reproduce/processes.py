@@ -6,7 +6,7 @@ modules. A child of `ofe` that was started in another clone of the project would
 folder out and is handed on to the children of the child (torchrun's workers), and is told where its parent's package
 lies.
 
-A process is asked to stop by a signal. It notes the signal and looks at it when it suits, between two steps.
+A process is asked to stop by a signal. It only notes the signal when it comes, and acts on it between two steps.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from typing import Any
 import reproduce
 
 PACKAGE_VARIABLE = "REPRODUCE_PACKAGE"
-"""Tells a worker the folder of the package `reproduce` that started it: both must be the same code."""
+"""The variable that tells a child where its parent's package is, so that it can check that it runs the same code."""
 
 
 def child_environment(**changes: str) -> dict[str, str]:
-    """The environment of a child: this process's own, in which it finds this very package, and `changes`."""
+    """The environment of a child: this process's own with `changes`, in which Python finds this copy of the package."""
     package = Path(reproduce.__file__).resolve().parent
     environment = os.environ | {"PYTHONSAFEPATH": "1", PACKAGE_VARIABLE: str(package)}
     # An empty entry of PYTHONPATH means the current folder, and a relative one depends on it.
     entries = [str(Path(entry).absolute()) for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry]
     if package.parent.name not in ("site-packages", "dist-packages"):
-        entries.insert(0, str(package.parent))  # a clone, which the parent may have found in the current folder only
+        entries.insert(0, str(package.parent))  # the parent may have found a clone in the current folder only
     if entries:
         environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(entries))
     else:
@@ -42,7 +42,7 @@ def child_environment(**changes: str) -> dict[str, str]:
 # Stopping
 
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""Ctrl-C, a polite request, a terminal that is closed."""
+"""The signals of Ctrl-C, of `kill`, and of a terminal that is closed, as far as the system has them."""
 
 StopAsked = Callable[[], bool]
 """Says whether the process has been asked to stop."""
