@@ -1,4 +1,4 @@
-"""Which runs have to be done for those that figures read: a run's parent comes before it, and keeps what it starts from.
+"""Which runs have to be done for those that figures read: a run's parent comes first and keeps what it starts from.
 
 A measurement starts from weights that its training has kept. A training that was sealed without them has to be done
 once more, although nobody needs its trace again.
