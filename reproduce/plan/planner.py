@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from reproduce.config import MeasureConfig, RunConfig, kind_of
@@ -16,7 +16,8 @@ from reproduce.machine import Machine
 from reproduce.models.size import flops, forward_flops, parameters, positions, tokens
 from reproduce.plan.calibration import Basis, Calibration, calibrate, load, threads_per_run
 from reproduce.plan.footprint import Footprint, footprint, measurement_footprint
-from reproduce.plan.history import TO_TRAIN, History, PlannedState, RunState
+from reproduce.plan.history import TO_TRAIN, History, PlannedState
+from reproduce.plan.lineage import Required, with_parents
 from reproduce.plan.memory import Needs, arrange, needs
 from reproduce.specs.load import load_setting
 from reproduce.specs.resolve import Resolved, ResolvedRun, fingerprint_if_any, resolve
@@ -220,7 +221,7 @@ def plan(
     uses = [(run, one.experiment.id) for one in resolveds for run in (*one.runs, *one.extra)]
     threads = threads_per_run(machine, devices * side_by_side(machine, jobs, devices))
     history = History(store, machine, threads, devices)
-    needed = _with_parents(uses, history, keep_weights=keep_weights)
+    needed = with_parents(uses, history, keep_weights=keep_weights)
     if calibration is None and measure:
         unknown = {
             one.run.config.precision
@@ -307,52 +308,7 @@ def makespan(seconds: Sequence[float], jobs: int) -> float:
     return max(free)
 
 
-@dataclass
-class _Needed:
-    """A run that figures read, or that another run of the plan starts from."""
-
-    run: ResolvedRun
-    figures: tuple[str, ...]
-    state: RunState
-    keep: frozenset[int]
-
-
-def _with_parents(
-    uses: Sequence[tuple[ResolvedRun, str]], history: History, *, keep_weights: bool
-) -> Sequence[_Needed]:
-    """Each run once, in the order of its first use, and before it the run that it starts from, if that has to be done.
-
-    Args:
-        uses: a run and the figure that reads it.
-    """
-    runs: dict[str, ResolvedRun] = {}
-    figures: dict[str, dict[str, None]] = {}
-    keep: dict[str, set[int]] = {}
-    reasons: dict[str, str] = {}
-    for run, figure in uses:
-        parent = run.parent
-        if parent is not None and history.state(run).state in TO_TRAIN:
-            keep.setdefault(parent.key, set()).add(run.config.last_step)
-            if history.state(parent).state == "sealed" and history.lacks_weights(parent, [run.config.last_step]):
-                reasons[run.key] = f"{parent.slug} was sealed without its weights: it is trained again first"
-            if history.state(parent, keep[parent.key]).state != "sealed":
-                runs.setdefault(parent.key, parent)
-                figures.setdefault(parent.key, {})[figure] = None
-        elif keep_weights and kind_of(run.config) == "train":
-            keep.setdefault(run.key, set()).add(run.config.last_step)
-        runs.setdefault(run.key, run)
-        figures.setdefault(run.key, {})[figure] = None
-    needed = []
-    for key, run in runs.items():
-        wanted = frozenset(keep.get(key, ()))
-        state = history.state(run, wanted)
-        if key in reasons:
-            state = replace(state, reason=reasons[key])
-        needed.append(_Needed(run, tuple(figures[key]), state, wanted))
-    return needed
-
-
-def _planned(one: _Needed, history: History, calibration: Calibration) -> PlannedRun:
+def _planned(one: Required, history: History, calibration: Calibration) -> PlannedRun:
     run, machine, devices = one.run, history.machine, history.devices
     training = run.training
     rate, source = calibration.rate(machine.device, run.config.precision, history.threads)

@@ -13,9 +13,11 @@ beside it, since a sum may be small where its terms are not.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -25,7 +27,7 @@ from typing import Any
 import torch
 
 from reproduce.keys import NUMERICS_VERSION
-from reproduce.machine import this_machine
+from reproduce.machine import CPUINFO, this_machine
 from tests.golden.components import BUILDS_ON, Numbers
 
 FOLDER = Path(__file__).parent
@@ -34,10 +36,21 @@ MAKE = "run `make golden`"
 
 
 def platform_signature() -> dict[str, str]:
-    """All that may round differently: numbers made under another signature are compared with a tolerance."""
+    """All that may round differently: numbers made under another signature are compared with a tolerance.
+
+    Libraries choose their kernels by the generation of the processor, which its name need not tell: virtual machines
+    call all of them alike. So the family, the model and the list of its instructions are part of the signature.
+    """
     python = ".".join(platform.python_version_tuple()[:2])
-    instructions = torch.backends.cpu.get_cpu_capability()
-    return {"torch": torch.__version__, "python": python, "cpu": this_machine().cpu, "instructions": instructions}
+    info = CPUINFO.read_text(errors="replace") if CPUINFO.is_file() else ""
+    lines = [re.search(rf"^{name}\s*:.*$", info, re.MULTILINE) for name in ("cpu family", "model", "stepping", "flags")]
+    generation = hashlib.sha256("\n".join(line[0] if line else "" for line in lines).encode()).hexdigest()[:8]
+    return {
+        "torch": torch.__version__,
+        "python": python,
+        "cpu": f"{this_machine().cpu} {generation}",
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+    }
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import Result
+from typer.testing import CliRunner, Result
 
-from tests.cli.conftest import FIGURE
+from reproduce.cli.app import app
+from tests.cli.conftest import _environment
 from tests.cli.conftest import collection as collection
-from tests.cli.conftest import ofe as ofe
 
 Ofe = Callable[..., Result]
 
@@ -38,19 +38,14 @@ claims:
 
 
 @pytest.fixture
-def two(collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ofe: Ofe) -> Ofe:
+def two(collection: Path, tmp_path: Path) -> Ofe:
     """The command line on a collection with a figure of a training and one of its snapshots."""
     folder = tmp_path / "experiments"
     shutil.copytree(collection, folder)
     (folder / "fig2.yaml").write_text(SNAPSHOTS)
-    assert FIGURE.startswith("id: fig1")
     home = tmp_path / "home"
 
     def call(*arguments: str) -> Result:
-        from typer.testing import CliRunner
-
-        from reproduce.cli.app import app
-        from tests.cli.conftest import _environment
 
         result = CliRunner().invoke(app, list(arguments), env=_environment(home, folder))
         if result.exception is not None and not isinstance(result.exception, SystemExit):
