@@ -255,12 +255,10 @@ def _calibration(machine: Machine) -> Iterator[Check]:
     else:
         damaged = calibration_file().exists()
         detail = f"{calibration_file()} says nothing of this machine" if damaged else "not measured"
-        yield Check(
-            "calibration",
-            "warn",
-            detail,
-            "`ofe plan fig2 --measure` takes it in some seconds; till then times are a guess",
-        )
+        example = _example()
+        how = f"`ofe plan {example} --measure`" if example else "`ofe plan` with `--measure`"
+        hint = f"{how} takes it in some seconds; until then times are a guess"
+        yield Check("calibration", "warn", detail, hint)
 
 
 def _runs() -> Iterator[Check]:
@@ -278,6 +276,14 @@ def _next(checks: list[Check]) -> Check:
     by_name = {check.name: check for check in checks}
     if by_name["runs"].status == "warn":
         return Check("next", "ok", "some runs are unfinished", "`ofe reproduce` of their figure continues them")
-    if by_name["runs"].detail == "none yet":
-        return Check("next", "ok", "ready", "`ofe plan fig2`, then `ofe reproduce fig2`")
+    if by_name["runs"].detail == "none yet" and (example := _example()):
+        return Check("next", "ok", "ready", f"`ofe plan {example}`, then `ofe reproduce {example}`")
     return Check("next", "ok", "ready", "`ofe list` shows what is done and what is left")
+
+
+def _example() -> str | None:
+    """The id of the first experiment that trains something, for hints. None if there is none or specs are invalid."""
+    try:
+        return next((experiment.id for experiment in list_experiments() if experiment.runs), None)
+    except (OfeError, OSError):
+        return None  # the check of the specs reports this

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from reproduce.machine import Machine
 from reproduce.plan import doctor
 from reproduce.plan.doctor import Check, examine
 from reproduce.specs.resolve import ResolvedRun
+from reproduce.store.home import shared_folder
 from reproduce.store.runs import RunFolder
 
 MACHINE = Machine("a processor", 4, 16 * 10**9, True, (), "3.11", "Linux")
@@ -35,6 +37,22 @@ def test_a_fresh_home_is_ready(home: Path) -> None:
     assert found["data python-stdlib"].status == "ok"
     assert found["next"].hint == "`ofe plan fig2`, then `ofe reproduce fig2`"
     assert not home.exists()
+
+
+def test_hints_name_a_figure_that_exists_and_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = shared_folder("experiments"), tmp_path / "specs"
+    shutil.copytree(ours / "settings", theirs / "settings")
+    for name in ("fig3", "fig7"):  # fig3 is a drawing
+        shutil.copy(ours / f"{name}.yaml", theirs)
+    monkeypatch.setenv("OFE_EXPERIMENTS", str(theirs))
+    found = checks()
+    assert found["calibration"].hint.startswith("`ofe plan fig7 --measure` takes it")
+    assert found["next"].hint == "`ofe plan fig7`, then `ofe reproduce fig7`"
+
+    (theirs / "fig7.yaml").unlink()
+    found = checks()
+    assert found["calibration"].hint.startswith("`ofe plan` with `--measure` takes it")
+    assert found["next"].hint == "`ofe list` shows what is done and what is left"
 
 
 def test_checks_are_json(home: Path) -> None:
@@ -85,8 +103,7 @@ def test_damaged_files_in_the_home_are_told(
     (stopped(make_run()).path / "progress.json").write_text("{")
     (home / "calibration.json").write_text("{")
     found = checks()
-    assert found["runs"].status == "fail"
-    assert "is not JSON" in found["runs"].detail
+    assert (found["runs"].status, found["runs"].detail) == ("warn", "1 resumable")  # it needs the checkpoint alone
     assert "says nothing of this machine" in found["calibration"].detail
 
 
@@ -97,6 +114,7 @@ def test_a_bad_spec_is_told_with_its_place(tmp_path: Path, monkeypatch: pytest.M
     found = checks()
     assert found["specs"].status == "fail"
     assert "fig2.yaml:" in found["specs"].detail
+    assert found["calibration"].status == "warn"
 
 
 def test_a_missing_and_an_old_package(monkeypatch: pytest.MonkeyPatch) -> None:
