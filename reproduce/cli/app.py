@@ -1,8 +1,12 @@
-"""The command line `ofe`. Each command stands in its own module and imports what it needs when it is called.
+"""The command line `ofe`. Each command is in a module of its own, and imports what it needs only when it is called.
 
-0   done                                    2   bad usage or a bad spec
-1   a run or a claim failed                 3   work remains (`plan --check`)
-130 stopped with Ctrl-C
+Exit codes:
+
+    0     done
+    1     a run or a claim failed
+    2     bad usage or a bad spec
+    3     work remains: runs have to be trained first
+    130   stopped with Ctrl-C
 """
 
 from __future__ import annotations
@@ -28,10 +32,13 @@ from reproduce.errors import OfeError
 
 
 class Commands(TyperGroup):
-    """Ends every command in a sentence and an exit code; only a defect of ofe ends in a traceback."""
+    """The group of all commands. It turns errors into a sentence and an exit code.
+
+    Only a defect of ofe ends in a traceback.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        ctx.meta[TYPED] = ["ofe", *args]  # parsing takes words off the list
+        ctx.meta[TYPED] = ["ofe", *args]  # a copy, since parsing removes words from the list
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -41,14 +48,14 @@ class Commands(TyperGroup):
             (ctx.obj or ui()).error(error)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as stop:
-            (ctx.obj or ui()).tell("stopped; the same command starts again where this one was")
+            (ctx.obj or ui()).tell("stopped; the same command continues")
             raise typer.Exit(INTERRUPTED) from stop
 
 
 app = typer.Typer(
     cls=Commands,
     name="ofe",
-    help="Outlier features from scratch: re-make the figures of arXiv 2405.19279, with a verdict on each claim.",
+    help="Re-make the figures of the paper on outlier features (arXiv 2405.19279), with a verdict on each claim.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -90,7 +97,7 @@ app.command("doctor")(doctor)
 
 @app.command("version")
 def print_version() -> None:
-    """The version of ofe."""
+    """Print the version of ofe."""
     _print_version(True)
 
 

@@ -1,4 +1,4 @@
-"""`ofe cache`: the run folders as files: where they are, what they hold, whether they are whole, moving them."""
+"""`ofe cache`: list, verify, remove and copy run folders, and read what they hold."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from reproduce.cli.options import Json, Yes
 if TYPE_CHECKING:
     from reproduce.store.runs import RunFolder
 
-app = typer.Typer(no_args_is_help=True, help="The trained runs: list, check, move and prune their folders.")
+app = typer.Typer(no_args_is_help=True, help="List, check, copy and remove the folders of runs.")
 
-Keys = Annotated[list[str] | None, typer.Argument(metavar="[KEY...]", help="Keys or slugs of runs; all without any.")]
+Keys = Annotated[list[str] | None, typer.Argument(metavar="[KEY...]", help="Keys or slugs of runs; by default all.")]
 
 
 @app.command("dir")
 def show_dir(ctx: typer.Context) -> None:
-    """The folder of all state (OFE_HOME)."""
+    """Print the folder of all state (OFE_HOME)."""
     from reproduce.store.home import ofe_home
 
     ui: Ui = ctx.obj
@@ -29,7 +29,7 @@ def show_dir(ctx: typer.Context) -> None:
 
 @app.command("list")
 def list_runs(ctx: typer.Context, json: Json = False) -> None:
-    """Every run folder with its state and size."""
+    """List every run folder with its state and size."""
     from reproduce.cli.selection import store
     from reproduce.units import size
 
@@ -47,7 +47,10 @@ def list_runs(ctx: typer.Context, json: Json = False) -> None:
 
 @app.command("verify")
 def verify_runs(ctx: typer.Context, keys: Keys = None) -> None:
-    """Check every byte of the sealed runs. It is compared with its checksum. Exit code 1 if one is damaged."""
+    """Compare every byte of the sealed runs with its checksum.
+
+    The exit code is 1 if a run is damaged.
+    """
     from reproduce.errors import OfeError
 
     ui: Ui = ctx.obj
@@ -70,10 +73,13 @@ def prune(
     ctx: typer.Context,
     yes: Yes = False,
     weights: Annotated[
-        bool, typer.Option("--weights", help="Remove the kept weights of sealed runs instead; traces stay.")
+        bool, typer.Option("--weights", help="Remove the kept weights of sealed runs instead; their traces stay.")
     ] = False,
 ) -> None:
-    """Remove what unfinished trainings left. They start again from the beginning. Sealed runs stay."""
+    """Remove the folders of unfinished runs.
+
+    Sealed runs stay. An unfinished run that is wanted again starts from the beginning.
+    """
     from reproduce.cli.selection import store
     from reproduce.units import size
 
@@ -114,10 +120,10 @@ def _prune_weights(ui: Ui, yes: bool) -> None:
 @app.command("export")
 def export_runs(
     ctx: typer.Context,
-    target: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that gets the run folders.")],
+    target: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to copy the run folders to.")],
     keys: Keys = None,
 ) -> None:
-    """Copy sealed runs to a folder. `ofe cache import` takes them from there."""
+    """Copy sealed runs to a folder, from which `ofe cache import` reads them."""
     from reproduce.cli.selection import store
 
     ui: Ui = ctx.obj
@@ -130,10 +136,10 @@ def export_runs(
 def import_runs(
     ctx: typer.Context,
     paths: Annotated[
-        list[Path], typer.Argument(metavar="DIR...", help="Run folders, or folders that hold some.", exists=True)
+        list[Path], typer.Argument(metavar="DIR...", help="Run folders, or folders that contain some.", exists=True)
     ],
 ) -> None:
-    """Copy sealed runs into the cache. Every byte is checked."""
+    """Copy sealed runs into the cache, and check every byte of them."""
     from reproduce.cli.selection import store
     from reproduce.errors import OfeError
     from reproduce.store.seal import is_sealed
@@ -142,7 +148,9 @@ def import_runs(
     for path in paths:
         found = [path] if is_sealed(path) else [folder for folder in sorted(path.iterdir()) if is_sealed(folder)]
         if not found:
-            raise OfeError(f"{path} holds no sealed run", hint="name a folder with a SHA256SUMS, or one above such")
+            raise OfeError(
+                f"{path} holds no sealed run", hint="name a folder with a SHA256SUMS, or one that contains such"
+            )
         for folder in found:
             ui.line(str(store().import_folder(folder).path))
 
@@ -154,8 +162,8 @@ def promote(
 ) -> None:
     """Make sealed runs reference traces, which come with the code.
 
-    Their folders are copied to `figures/SCALE/traces/` of this clone, without what is about this machine. A reference
-    trace of the same recipe is replaced. `make figures` then draws with them.
+    Their folders are copied to `figures/SCALE/traces/` of this clone, without anything that identifies this machine.
+    An earlier reference trace of the same recipe is replaced. `make figures` then draws from the new ones.
     """
     from reproduce.store.reference import add_reference
 
@@ -170,12 +178,12 @@ def moments(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Key or slug of a sealed run.")],
     form: Annotated[
         Literal["eq1", "variance", "sample", "neurons", "share"],
-        typer.Option("--form", help="eq1: Eq (1); variance: Eq (1) - 1; sample: with d - 1; neurons: d / Eq (1); "
-                     "share: of the largest neuron."),
+        typer.Option("--form", help="eq1: Eq (1); variance: Eq (1) - 1; sample: the variance with d - 1 for d; "
+                     "neurons: d / Eq (1); share: the largest neuron's share of the second moment."),
     ] = "eq1",
     json: Json = False,
 ) -> None:  # fmt: skip
-    """Kurtosis in any convention, computed from the second moments that a run keeps beside its trace."""
+    """Compute kurtosis in any convention, from the second moments that a run keeps beside its trace."""
     from reproduce.store.moments import recompute
 
     ui: Ui = ctx.obj
@@ -196,9 +204,14 @@ def moments(
 def trace(
     ctx: typer.Context,
     run: Annotated[str, typer.Argument(metavar="RUN", help="Key or slug of a run.")],
-    following: Annotated[bool, typer.Option("--follow", help="Go on while the run is being trained.")] = False,
+    following: Annotated[
+        bool, typer.Option("--follow", help="Wait for new records while the run is being trained.")
+    ] = False,
 ) -> None:
-    """The trace of a run as CSV: step, split, metric, layer, value. Of an unfinished run, as far as it is."""
+    """Print the trace of a run as CSV, with columns step, split, metric, layer and value.
+
+    The trace of an unfinished run is printed as far as it goes.
+    """
     import time
 
     from reproduce.store.sinks import CsvSink, follow, replay
@@ -213,7 +226,7 @@ def trace(
 
 
 def chosen(keys: list[str] | None) -> list[RunFolder]:
-    """The runs of these keys or slugs, or all.
+    """The run folders with these keys or slugs, or all of them if `keys` is empty.
 
     Raises:
         OfeError: there is no such run (exit code 2).
@@ -234,4 +247,5 @@ def chosen(keys: list[str] | None) -> list[RunFolder]:
 
 
 def _bytes(folder: Path) -> int:
+    """Size of all files in `folder`, in bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""`ofe data`: the sources that runs train on, and preparing their data ahead of time."""
+"""`ofe data`: list the sources of data, prepare their data before runs need them, and check what is prepared."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from reproduce.cli.options import Ids, Json, Offline, Overrides, ScaleOption
 if TYPE_CHECKING:
     from reproduce.config import DataConfig
 
-app = typer.Typer(no_args_is_help=True, help="The data that runs train on: list, prepare, check.")
+app = typer.Typer(no_args_is_help=True, help="List, prepare and check the data that runs train on.")
 
 
 @app.command("list")
 def list_sources(ctx: typer.Context, json: Json = False) -> None:
-    """The registered sources and what each needs."""
+    """List the registered sources of data, and what each of them needs."""
     from reproduce.data import SOURCES
 
     ui: Ui = ctx.obj
@@ -53,9 +53,9 @@ def prepare(
     overrides: Overrides = None,
     offline: Offline = False,
 ) -> None:
-    """Prepare all that figures train on. Their runs then need no network.
+    """Prepare all data that figures train on, so that their runs need no network.
 
-    A preparation that was stopped continues after the last part that it said was done.
+    A preparation that was stopped continues after the last part that it reported as done.
     """
     from reproduce.cli.preparing import preparing
     from reproduce.data import open_data, prepared_folder
@@ -69,7 +69,10 @@ def prepare(
 
 @app.command("check")
 def check(ctx: typer.Context, ids: Ids, scale: ScaleOption = DEFAULT_SCALE, overrides: Overrides = None) -> None:
-    """Check every byte of prepared data, and say what was left out of it. Exit code 1 if it is damaged or not there."""
+    """Check every byte of prepared data, and say what was left out of them.
+
+    The exit code is 1 if data are damaged or not prepared.
+    """
     from reproduce.data import open_data, prepared_folder
     from reproduce.data.prepared import verified_meta
     from reproduce.data.progress import from_meta
@@ -93,13 +96,13 @@ def check(ctx: typer.Context, ids: Ids, scale: ScaleOption = DEFAULT_SCALE, over
             for one in from_meta(meta):
                 ui.line(f"  {one}")
     if lacking:
-        changes = "".join(f" --set {shlex.quote(change)}" for change in overrides or ())
-        ui.tell(f"\nhint: ofe data prepare {' '.join(ids)} --scale {scale}{changes}")
+        changes = [word for change in overrides or () for word in ("--set", change)]
+        ui.tell(f"\nhint: {shlex.join(['ofe', 'data', 'prepare', *ids, '--scale', scale, *changes])}")
     raise typer.Exit(int(lacking > 0))
 
 
 def _datas(ids: list[str], scale: Scale, overrides: list[str] | None, *, to_train: bool) -> list[DataConfig]:
-    """The different texts and images that the runs of these figures train on."""
+    """The data that the runs of these figures train on, each once."""
     from reproduce.cli.selection import resolve_all, select
 
     resolveds = resolve_all(select(ids, scale), scale, overrides=overrides or (), to_train=to_train)

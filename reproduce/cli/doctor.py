@@ -1,4 +1,4 @@
-"""`ofe doctor`: what is installed, which devices and data there are, and what to do next."""
+"""`ofe doctor`: check what is installed and which devices and data there are, and say what to do next."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ from reproduce.cli.options import Json
 def doctor(
     ctx: typer.Context,
     json: Json = False,
-    deep: Annotated[bool, typer.Option("--deep", help="Also load torch and ask it for its devices.")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also load torch and ask it for its devices, which takes some seconds.")
+    ] = False,
 ) -> None:
-    """Look at this installation and say what to do next. Exit code 1 if something is broken."""
+    """Check this installation, and say what to do next.
+
+    The exit code is 1 if something is broken.
+    """
     from reproduce.machine import this_machine
     from reproduce.plan.doctor import examine
 

@@ -1,4 +1,4 @@
-"""`ofe measure`: the paper's metrics, layer by layer, of a run that was trained here."""
+"""`ofe measure`: measure the paper's metrics on a run that was trained here, layer by layer."""
 
 from __future__ import annotations
 
@@ -24,30 +24,34 @@ SHOWN = {
     "input_correlation_mean": "input corr.",
     "attention_entropy": "entropy",
 }
-"""The metrics of the table, with their titles; `--json` has all."""
+"""Metrics in the printed table -> their titles. The output of `--json` has all metrics."""
 
 
 def measure(
     ctx: typer.Context,
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A training of this cache, by its key or slug.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Key or slug of a training in the cache.")],
     steps: Annotated[
         list[int] | None,
-        typer.Option("--step", metavar="N", min=0, help="After how many optimiser steps; by default the last one."),
+        typer.Option(
+            "--step", metavar="N", min=0, help="Measure the weights after N optimiser steps; by default the last."
+        ),
     ] = None,
     examples: Annotated[
         int | None,
-        typer.Option("--examples", metavar="N", min=1, help="Held-out sequences or images; by default the run's own."),
+        typer.Option(
+            "--examples", metavar="N", min=1, help="Measure on N held-out sequences or images; by default as the run."
+        ),
     ] = None,
     point: Annotated[
         Literal["residual", "attention-input"] | None,
-        typer.Option("--point", help="What stands for a layer; by default as the run was probed."),
+        typer.Option("--point", help="Where in a layer to measure; by default as the run."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Measure a trained run, layer by layer.
+    """Measure the paper's metrics on a trained run, layer by layer.
 
-    The run's weights are read from its folder. A run that was sealed without them is trained once more, and keeps them
-    this time. Results are cached like trainings.
+    The weights are read from the run's folder. A run that was sealed without them is trained once more to keep them.
+    Results are kept in the cache, as those of trainings are.
     """
     from reproduce.cli.cache import chosen
     from reproduce.cli.selection import store
@@ -68,7 +72,7 @@ def measure(
 
 
 def trained_run(folder: RunFolder) -> ResolvedRun:
-    """The training in `folder`, as its run.yaml tells.
+    """The training in `folder`, as its run.yaml describes it.
 
     Raises:
         OfeError: the folder holds another kind of job, or its run.yaml is damaged.
@@ -82,7 +86,11 @@ def trained_run(folder: RunFolder) -> ResolvedRun:
 
 
 def measurement(parent: ResolvedRun, step: int, examples: int | None, point: str | None) -> ResolvedRun:
-    """The job that measures what `parent` was after `step` steps; what is None is as its training was probed.
+    """The job that measures `parent` after `step` steps.
+
+    Args:
+        examples: number of held-out examples, or None for as many as the training was probed on.
+        point: where in a layer to measure, or None for where the training was probed.
 
     Raises:
         OfeError: the training has no such step (exit code 2).
@@ -100,7 +108,12 @@ def measurement(parent: ResolvedRun, step: int, examples: int | None, point: str
 
 
 def _do(ui: Ui, parent: ResolvedRun, jobs: Sequence[ResolvedRun]) -> None:
-    """Do the measurements that are not there yet, and the training again if it has not kept what they start from."""
+    """Do the measurements that are not in the store. If `parent` lacks the weights, it is trained again before.
+
+    Raises:
+        OfeError: a job failed.
+        typer.Exit: the user stopped the jobs.
+    """
     from reproduce.cli.progress import watching
     from reproduce.cli.selection import store
     from reproduce.jobs.executor import LocalProcesses
@@ -111,7 +124,7 @@ def _do(ui: Ui, parent: ResolvedRun, jobs: Sequence[ResolvedRun]) -> None:
     if not missing:
         return
     needed = [job.config.last_step for job in missing]
-    folder = store().create(parent, needed)
+    folder = store().create(parent, needed)  # asks for the weights, and so may make a sealed run incomplete
     if not folder.complete:
         steps = ", ".join(map(str, sorted(needed)))
         ui.tell(f"{parent.slug} has not kept its weights of step {steps}: it is trained to keep them")
@@ -119,7 +132,7 @@ def _do(ui: Ui, parent: ResolvedRun, jobs: Sequence[ResolvedRun]) -> None:
     with watching(ui) as watch:
         done = execute(missing, store(), LocalProcesses(1, threads=this_machine().cores), watch=watch)
     if any(job.state == "interrupted" for job in done):
-        ui.tell("stopped; the same command goes on")
+        ui.tell("stopped; the same command continues")
         raise typer.Exit(INTERRUPTED)
     for job in done:
         if job.state == "failed":

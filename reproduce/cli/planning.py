@@ -1,4 +1,4 @@
-"""`ofe plan`: what `ofe reproduce` would train, why, and what it costs."""
+"""`ofe plan`: show what `ofe reproduce` would train, why, and what it costs."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from reproduce.cli.options import (
     Overrides,
     ScaleOption,
     Seeds,
+    typed,
 )
 
 if TYPE_CHECKING:
@@ -40,7 +41,10 @@ def plan(
     check: Check = False,
     json: Json = False,
 ) -> None:
-    """What would be trained, and its cost. Every run once: its state, size, tokens, FLOPs, time, memory and disk."""
+    """Show what would be trained, why, and what it costs.
+
+    Every run is listed once, with its state, parameters, tokens, FLOPs and time. Memory and disk are given in total.
+    """
     from reproduce.cli.selection import plan_for, select
 
     ui: Ui = ctx.obj
@@ -58,11 +62,16 @@ def plan(
     if json:
         ui.json(planned.as_json())
     else:
-        _print(ui, planned)
+        _print(ui, planned, timed=f"{typed(ctx)} --measure")
     raise typer.Exit(WORK_REMAINS if check and not planned.complete else 0)
 
 
-def _print(ui: Ui, planned: Plan) -> None:
+def _print(ui: Ui, planned: Plan, timed: str) -> None:
+    """Print the plan for people.
+
+    Args:
+        timed: the command that times this machine first.
+    """
     from reproduce.plan.planner import basis
     from reproduce.units import duration, size
 
@@ -98,13 +107,13 @@ def _print(ui: Ui, planned: Plan) -> None:
             f"{total.flops:.2g} FLOPs, {size(total.memory_bytes)} of memory, {size(total.disk_bytes)} of disk"
         )
     if basis(planned) == "not calibrated":
-        ui.tell("\nhint: these times are a guess; `ofe plan --measure` times this machine in some seconds")
+        ui.tell(f"\nhint: these times are a guess; `{timed}` times this machine in some seconds")
     if planned.device == "cpu" and total.memory_bytes > planned.machine.memory_bytes:
-        ui.tell("\nhint: that is more than this machine has; OFE_MICRO_BATCH=1 takes batches in parts, which may do")
+        ui.tell("\nhint: this machine has less memory; OFE_MICRO_BATCH=1 computes batches in parts, which needs less")
 
 
 def _print_memory(ui: Ui, planned: Plan) -> None:
-    """What runs take on a device, and how many devices they need: for the scales that are meant for accelerators."""
+    """Print the memory that runs take and the number of devices they need, at the scales meant for accelerators."""
     from reproduce.plan.footprint import footprint
     from reproduce.plan.memory import COUNTS
     from reproduce.units import size
@@ -134,9 +143,9 @@ def _print_memory(ui: Ui, planned: Plan) -> None:
     )
     ui.line(
         "fits: how many examples each device can take at once, with whole weights or, after `fsdp`, a shard of them; "
-        "no: none; -: the batch is not a multiple of the devices"
+        "no: not even one; -: the batch cannot be divided among so many devices"
     )
-    ui.line("recomputed: activations of an example where each block's are computed again in the backward pass")
+    ui.line("recomputed: activations of an example if the backward pass computes those of each block again")
 
 
 def _fit(whole: DeviceLayout | None, sharded: DeviceLayout | None) -> str:

@@ -1,4 +1,4 @@
-"""How the preparation of data is shown: a bar on a terminal, a line for each part that is safe anywhere else."""
+"""Display of the preparation of data: a progress bar on a terminal, and elsewhere a line for each finished part."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reproduce.data.progress import Progress, Step
 
 @contextmanager
 def preparing(ui: Ui) -> Iterator[Progress]:
-    """What to pass as `progress` while data are prepared: shows it on stderr while the context is open."""
+    """A context that yields the function to pass as `progress` when data are prepared. It shows progress on stderr."""
     if not ui.err.is_terminal:
         yield lambda line: None if isinstance(line, Step) else ui.tell(line)
         return
@@ -29,7 +29,7 @@ def preparing(ui: Ui) -> Iterator[Progress]:
                 bars.update(bar, visible=False)
                 ui.tell(line)
                 return
-            if line.total != last.total or line.done < last.done:
+            if line.total != last.total or line.done < last.done:  # another activity has begun
                 bars.reset(bar, total=line.total)
             bars.update(bar, description=str(line), completed=line.done, visible=True)
             last = line

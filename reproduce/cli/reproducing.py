@@ -1,4 +1,4 @@
-"""`ofe reproduce`: from a figure's name to the figure, training what is missing."""
+"""`ofe reproduce`: train the missing runs of figures, draw the figures, and judge their claims."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def reproduce(
     offline: Offline = False,
     keep_weights: KeepWeights = False,
 ) -> None:
-    """Train what is missing, draw, and judge.
+    """Train the runs that are missing, draw the figures, and judge their claims.
 
-    May be stopped at any time: the same command continues. Exit code 1 if a run failed; what became of a claim
-    is for `ofe verify`.
+    The command may be stopped at any time, and the same command continues. The exit code is 1 if a run failed or a
+    figure could not be drawn. Whether the claims hold is told by the exit code of `ofe verify`.
     """
     from reproduce.cli.gallery import figures_folder
     from reproduce.cli.selection import plan_for, select
@@ -78,7 +78,15 @@ def reproduce(
 
 
 def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> int:
-    """Train what the plan says is missing and return how many runs failed."""
+    """Train the runs that are missing according to the plan, and return how many failed.
+
+    Args:
+        again: the command that continues, in backticks.
+
+    Raises:
+        OfeError: the data of a run cannot be prepared.
+        typer.Exit: the user stopped the training.
+    """
     from reproduce.cli.progress import watching
     from reproduce.cli.selection import store
     from reproduce.jobs.executor import LocalProcesses
@@ -108,7 +116,7 @@ def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> int:
 
 
 def _prepare(ui: Ui, runs: Sequence[ResolvedRun], offline: bool) -> None:
-    """Bring the data of all runs into place, once, before workers ask for them."""
+    """Prepare the data of all runs, each once, before several workers need them at the same time."""
     from reproduce.cli.preparing import preparing
     from reproduce.data import open_data, prepared_folder
 
@@ -120,7 +128,11 @@ def _prepare(ui: Ui, runs: Sequence[ResolvedRun], offline: bool) -> None:
 
 
 def _draw_all(ui: Ui, resolveds: Sequence[Resolved], scale: Scale, folder: Path, wanted: tuple[str, ...]) -> int:
-    """Draw what is not up to date, show paths and verdicts, and return how many figures could not be drawn."""
+    """Draw the figures that are not up to date, and print the paths and verdicts of all.
+
+    Returns:
+        The number of figures that could not be drawn.
+    """
     from reproduce.cli.drawing import draw
     from reproduce.cli.gallery import drawn, read_record
     from reproduce.cli.selection import Shelf

@@ -1,4 +1,4 @@
-"""From the words of a command line to resolved runs and their traces, the same way for every command."""
+"""From the arguments of a command to resolved runs and their traces. All commands share these functions."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 
 
 def experiments(ids: Sequence[str]) -> list[Experiment]:
-    """The named experiments, each once; `all` stands for every one.
+    """The named experiments, each once. The name `all` stands for every experiment.
 
     Raises:
-        SpecError: there is none of that name, with the nearest, or its file is not a valid spec.
+        SpecError: there is no experiment of that name, or its file is not a valid spec. The hint names similar ones.
     """
     found = [one for name in ids for one in (list_experiments() if name == "all" else [load_experiment(name)])]
     return list({experiment.id: experiment for experiment in found}.values())
 
 
 def select(ids: Sequence[str], scale: Scale) -> list[Experiment]:
-    """The named experiments; `all` leaves out those that do not have the scale."""
+    """The named experiments, each once. The name `all` stands for every experiment that has the scale."""
     figures = experiments(ids)
     return [figure for figure in figures if has_scale(figure, scale)] if "all" in ids else figures
 
 
 def has_scale(experiment: Experiment, scale: Scale) -> bool:
-    """Whether all its settings know that scale."""
+    """Whether all settings of the experiment define the scale."""
     return all(scale in load_setting(name).scales for name in experiment.settings)
 
 
@@ -51,16 +51,17 @@ def resolve_all(
     to_train: bool = False,
     machine: Machine | None = None,
 ) -> list[Resolved]:
-    """The runs of each figure; data are identified once for all of them.
+    """The runs of each figure.
 
     Args:
-        to_train: whether it is an error when data cannot be had. Who only looks does not mind.
-        machine: decides what the precision `auto` is; this one if None.
+        to_train: whether data that cannot be had are an error. They are none for commands that only show runs.
+        machine: decides what the precision `auto` means; this machine if None.
 
     Raises:
-        SpecError: an override or a scale that does not fit.
-        OfeError: `to_train` and there are no data.
+        SpecError: an override or the scale does not fit an experiment.
+        OfeError: data cannot be had, and `to_train` is true.
     """
+    # Figures share data, and computing a fingerprint may read all of them, so it is done once.
     identify = cache(fingerprint_of if to_train else fingerprint_if_any)
     return [
         resolve(one, scale, overrides=overrides, seeds=seeds, fingerprint=identify, machine=machine) for one in figures
@@ -85,14 +86,14 @@ def plan_for(
     measure: bool = False,
     report: Callable[[str], None] | None = None,
 ) -> tuple[list[Resolved], Plan]:
-    """The figures' runs and the one plan for them: what `ofe plan` prints and `ofe reproduce` trains.
+    """The runs of the figures, and the plan for them that `ofe plan` prints and `ofe reproduce` carries out.
 
     Args:
-        jobs: runs side by side; by default one a core, or fewer if each has several devices.
-        devices: of each run.
+        jobs: number of runs at the same time; by default the number of cores divided by `devices`.
+        devices: number of devices of each run.
 
     Raises:
-        OfeError: there are not so many GPUs, or an environment variable means nothing.
+        OfeError: the machine has fewer GPUs, or an environment variable has an invalid value.
     """
     from reproduce.environment import environment
     from reproduce.machine import this_machine
@@ -122,10 +123,10 @@ def plan_for(
 
 
 def judged(resolved: Resolved, scale: Scale, *, reference: bool) -> tuple[Loaded, list[Verdict]]:
-    """The traces of a figure and the verdicts on its claims.
+    """The traces of a figure, and the verdicts on its claims.
 
     Args:
-        reference: whether traces that came with the code fill the gaps.
+        reference: whether reference traces stand in for runs that were not trained here.
     """
     from reproduce.claims import judge
     from reproduce.store.frame import load
@@ -135,22 +136,22 @@ def judged(resolved: Resolved, scale: Scale, *, reference: bool) -> tuple[Loaded
 
 
 class Shelf:
-    """Which traces are there, read once: thousands of questions about one scale cost two looks at the disk."""
+    """The traces that exist at one scale. The disk is read once, so that any number of questions costs little."""
 
     def __init__(self, scale: str) -> None:
         self._own = {folder.key for folder in store().list() if folder.sealed}
         self._shipped = {recipe: entry["key"] for recipe, entry in read_index(scale, reference_root()).items()}
 
     def own(self, run: ResolvedRun) -> bool:
-        """Whether it was trained here."""
+        """Whether the store has a sealed trace of `run`."""
         return run.key in self._own
 
     def key(self, run: ResolvedRun, *, reference: bool = True) -> str | None:
-        """Key of the trace that stands for `run`: its own, else a shipped one's, else None."""
+        """Key of the trace of `run` in the store, or else of its reference trace, or None if there is neither."""
         if self.own(run):
             return run.key
         return self._shipped.get(run.recipe) if reference else None
 
     def traces(self, resolved: Resolved, *, reference: bool = True) -> dict[str, str | None]:
-        """That key for every run which figure and claims read, by slug."""
+        """Slug -> `key`, for every run that the figure and its claims read."""
         return {run.slug: self.key(run, reference=reference) for run in (*resolved.runs, *resolved.extra)}

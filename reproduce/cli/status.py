@@ -1,4 +1,4 @@
-"""`ofe status`: the runs of this OFE_HOME, and how far each is."""
+"""`ofe status`: show how far each run in the cache is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 def status(ctx: typer.Context, json: Json = False) -> None:
-    """How far every run of the cache is. Running, sealed, failed or resumable."""
+    """Show how far every run in the cache is.
+
+    A run is running, sealed, failed, resumable or new.
+    """
     from reproduce.cli.selection import store
 
     ui: Ui = ctx.obj
@@ -23,7 +26,7 @@ def status(ctx: typer.Context, json: Json = False) -> None:
         ui.json(rows)
         return
     if not rows:
-        ui.tell("no run yet: `ofe reproduce fig2` trains the first")
+        ui.tell("no run yet: `ofe list` shows the figures, and `ofe reproduce` trains the runs of one")
         return
     ui.table(
         ["run", "key", "state", "step", "updated", "error"],
@@ -35,9 +38,9 @@ def status(ctx: typer.Context, json: Json = False) -> None:
 
 
 def row_of(folder: RunFolder) -> dict[str, Any]:
-    """One run as `ofe status --json` gives it; what is not known is null.
+    """The row of one run, as `ofe status --json` prints it. What is not known is None.
 
-    A folder that cannot be read, or holds something damaged, has a row that says so.
+    A folder that cannot be read, or with a damaged file, has a row with state "failed" that says so.
     """
     from reproduce.errors import OfeError
 
@@ -62,6 +65,7 @@ def row_of(folder: RunFolder) -> dict[str, Any]:
 
 
 def _of_sealed(folder: RunFolder) -> dict[str, Any]:
+    """What progress.json would say of a sealed run, which has none any more."""
     provenance, steps = folder.provenance(), folder.config().last_step
     done = provenance["failed_step"] if provenance["failed"] else steps
     known = {"step": done, "steps": steps, "updated": provenance.get("finished")}
@@ -69,4 +73,5 @@ def _of_sealed(folder: RunFolder) -> dict[str, Any]:
 
 
 def _position(row: dict[str, Any]) -> str:
+    """How many of its steps a run has taken, such as `20/100`."""
     return "" if row["steps"] is None else f"{row['step']}/{row['steps']}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -104,6 +105,17 @@ def test_data_are_checked_prepared_and_checked_again(ofe: Ofe) -> None:
     prepared = ofe("data", "prepare", "fig1", "--offline")
     assert Path(prepared.stdout.strip()).is_dir()
     assert ofe("data", "check", "fig1").exit_code == 0
+
+
+def test_the_hint_to_prepare_data_can_be_typed_for_a_path_with_a_space(
+    ofe: Ofe, collection: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "my figure.yaml"
+    mine.write_text((collection / "fig1.yaml").read_text())
+    _, hint = ofe("data", "check", str(mine)).stderr.split("hint: ")
+    prepared = ofe(*shlex.split(hint)[1:])
+    assert prepared.exit_code == 0, prepared.stderr
+    assert ofe("data", "check", str(mine)).exit_code == 0
 
 
 def test_text_of_ones_own_is_prepared_for_a_figure(ofe: Ofe, tmp_path: Path) -> None:

@@ -134,6 +134,13 @@ def test_plan_json_has_the_promised_shape_and_check_asks_for_work(ofe: Ofe) -> N
     assert plan["total"]["misses"] == 1
 
 
+def test_a_plan_of_guesses_says_how_to_time_the_machine_in_words_that_can_be_typed(ofe: Ofe, mine: str) -> None:
+    spaced = Path(mine).with_name("my figure.yaml")
+    spaced.write_text(Path(mine).read_text())
+    guess = ofe("plan", str(spaced), "--set", "optimizer.lr=0.5").stderr
+    assert f"`ofe plan '{spaced}' --set optimizer.lr=0.5 --measure` times this machine" in guess
+
+
 def test_a_plan_says_how_batches_fit_that_do_not(ofe: Ofe, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "OFE_MICRO_BATCH" not in ofe("plan", "fig1").stderr
     assert "OFE_MICRO_BATCH=1" in ofe("plan", "fig1", "--set", "batch_size=100000000").stderr
@@ -281,4 +288,4 @@ def test_status_json_has_the_promised_shape(ofe: Ofe, reproduced: Reproduced) ->
 
 def test_status_of_an_empty_home_is_an_empty_array(ofe: Ofe) -> None:
     assert json.loads(ofe("status", "--json").stdout) == []
-    assert "ofe reproduce" in ofe("status").stderr
+    assert ofe("status").stderr.startswith("no run yet: `ofe list` shows the figures")
