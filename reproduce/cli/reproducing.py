@@ -47,7 +47,7 @@ def reproduce(
     offline: Offline = False,
     keep_weights: KeepWeights = False,
 ) -> None:
-    """Train the runs that are missing, draw the figures, and judge their claims.
+    """Train missing runs, draw the figures, and judge the claims.
 
     The command may be stopped at any time, and the same command continues. The exit code is 1 if a run failed or a
     figure could not be drawn. Whether the claims hold is told by the exit code of `ofe verify`.
