@@ -146,11 +146,11 @@ def import_runs(
 
     ui: Ui = ctx.obj
     for path in paths:
-        found = [path] if is_sealed(path) else [folder for folder in sorted(path.iterdir()) if is_sealed(folder)]
+        folders = sorted(path.iterdir()) if path.is_dir() else []
+        found = [path] if is_sealed(path) else [folder for folder in folders if is_sealed(folder)]
         if not found:
-            raise OfeError(
-                f"{path} holds no sealed run", hint="name a folder with a SHA256SUMS, or one that contains such"
-            )
+            what = "holds no sealed run" if path.is_dir() else "is a file, not a run folder"
+            raise OfeError(f"{path} {what}", hint="name a folder with a SHA256SUMS, or one that contains such")
         for folder in found:
             ui.line(str(store().import_folder(folder).path))
 

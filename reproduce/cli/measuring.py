@@ -136,7 +136,7 @@ def _do(ui: Ui, parent: ResolvedRun, jobs: Sequence[ResolvedRun]) -> None:
         raise typer.Exit(INTERRUPTED)
     for job in done:
         if job.state == "failed":
-            raise OfeError(f"{job.run.slug} failed: {job.error}")
+            raise OfeError(f"{job.run.slug} failed: {job.error}", hint=job.hint)
 
 
 def _reading(job: ResolvedRun, folder: RunFolder) -> dict[str, Any]:

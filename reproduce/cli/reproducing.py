@@ -73,7 +73,7 @@ def reproduce(
     failures = _train(ui, planned, offline, again)
     undrawn = _draw_all(ui, resolveds, scale, folder, wanted)
     if failures:
-        ui.tell(f"{count(failures, 'run')} failed: {again} tries again")
+        ui.tell(f"{count(failures, 'run')} failed; once the cause is mended, {again} goes on")
     raise typer.Exit(int(failures > 0 or undrawn > 0))
 
 
@@ -111,7 +111,7 @@ def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> int:
         raise typer.Exit(INTERRUPTED)
     failed = [job for job in jobs if job.state == "failed"]
     for job in failed:
-        ui.error(OfeError(f"{job.run.slug} failed: {job.error}"))
+        ui.error(OfeError(f"{job.run.slug} failed: {job.error}", hint=job.hint))
     return len(failed)
 
 

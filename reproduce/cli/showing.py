@@ -103,7 +103,8 @@ def _print(ui: Ui, about: dict[str, Any]) -> None:
     scale = about["scale"]
     labels = [f"{label} of {version}" for version in ("v1", "v2") if (label := about[version])]
     ui.line(f"{about['id']}: {about['title']}")
-    ui.line(f"{', '.join(labels)}, section {about['section']}, {about['kind']}")
+    section = f"section {about['section']}" if about["section"] else ""
+    ui.line(", ".join(filter(None, [*labels, section, about["kind"]])))
     for setting, because in about["because"].items():
         ui.line(f"{setting} at {scale} scale: {because}")
     for setting, notes in about["setting_notes"].items():

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from reproduce.data.progress import LeftOut, left_out
 from reproduce.errors import OfeError, SpecError
+from reproduce.store.home import expanded
 
 _BLOCK_BYTES = 2**20
 
@@ -77,7 +78,7 @@ def user_folder(path: str) -> Path:
     Raises:
         SpecError: there is no such folder.
     """
-    folder = Path(path).expanduser().absolute()
+    folder = expanded(path)
     if folder.is_dir():
         return folder
     if folder.exists():

@@ -26,6 +26,9 @@ from reproduce.store.runs import RunFolder
 
 Command = Callable[[Path], list[str]]
 
+LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
+"""The network interface over which processes of one machine talk."""
+
 
 class Handle(Protocol):
     """A worker that has been started."""
@@ -85,6 +88,8 @@ class LocalProcesses:
     def environment(self, place: int) -> dict[str, str]:
         """The environment variables of the worker in this place: its number of threads, and its CUDA devices."""
         environment = child_environment(OMP_NUM_THREADS=str(self.threads))
+        if self.devices > 1:  # gloo would look for the address of the host name, which may have none
+            environment.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK)
         if self.gpus > 1:
             visible = (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(self.gpus)))).split(",")
             # Places share devices in turn where there are more places than groups of `devices` GPUs.
@@ -98,7 +103,9 @@ def worker_command(folder: Path, devices: int = 1) -> list[str]:
     worker = ["-m", "reproduce.jobs.worker", str(folder)]
     if devices == 1:
         return [sys.executable, *worker]
-    return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}", *worker]
+    # The processes find one another at this machine's own address, whatever its host name means elsewhere.
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1"]
+    return [sys.executable, *launcher, f"--nproc-per-node={devices}", *worker]
 
 
 class LocalProcess:

@@ -18,11 +18,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
+from reproduce.errors import OfeError
 from reproduce.jobs.executor import Executor, Handle
 from reproduce.processes import STOP_SIGNALS, handle
 from reproduce.store.runs import RunFolder, Store
@@ -51,6 +52,9 @@ class Job:
     folder: RunFolder
     state: JobState = "waiting"
     error: str | None = None
+    """Why it failed."""
+    hint: str | None = None
+    """What the user can do about it, where that is known."""
     progress: Mapping[str, Any] = field(default_factory=dict)
     """The last progress.json of its worker."""
     worker: Handle | None = None
@@ -115,7 +119,12 @@ def _start(queue: list[Job], executor: Executor) -> None:
         if job.state not in ("waiting", "elsewhere") or not _has_parent(job, by_key):
             continue
         # The folder may have changed since it was created: other queues may work on the same runs.
-        if job.folder.complete:
+        try:
+            complete = job.folder.complete
+        except OfeError as error:  # a damaged folder ends its own job, not those of others
+            _fail(job, error.message, error.hint)
+            continue
+        if complete:
             job.state = "sealed"
         elif job.folder.state == "running":
             job.state, job.progress = "elsewhere", job.folder.progress() or {}
@@ -130,8 +139,12 @@ def _has_parent(job: Job, by_key: Mapping[str, Job]) -> bool:
     if parent is None or parent.state == "sealed":
         return True
     if parent.state == "failed":
-        job.state, job.error = "failed", f"it starts from {parent.run.slug}, which failed"
+        _fail(job, f"it starts from {parent.run.slug}, which failed")
     return False
+
+
+def _fail(job: Job, error: str, hint: str | None = None) -> None:
+    job.state, job.error, job.hint = "failed", error, hint
 
 
 def _follow(job: Job, *, stopping: bool) -> None:
@@ -146,19 +159,26 @@ def _follow(job: Job, *, stopping: bool) -> None:
     if code is None:
         return
     said = job.worker.messages()
+    try:
+        complete = job.folder.complete
+    except OfeError as error:
+        _fail(job, error.message, error.hint)
+        return
     # The folder is asked first: a worker that was killed after it had sealed its run has done its job.
-    if job.folder.complete:
+    if complete:
         job.state = "sealed"
     elif _stopped(code, job.progress) or (stopping and job.progress.get("state") != "failed"):
         job.state = "interrupted"  # also if the signal came while the worker was still starting, whatever its exit code
     elif job.folder.state == "running":  # another process took the lock before our worker did
         job.state = "elsewhere"
     else:
-        job.state, job.error = "failed", _why(code, job.progress, said)
+        told = code > 0 and job.progress.get("state") == "failed"
+        _fail(job, _why(code, job.progress, said), job.progress.get("hint") if told else None)
         # An error of the job itself is kept in the folder, where `ofe status` reads it. A worker that was killed by a
         # signal leaves a folder that can be resumed, and that must not be marked as failed.
         if code > 0:
-            job.folder.write_progress({**job.progress, "state": "failed", "error": job.error})
+            with suppress(OfeError):  # the disk may be full, which is what the worker failed of
+                job.folder.write_progress({**job.progress, "state": "failed", "error": job.error, "hint": job.hint})
 
 
 def _stopped(code: int, progress: Mapping[str, Any]) -> bool:

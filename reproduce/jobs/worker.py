@@ -25,7 +25,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -91,7 +91,7 @@ def do(folder: RunFolder, stop: StopFlag) -> int:
             return SEALED
         started = datetime.now(UTC).isoformat(timespec="seconds")
         if group.chief():  # overwrites how an earlier attempt ended
-            now = {"state": "running", "error": None, "host": socket.gethostname(), "pid": os.getpid()}
+            now = {"state": "running", "error": None, "hint": None, "host": socket.gethostname(), "pid": os.getpid()}
             folder.write_progress((folder.progress() or {}) | now | {"launcher": os.getppid(), "started": started})
         try:
             work = importlib.import_module(WORK[kind_of(config)]).work
@@ -108,7 +108,9 @@ def do(folder: RunFolder, stop: StopFlag) -> int:
             return STOPPED
         except OfeError as error:
             if group.first_to_fail():
-                folder.write_progress((folder.progress() or {}) | {"state": "failed", "error": error.message})
+                ended = {"state": "failed", "error": error.message, "hint": error.hint}
+                with suppress(OfeError):  # the disk may be full, which is what the error says
+                    folder.write_progress((folder.progress() or {}) | ended)
             raise
 
 

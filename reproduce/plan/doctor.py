@@ -29,7 +29,7 @@ from reproduce.processes import child_environment
 from reproduce.specs.load import list_experiments
 from reproduce.specs.resolve import fingerprint_if_any, resolve
 from reproduce.specs.schema import SCALES
-from reproduce.store.home import ofe_home
+from reproduce.store.home import expanded, ofe_home
 from reproduce.store.reference import read_index, reference_root
 from reproduce.store.runs import Store
 
@@ -241,7 +241,7 @@ def _data(machine: Machine) -> Iterator[Check]:
 def _hub() -> Iterator[Check]:
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
     root = os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or "~/.cache/huggingface") / "hub"
-    cache = Path(root).expanduser()
+    cache = expanded(str(root))
     kept = sorted(path.name.removeprefix("datasets--").replace("--", "/") for path in cache.glob("datasets--*"))
     detail = f"data sets in the cache: {', '.join(kept)}" if kept else "no data sets in the cache"
     detail = f"offline, {detail}" if offline else detail

@@ -283,15 +283,17 @@ class Claim(Frozen):
 
 
 class Experiment(Frozen):
-    """One figure or table of the paper."""
+    """One figure or table: of the paper, or of a user's own, which has no number and no section there."""
 
     id: str
-    v1: str | None
-    v2: str | None
+    v1: str | None = None
+    """Its name in v1 of the paper, such as `Figure 6`; None if v1 does not have it."""
+    v2: str | None = None
     title: str
-    kind: Literal["training", "pretrained", "table", "diagram"]
-    section: str
-    setting: str | list[str] | None
+    kind: Literal["training", "pretrained", "table", "diagram"] = "training"
+    section: str = ""
+    """The section of the paper that it belongs to."""
+    setting: str | list[str] | None = None
     runs: list[str | RunRef | RunSpec] = []
     plot: Plot
     claims: list[Claim] = []

@@ -20,6 +20,11 @@ _REASONS = {
     errno.EEXIST: ("{path} exists and is not a folder", "move that file away, or set {name} to another folder"),
     errno.ENOTDIR: ("{path} lies below a file, not a folder", "set {name} to a folder"),
     errno.EISDIR: ("{path} is a folder, not a file", "move that folder away, or set {name} to another folder"),
+    errno.ENOLCK: ("the file system of {path} has no locks", "set {name} to a folder on a local disk"),
+    errno.EFBIG: ("{path} is larger than the limit for files here", "raise the limit (`ulimit -f unlimited`)"),
+    errno.EIO: ("the disk reports an error at {path}", "check the disk, or set {name} to a folder on another one"),
+    errno.ESTALE: ("the network folder of {path} is gone", "mount it again, or set {name} to a folder on a local disk"),
+    errno.ENAMETOOLONG: ("the path {path} is too long", "set {name} to a folder with a shorter path"),
 }
 
 
@@ -65,10 +70,27 @@ def ofe_home() -> Path:
     """
     chosen = os.environ.get("OFE_HOME")
     if chosen:
-        return Path(chosen).expanduser().absolute()
+        return expanded(chosen)
     import platformdirs
 
-    return platformdirs.user_cache_path("ofe")
+    try:
+        return platformdirs.user_cache_path("ofe")
+    except RuntimeError as error:  # a user without an entry in the list of users, as in some containers
+        hint = "set OFE_HOME to a folder that can be written"
+        raise OfeError("this user has no home folder to keep state in", hint=hint, exit_code=2) from error
+
+
+def expanded(path: str) -> Path:
+    """`path` as an absolute path, with `~` replaced by the home folder.
+
+    Raises:
+        OfeError: `~` has no meaning, since this user has no home folder (exit code 2).
+    """
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError as error:
+        hint = "write the path out, without ~"
+        raise OfeError(f"{path} means a home folder, and this user has none", hint=hint, exit_code=2) from error
 
 
 def ensure_home() -> Path:

@@ -13,13 +13,13 @@ together, by the names of the parameters.
 from __future__ import annotations
 
 import os
-import pickle
+import shlex
 import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -118,13 +118,37 @@ def _step(path: Path) -> int:
 def _read(path: Path, device: torch.device, *, mmap: bool = False) -> dict[str, Any]:
     try:
         return torch.load(path, map_location=device, weights_only=True, mmap=mmap)
-    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        raise damaged(path, "cannot be read") from error
+    except Exception as error:  # the bytes of a damaged file may mean anything to the reader
+        whole = path.parent if path.name == REST else path
+        again = f"remove it, and the run starts again from its beginning: rm -r {shlex.quote(str(whole))}"
+        raise OfeError(f"{path} cannot be read", hint=again) from error
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:
     with explain_os_errors(path), replacing(path) as aside, open(aside, "wb") as file:
-        torch.save(state, file)
+        watched = _Watched(file)
+        try:
+            torch.save(state, cast("IO[bytes]", watched))
+        except RuntimeError as error:  # torch says "unexpected pos" of a write that the system has refused
+            raise watched.refused or error from error
+
+
+class _Watched:
+    """A file that remembers the error with which the system refused a write, which torch does not pass on."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.refused: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.refused = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def _remove(path: Path) -> None:

@@ -289,3 +289,15 @@ def test_status_json_has_the_promised_shape(ofe: Ofe, reproduced: Reproduced) ->
 def test_status_of_an_empty_home_is_an_empty_array(ofe: Ofe) -> None:
     assert json.loads(ofe("status", "--json").stdout) == []
     assert ofe("status").stderr.startswith("no run yet: `ofe list` shows the figures")
+
+
+def test_a_figure_of_ones_own_needs_no_place_in_the_paper(ofe: Ofe, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        "id: mine\ntitle: My own\nsetting: toy\nruns: [toy-ln]\n"
+        "plot: {kind: lines, y: [{metric: kurtosis}], layers: [2]}\n"
+    )
+    shown = ofe("show", str(mine))
+    assert shown.exit_code == 0, shown.stderr
+    assert shown.stdout.splitlines()[:2] == ["mine: My own", "training"]
+    assert json.loads(ofe("plan", str(mine), "--json").stdout)["figures"] == ["mine"]

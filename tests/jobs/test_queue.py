@@ -13,10 +13,11 @@ import filelock
 import pytest
 
 from reproduce.config import MeasureConfig, RunConfig, RunParent
+from reproduce.errors import OfeError
 from reproduce.jobs.executor import LocalProcesses, worker_command
 from reproduce.jobs.queue import Job, execute
 from reproduce.specs.resolve import ResolvedRun
-from reproduce.store.runs import Store
+from reproduce.store.runs import RunFolder, Store
 
 SEAL = "(folder / 'SHA256SUMS').write_text('')"
 HEAD = """
@@ -86,7 +87,7 @@ def test_the_worker_is_the_one_that_trains() -> None:
 def test_a_run_on_several_devices_is_trained_by_as_many_processes() -> None:
     command = worker_command(Path("there"), 4)
     assert command[1:4] == ["-m", "torch.distributed.run", "--standalone"]
-    assert command[4:] == ["--nproc-per-node=4", "-m", "reproduce.jobs.worker", "there"]
+    assert command[5:] == ["--nproc-per-node=4", "-m", "reproduce.jobs.worker", "there"]
 
 
 def test_all_runs_are_sealed_and_never_more_than_jobs_at_once(runs: list[ResolvedRun], store: Store) -> None:
@@ -272,3 +273,39 @@ def test_a_signal_that_was_ignored_at_the_start_stays_ignored(runs: list[Resolve
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_the_hint_of_a_worker_is_kept(runs: list[ResolvedRun], store: Store) -> None:
+    told = json.dumps({"state": "failed", "error": "no text", "hint": "write some"})
+    program = f"report({told!r}); sys.exit(1)"
+    (job,) = execute(runs[:1], store, LocalProcesses(1, command=worker(program)))
+    assert (job.error, job.hint) == ("no text", "write some")
+    progress = job.folder.progress()
+    assert progress is not None
+    assert (progress["error"], progress["hint"]) == ("no text", "write some")
+
+
+def test_a_damaged_folder_ends_its_own_run_alone(runs: list[ResolvedRun], store: Store) -> None:
+    (store.create(runs[0]).path / "SHA256SUMS").write_text("")
+    (store.create(runs[0]).path / "weights.json").write_text("{")
+    done = execute(runs[:2], store, LocalProcesses(1, command=worker(SEAL)))
+    assert [job.state for job in done] == ["failed", "sealed"]
+    assert "weights.json" in str(done[0].error)
+
+
+def test_a_queue_that_cannot_note_a_failure_goes_on(
+    runs: list[ResolvedRun], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: RunFolder, progress: object) -> None:
+        raise OfeError("no space is left")
+
+    monkeypatch.setattr(RunFolder, "write_progress", full)
+    program = f"sys.exit(1) if '-s0-' in folder.name else None\n{SEAL}"
+    done = execute(runs[:2], store, LocalProcesses(1, command=worker(program)))
+    assert [job.state for job in done] == ["failed", "sealed"]
+
+
+def test_processes_of_one_machine_need_no_host_name() -> None:
+    assert "--local-addr=127.0.0.1" in worker_command(Path("there"), 2)
+    assert LocalProcesses(1, devices=2).environment(0)["GLOO_SOCKET_IFNAME"] in ("lo", "lo0")
+    assert "GLOO_SOCKET_IFNAME" not in LocalProcesses(1).environment(0)

@@ -73,3 +73,10 @@ def test_listing_is_quick() -> None:
     started = time.process_time()
     list_experiments()
     assert time.process_time() - started < 1.5  # takes about 0.2 s; `ofe list` waits for it
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_a_figure_of_the_paper_says_where_it_stands_there(name: str) -> None:
+    experiment = load_experiment(name)
+    assert experiment.v1 or experiment.v2
+    assert experiment.section

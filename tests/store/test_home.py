@@ -10,7 +10,8 @@ import pytest
 
 import reproduce
 from reproduce.errors import OfeError
-from reproduce.store.home import ensure_home, explain_os_errors, ofe_home, shared_folder
+from reproduce.store.home import ensure_home, expanded, explain_os_errors, ofe_home, shared_folder
+from reproduce.store.runs import RunFolder
 
 
 def test_ofe_home_follows_the_environment_and_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -102,3 +103,49 @@ def test_in_an_installation_they_are_inside_the_package(monkeypatch: pytest.Monk
     (tmp_path / "site-packages" / "figures").mkdir()  # of some other distribution
     monkeypatch.setattr(reproduce, "__file__", str(package / "__init__.py"))
     assert shared_folder("figures") == package / "_shared" / "figures"
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (errno.ENOLCK, "has no locks"),
+        (errno.EFBIG, "larger than the limit"),
+        (errno.EIO, "the disk reports an error"),
+        (errno.ESTALE, "is gone"),
+        (errno.ENAMETOOLONG, "too long"),
+    ],
+)
+def test_every_error_of_a_disk_has_words_and_a_way_out(number: int, says: str, tmp_path: Path) -> None:
+    with pytest.raises(OfeError, match=says) as caught, explain_os_errors(tmp_path / "there"):
+        raise OSError(number, os.strerror(number))
+    assert caught.value.hint
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(*_: object, **__: object) -> None:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("OFE_HOME")
+    monkeypatch.setattr("platformdirs.user_cache_path", nobody)
+    with pytest.raises(OfeError, match="no home folder") as caught:
+        ofe_home()
+    assert caught.value.exit_code == 2
+    assert "set OFE_HOME" in str(caught.value.hint)
+    monkeypatch.setattr(Path, "expanduser", nobody)
+    for read in (lambda: expanded("~/data"), ofe_home):
+        monkeypatch.setenv("OFE_HOME", "~/state")
+        with pytest.raises(OfeError, match="this user has none") as caught:
+            read()
+        assert caught.value.exit_code == 2
+
+
+def test_a_file_system_without_locks_is_told_when_a_run_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with pytest.raises(OfeError, match="has no locks") as caught, RunFolder(tmp_path).lock():
+        pytest.fail("locked")
+    assert "local disk" in str(caught.value.hint)

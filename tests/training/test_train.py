@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import resource
+import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
@@ -471,3 +473,36 @@ def test_a_checkpoint_of_another_version_says_so_and_how_to_go_on(text: Path, tm
         Training(run.training, task, folder, Execution(CPU))
     assert f"remove {path}" in str(caught.value.hint)
     assert path.exists()
+
+
+def test_a_full_disk_is_told_when_a_checkpoint_is_written(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tiny_run(text)
+    folder = create(tmp_path / "home", run)
+    task, _ = build_task(run.training, CPU)
+    training = Training(run.training, task, folder, Execution(CPU))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # as a disk that has no more room
+    try:
+        with pytest.raises(OfeError, match="larger than the limit for files") as caught:
+            training.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "ulimit" in str(caught.value.hint)
+    assert not list(folder.path.glob("*checkpoint*"))
+    assert not list(folder.path.glob(".*"))
+    training.save()
+    assert (folder.path / CHECKPOINT).exists()
+
+
+def test_a_checkpoint_that_cannot_be_read_says_the_one_command_that_goes_on(text: Path, tmp_path: Path) -> None:
+    run = tiny_run(text)
+    folder = create(tmp_path / "home", run)
+    (folder.path / CHECKPOINT).write_bytes(b"half of a checkpoint")
+    task, _ = build_task(run.training, CPU)
+    with pytest.raises(OfeError, match="cannot be read") as caught:
+        Training(run.training, task, folder, Execution(CPU))
+    hint = str(caught.value.hint)
+    subprocess.run(hint[hint.index("rm -r") :], shell=True, check=True)
+    Training(run.training, task, folder, Execution(CPU)).run()
