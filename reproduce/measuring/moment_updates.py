@@ -31,7 +31,7 @@ class MomentUpdates:
     @torch.no_grad()
     def step(self) -> dict[str, ByLayer]:
         """The contributions of the step just taken, by metric and layer. The first call has no step, and returns {}."""
-        after = self.encode()
+        after = self.encode()  # (..., d)
         before, self.before = self.before, after
         if before is None:
             return {}

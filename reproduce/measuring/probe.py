@@ -111,6 +111,7 @@ class _Collector:
         # all of them have to see the same points in the same order.
         if point == "attention-logits":  # (B, H, T, T)
             entropies = self._entropies.setdefault(layer, [])
+            # Weighted by examples: each has the same number of heads and queries, over which the entropy is a mean.
             entropies.append(MeanTally(attention_entropy_from_logits(x), len(x)))
             if len(entropies) == self.passes:
                 self.reading.add("attention_entropy", layer, _all(self._entropies.pop(layer)).value)
@@ -121,7 +122,7 @@ class _Collector:
                 stream = _all(self._streams.pop(layer))
                 for metric, value in stream.metrics().items():
                     self.reading.add(metric, layer, value)
-                self.reading.moments[layer] = stream.moments
+                self.reading.moments[layer] = stream.moments  # (d,)
 
 
 def _all(tallies: list[Any]) -> Any:

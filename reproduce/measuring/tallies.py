@@ -43,6 +43,8 @@ class StreamTally:
     def __add__(self, other: StreamTally) -> StreamTally:
         """The tally of two parts together."""
         both = self.sums + other.sums
+        # The diagonal of the Gram matrix has the second moments too, but rounds them in another way. A trace keeps the
+        # vector that `second_moments` computes, to the last bit.
         squares = _weighted(self.moments, self.sums.n) + _weighted(other.moments, other.sums.n)
         return StreamTally(both, torch.cat([self.ratios, other.ratios]), squares / both.n, self.dtype)
 
@@ -52,10 +54,12 @@ class StreamTally:
             return self  # exact: turning means into sums and back would move the last bit
         sums = self.sums.over(group.total)
         moments = group.total(_weighted(self.moments, self.sums.n)) / sums.n
+        # The ratios of all inputs are gathered, since neither a median nor a count of infinities is a sum of parts.
         return StreamTally(sums, group.concatenation(self.ratios), moments, self.dtype)
 
     def metrics(self) -> dict[str, Tensor]:
         """Every metric of the stream by name, each (). One part in one process gives what `measure_stream` gives."""
+        # The sums are float64, and the metrics are rounded only here, once.
         return {name: value.to(self.dtype) for name, value in stream_metrics(self.sums, self.ratios).items()}
 
 

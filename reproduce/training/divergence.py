@@ -70,4 +70,4 @@ class Divergence:
         # Taking in the newest median first hides no failure: a window of high losses has a high median.
         self.minimum = min(self.minimum, median(self.recent))
         bound = max(FACTOR * self.minimum, self.minimum + LOST * (self.first - self.minimum))
-        return min(self.recent) > bound
+        return min(self.recent) > bound  # every loss of the window is high

@@ -152,8 +152,9 @@ class Training:
             task.model, config, execution.device, execution.mode, recompute=execution.recompute
         )
         self.optimizer = build_optimizer(config.optimizer, task.model)
+        # The scaler keeps float16 gradients from underflowing. In other precisions it is off and changes nothing.
         self.scaler = torch.amp.GradScaler(execution.device.type, enabled=config.precision == "fp16")
-        self.divergence = Divergence(config.last_step)
+        self.divergence = Divergence(config.last_step)  # of the steps that are trained, which may be fewer than planned
         self.step = 0  # optimiser steps taken, and so the number of the next update
         self.window: list[dict[str, float]] = []  # the steps whose means the next train record will hold
         layer = config.probe.moment_updates_layer
@@ -166,6 +167,7 @@ class Training:
             if state is not None:
                 self._restore(state)
             position = None if state is None else state["trace"]
+        # Records after the checkpoint are dropped here. The steps that they belong to are taken again.
         self.writer = open_trace(folder.path, position)
 
     # -- state -------------------------------------------------------------------------------------
@@ -184,7 +186,7 @@ class Training:
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
-        if state["scaler"]:
+        if state["scaler"]:  # empty for a scaler that is off
             self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["generator"].cpu())
         self.divergence = Divergence(**state["divergence"])
@@ -207,6 +209,7 @@ class Training:
     def _differentiate(self) -> dict[str, float]:
         """Compute the clipped gradients of the next step's batch into `.grad`, and return the values of its record."""
         config, step = self.config, self.step
+        # The schedule spans `steps`, even if training ends before, at `last_step`.
         rate = learning_rate(config.schedule, step, config.steps, config.optimizer.lr)
         set_learning_rate(self.optimizer, rate)
         batch = self.task.batch(step)
@@ -219,8 +222,8 @@ class Training:
                     # parts and processes add up to those of the batch, whatever the sizes of the parts.
                     loss = self.model.train(partial(self.task.loss, part)) * (len(part) / len(batch))
                 self.scaler.scale(loss).backward()
-            total += float(loss.detach())
-        total = group.added(total)
+            total += float(loss.detach())  # before the scaler's factor
+        total = group.added(total)  # all processes get the same loss, and so agree on whether the run fails
         self.model.sum_gradients()
         self.scaler.unscale_(self.optimizer)  # before clipping: the threshold is meant for unscaled gradients
         norm = self.model.clip(config.grad_clip or math.inf)  # the norm before clipping
@@ -239,7 +242,7 @@ class Training:
     def _take(self) -> None:
         """Take the optimiser step. The gradient scaler skips it if the gradients are not finite."""
         self.scaler.step(self.optimizer)
-        self.scaler.update()
+        self.scaler.update()  # adapts the scale, which becomes smaller after a skipped step
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
 

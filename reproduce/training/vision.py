@@ -113,6 +113,7 @@ class ImageTask:
         return (x - self._mean[:, None, None]) * self._scale[:, None, None]
 
     def _held_out(self, start: int, stop: int) -> ImageBatch:
+        """The held-out images from `start` to before `stop`, without augmentation."""
         images, labels = self._to_device(self.images.test_batch(start, stop))
         return ImageBatch(self._normalise(images), labels, soft_targets(labels, self.data.classes, 0.0))
 
@@ -131,6 +132,7 @@ class ImageTask:
         else:
             rows = torch.from_numpy(np.array(epoch_rows(self.images.train_images, seed, step, size))).to(self.device)
             images, labels = (tensor[rows] for tensor in self._stored)
+        # Crops are part of reading an image. All other augmentation acts on normalised images.
         inputs, targets = self._normalise(images), soft_targets(labels, self.data.classes, self.augment.label_smoothing)
         if self.augment != AugmentConfig():
             inputs, targets = augment(inputs, targets, self.augment, seed, step)

@@ -34,6 +34,7 @@ def keep_weights(folder: Path, model: nn.Module, step: int, last_step: int) -> N
     """
     tensors: dict[str, Tensor] = {}  # of the chief alone: the others would hold the whole model for nothing
     for name, parameter in model.named_parameters():
+        # A collective operation under FSDP2: all processes gather each parameter, in the same order.
         whole = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
         if group.chief():
             tensors[name] = whole.detach().cpu().contiguous()
@@ -61,6 +62,7 @@ def load_weights(path: Path, model: nn.Module) -> None:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise damaged(path, "cannot be read") from error
+    # All names and shapes are compared before the first copy, so that no model is left with weights of two runs.
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != shapes:
         raise damaged(path, "holds the weights of another model")
