@@ -87,24 +87,39 @@ def prune(
     if weights:
         _prune_weights(ui, yes)
         return
-    leftovers = [folder for folder in store().list() if not folder.sealed and folder.state != "running"]
-    if not leftovers:
+    folders = [(folder, folder.status()) for folder in store().list()]
+    leftovers = [(folder, why) for folder, (state, why) in folders if not folder.sealed and state != "running"]
+    repeated = [(folder, why) for folder, (state, why) in folders if folder.sealed and state in ("resumable", "failed")]
+    repeated = [(folder, why) for folder, why in repeated if folder.holds_its_run]
+    if not leftovers and not repeated:
         ui.tell("nothing to remove: every run is sealed or being trained")
         return
-    for folder in leftovers:
-        ui.tell(f"{folder.path.name}: {folder.reason}, {size(_bytes(folder.path))}")
+    for folder, why in leftovers:
+        ui.tell(f"{folder.path.name}: {why}, {size(_bytes(folder.path))}")
+    for folder, why in repeated:
+        ui.tell(f"{folder.path.name}: {why}; its sealed trace stays")
     if not yes:
-        typer.confirm(f"remove these {len(leftovers)} run folders?", abort=True, err=True)
-    for folder in leftovers:
+        typer.confirm(f"remove these {len(leftovers) + len(repeated)} unfinished trainings?", abort=True, err=True)
+    for folder, _ in leftovers:
         store().remove_unfinished(folder)
         ui.line(f"removed {folder.path.name}")
+    for folder, _ in repeated:
+        folder.give_up_weights()
+        ui.line(f"removed the unfinished training in {folder.path.name}")
 
 
 def _prune_weights(ui: Ui, yes: bool) -> None:
     from reproduce.cli.selection import store
+    from reproduce.errors import OfeError
     from reproduce.units import size
 
-    keeping = [folder for folder in store().list() if folder.sealed and folder.state == "sealed" and folder.weights()]
+    keeping = []
+    for folder in store().list():
+        try:
+            if folder.sealed and folder.state == "sealed" and folder.weights():
+                keeping.append(folder)
+        except OfeError as error:  # a damaged list of weights stops nothing but its own removal
+            ui.error(error)
     if not keeping:
         ui.tell("nothing to remove: no sealed run keeps weights")
         return
@@ -125,11 +140,16 @@ def export_runs(
 ) -> None:
     """Copy sealed runs to a folder, from which `ofe cache import` reads them."""
     from reproduce.cli.selection import store
+    from reproduce.units import count
 
     ui: Ui = ctx.obj
+    left_behind = 0
     for folder in chosen(keys):
         if keys or folder.sealed:
             ui.line(str(store().export(folder, target).path))
+            left_behind += bool(folder.weights())
+    if left_behind:
+        ui.tell(f"weights are not copied: {count(left_behind, 'run')} of these keeps some here")
 
 
 @app.command("import")
@@ -187,17 +207,16 @@ def moments(
     from reproduce.store.moments import recompute
 
     ui: Ui = ctx.obj
-    for folder in chosen([run]):
-        table = recompute(folder.read_moments(), form)
-        rows = [
-            {"step": step, "layer": layer, form: value, "neuron": neuron}
-            for step, layer, value, neuron in table.itertuples(index=False)
-        ]
-        if json:
-            ui.json([{**row, form: row[form] if abs(row[form]) < float("inf") else str(row[form])} for row in rows])
-        else:
-            cells = [[str(row["step"]), row["layer"], f"{row[form]:.6g}", str(row["neuron"])] for row in rows]
-            ui.table(["step", "layer", form, "largest neuron"], cells)
+    table = recompute(the_one(run).read_moments(), form)
+    rows = [
+        {"step": step, "layer": layer, form: value, "neuron": neuron}
+        for step, layer, value, neuron in table.itertuples(index=False)
+    ]
+    if json:
+        ui.json([{**row, form: row[form] if abs(row[form]) < float("inf") else str(row[form])} for row in rows])
+    else:
+        cells = [[str(row["step"]), row["layer"], f"{row[form]:.6g}", str(row["neuron"])] for row in rows]
+        ui.table(["step", "layer", form, "largest neuron"], cells)
 
 
 @app.command("trace")
@@ -217,12 +236,27 @@ def trace(
     from reproduce.store.sinks import CsvSink, follow, replay
 
     ui: Ui = ctx.obj
-    for folder in chosen([run]):
-        sink = CsvSink(ui.out.file)
-        if following:
-            follow(folder, sink, sleep=lambda: time.sleep(1))
-        else:
-            replay(folder, sink)
+    folder, sink = the_one(run), CsvSink(ui.out.file)
+    if following:
+        follow(folder, sink, sleep=lambda: time.sleep(1))
+    else:
+        replay(folder, sink)
+
+
+def the_one(run: str) -> RunFolder:
+    """The one folder that `run` names, which holds the run that its name says.
+
+    Raises:
+        OfeError: there is none, there are several (exit code 2), or the folder was renamed.
+    """
+    from reproduce.errors import OfeError
+
+    (folder, *others) = chosen([run])
+    if others:
+        names = ", ".join(one.path.name for one in (folder, *others))
+        raise OfeError(f"{run} stands for several run folders", hint=f"name one of {names}", exit_code=2)
+    folder.check_key()
+    return folder
 
 
 def chosen(keys: list[str] | None) -> list[RunFolder]:

@@ -53,18 +53,19 @@ def measure(
     The weights are read from the run's folder. A run that was sealed without them is trained once more to keep them.
     Results are kept in the cache, as those of trainings are.
     """
-    from reproduce.cli.cache import chosen
+    from reproduce.cli.cache import the_one
     from reproduce.cli.selection import store
 
     ui: Ui = ctx.obj
-    (folder, *others) = chosen([run])
-    if others:
-        names = ", ".join(one.path.name for one in (folder, *others))
-        raise OfeError(f"{run} stands for several run folders", hint=f"name one of {names}", exit_code=2)
-    parent = trained_run(folder)
+    parent = trained_run(the_one(run))
     jobs = [measurement(parent, step, examples, point) for step in sorted(set(steps or [parent.training.last_step]))]
     _do(ui, parent, jobs)
     readings = [_reading(job, store().folder(job)) for job in jobs]
+    if any(reading["same_trace"] is False for reading in readings):
+        ui.tell(
+            f"{parent.slug} was trained once more to keep these weights, and its trace was not quite the sealed one: "
+            "the values may differ from the trace by rounding that has grown"
+        )
     if json:
         ui.json(readings)
     else:
@@ -114,6 +115,7 @@ def _do(ui: Ui, parent: ResolvedRun, jobs: Sequence[ResolvedRun]) -> None:
         OfeError: a job failed.
         typer.Exit: the user stopped the jobs.
     """
+    from reproduce.cli.preparing import prepare_for
     from reproduce.cli.progress import watching
     from reproduce.cli.selection import store
     from reproduce.jobs.executor import LocalProcesses
@@ -123,6 +125,7 @@ def _do(ui: Ui, parent: ResolvedRun, jobs: Sequence[ResolvedRun]) -> None:
     missing = [job for job in jobs if not store().folder(job).complete]
     if not missing:
         return
+    prepare_for(ui, missing, offline=False)
     needed = [job.config.last_step for job in missing]
     folder = store().create(parent, needed)  # asks for the weights, and so may make a sealed run incomplete
     if not folder.complete:
@@ -153,6 +156,7 @@ def _reading(job: ResolvedRun, folder: RunFolder) -> dict[str, Any]:
         "key": job.key,
         "step": config.parent.step,
         "examples": config.examples,
+        "same_trace": folder.provenance()["parent"]["same_trace"],
         "layers": [{"point": config.point, "layer": layer, "all": layers[layer]} for layer in ordered],
     }
 

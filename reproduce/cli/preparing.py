@@ -2,11 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from reproduce.cli.console import Ui
+from reproduce.config import MeasureConfig
 from reproduce.data.progress import Progress, Step
+from reproduce.errors import OfeError
+
+if TYPE_CHECKING:
+    from reproduce.specs.resolve import ResolvedRun
+
+
+def prepare_for(ui: Ui, runs: Sequence[ResolvedRun], offline: bool) -> None:
+    """Prepare the data of all runs, each once, before several workers need them at the same time.
+
+    Raises:
+        OfeError: the data cannot be had, or a measurement asks for more held-out examples than there are. That is told
+            now, since its parent may train for hours first.
+    """
+    from reproduce.data import held_out_examples, open_data, prepared_folder
+
+    for data in dict.fromkeys(run.training.data for run in runs):
+        if not prepared_folder(data).is_dir():
+            ui.tell(f"preparing {data.source}")
+            with preparing(ui) as progress:
+                open_data(data, progress=progress, offline=offline)
+        measured = [run for run in runs if isinstance(run.config, MeasureConfig) and run.training.data == data]
+        if not measured:
+            continue
+        available = held_out_examples(open_data(data, offline=True))
+        for run in measured:
+            assert isinstance(run.config, MeasureConfig)
+            if run.config.examples > available:
+                raise OfeError(
+                    f"{run.slug} measures {run.config.examples:,} examples, and {available:,} are held out for it",
+                    hint=f"ask for at most {available} examples",
+                    exit_code=2,
+                )
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from reproduce.units import count, duration
 
 if TYPE_CHECKING:
     from reproduce.plan.planner import Plan
-    from reproduce.specs.resolve import Resolved, ResolvedRun
+    from reproduce.specs.resolve import Resolved
 
 
 def reproduce(
@@ -87,6 +87,7 @@ def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> int:
         OfeError: the data of a run cannot be prepared.
         typer.Exit: the user stopped the training.
     """
+    from reproduce.cli.preparing import prepare_for
     from reproduce.cli.progress import watching
     from reproduce.cli.selection import store
     from reproduce.jobs.executor import LocalProcesses
@@ -101,7 +102,7 @@ def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> int:
     ui.tell(f"{count(len(todo), 'run')} to train, {len(planned.runs) - len(todo)} sealed already: {time}")
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"  # for the workers, which open the data themselves
-    _prepare(ui, todo, offline)
+    prepare_for(ui, todo, offline)
     gpus = len(planned.machine.gpus) if planned.device == "cuda" else 0
     executor = LocalProcesses(planned.abreast, threads=planned.threads, gpus=gpus, devices=planned.devices)
     with watching(ui) as watch:
@@ -113,18 +114,6 @@ def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> int:
     for job in failed:
         ui.error(OfeError(f"{job.run.slug} failed: {job.error}", hint=job.hint))
     return len(failed)
-
-
-def _prepare(ui: Ui, runs: Sequence[ResolvedRun], offline: bool) -> None:
-    """Prepare the data of all runs, each once, before several workers need them at the same time."""
-    from reproduce.cli.preparing import preparing
-    from reproduce.data import open_data, prepared_folder
-
-    for data in dict.fromkeys(run.training.data for run in runs):
-        if not prepared_folder(data).is_dir():
-            ui.tell(f"preparing {data.source}")
-            with preparing(ui) as progress:
-                open_data(data, progress=progress, offline=offline)
 
 
 def _draw_all(ui: Ui, resolveds: Sequence[Resolved], scale: Scale, folder: Path, wanted: tuple[str, ...]) -> int:

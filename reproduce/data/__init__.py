@@ -43,6 +43,7 @@ __all__ = [
     "TextCorpus",
     "find_source",
     "fingerprint",
+    "held_out_examples",
     "open_data",
     "open_images",
     "open_text",
@@ -94,3 +95,12 @@ def open_data(data: DataConfig, *, progress: Progress | None = None, offline: bo
     if isinstance(data, ImageData):
         return open_images(data, progress=progress, offline=offline)
     return open_text(data, progress=progress, offline=offline)
+
+
+def held_out_examples(opened: TextCorpus | Images) -> int:
+    """How many sequences or images are held out for probes."""
+    from reproduce.data.images.opening import Images
+
+    if isinstance(opened, Images):
+        return opened.set.test_images
+    return opened.eval_sequences - opened.eval_sequences // 2  # the first half serves evaluation

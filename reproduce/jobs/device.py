@@ -8,6 +8,7 @@ import torch
 
 from reproduce.environment import environment, threads
 from reproduce.errors import OfeError
+from reproduce.store.runs import RunFolder
 
 
 def set_up() -> None:
@@ -18,6 +19,12 @@ def set_up() -> None:
     """
     keep_large_blocks()
     if (count := threads()) is not None:
+        torch.set_num_threads(count)
+
+
+def as_many_threads_as(folder: RunFolder) -> None:
+    """Take as many threads as the sealed run in `folder` was trained with: its numbers depend on them in rounding."""
+    if folder.sealed and (count := folder.provenance().get("threads")):
         torch.set_num_threads(count)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from reproduce.config import MeasureConfig
 from reproduce.environment import environment
 from reproduce.errors import OfeError
-from reproduce.jobs.device import pick_device
+from reproduce.jobs.device import as_many_threads_as, pick_device
 from reproduce.measuring.probe import Probe, measure
 from reproduce.parallel.shares import shared_parts
 from reproduce.processes import StopAsked
@@ -42,6 +42,7 @@ def work(folder: RunFolder, config: MeasureConfig, stop: StopAsked) -> dict[str,
     """
     begin = time.perf_counter()
     parent = parent_folder(folder, config)
+    as_many_threads_as(parent)
     weights = parent.weights_file(config.parent.step)
     trained = parent.training()
     probe = trained.probe.model_copy(update={"batch_size": config.examples, "on": "held-out"})
@@ -58,7 +59,7 @@ def work(folder: RunFolder, config: MeasureConfig, stop: StopAsked) -> dict[str,
     with autocast(training, device):
         reading = measure(TrainedModel(task), parts, Probe(config.point))
 
-    step = config.parent.step
+    step, kept = config.parent.step, read_weights(parent.path)
     writer = open_trace(folder.path, None)
     writer.record(step, "probe", reading.values)
     for layer, moment in reading.moments.items():
@@ -73,7 +74,12 @@ def work(folder: RunFolder, config: MeasureConfig, stop: StopAsked) -> dict[str,
         "trained_steps": 0,
         "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
         "precision": config.precision,
-        "parent": {"name": parent.path.name, "step": step, "weights": read_weights(parent.path).files[step][1]},
+        "parent": {
+            "name": parent.path.name,
+            "step": step,
+            "weights": kept.files[step][1],
+            "same_trace": kept.same_trace,
+        },
     }
 
 
@@ -83,7 +89,9 @@ def parent_folder(folder: RunFolder, config: MeasureConfig) -> RunFolder:
     Raises:
         OfeError: the store has no such run.
     """
-    parent = Store.of(folder).find(config.parent.key)
+    found = [one for one in Store.of(folder).list() if one.key == config.parent.key]
+    # A copy may carry the same key: the one that keeps the weights is the one to be measured.
+    parent = min(found, key=lambda one: (config.parent.step not in one.weights(), not one.sealed), default=None)
     if parent is None:
         raise OfeError(
             f"the training {config.parent.key}, whose weights are measured, is not in {folder.path.parent}",

@@ -9,7 +9,7 @@ import torch
 
 from reproduce.config import RunConfig
 from reproduce.environment import environment
-from reproduce.jobs.device import pick_device
+from reproduce.jobs.device import as_many_threads_as, pick_device
 from reproduce.parallel import group
 from reproduce.processes import StopAsked
 from reproduce.store.runs import RunFolder
@@ -25,6 +25,7 @@ def work(folder: RunFolder, config: RunConfig, stop: StopAsked) -> dict[str, Any
         Interrupted: `stop` returned True, and the state is saved.
         OfeError: the data, the checkpoint or the disk do not allow the run to continue.
     """
+    as_many_threads_as(folder)  # a run that is trained once more for its weights should give its trace again
     execution = plan_execution(config, pick_device())
     # Under FSDP2 the chief draws the whole model and sends the others their shards, so they need no memory for it.
     on_meta = execution.mode == "fsdp" and not group.chief()

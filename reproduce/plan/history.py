@@ -17,7 +17,7 @@ from reproduce.specs.resolve import ResolvedRun
 from reproduce.store.layout import SUMS, checkpoints
 from reproduce.store.reference import find_reference
 from reproduce.store.runs import RunFolder, Store
-from reproduce.store.weights import read_weights
+from reproduce.store.weights import lacking
 
 PlannedState = Literal["sealed", "running", "resumable", "failed", "missing"]
 TO_TRAIN: frozenset[PlannedState] = frozenset({"resumable", "failed", "missing"})
@@ -58,15 +58,16 @@ class History:
         self.machine, self.threads, self.devices = machine, threads, devices
         self._folders: dict[str, RunFolder] = {}
         for folder in store.list():
-            if folder.key not in self._folders or folder.sealed:
+            known = self._folders.get(folder.key)
+            if known is None or (folder.sealed and not known.sealed):  # as `Store.find` chooses
                 self._folders[folder.key] = folder
 
     # -- states ------------------------------------------------------------------------------------
 
     def lacks_weights(self, run: ResolvedRun, steps: Iterable[int]) -> bool:
         """Whether the finished `run` has not kept its weights of one of `steps`, which it has reached."""
-        folder = self._folders.get(run.key)
-        return folder is not None and bool(read_weights(folder.path).lacks(steps))
+        folder, steps = self._folders.get(run.key), list(steps)
+        return folder is not None and bool(steps) and bool(lacking(folder.path, steps))
 
     def state(self, run: ResolvedRun, keep: Iterable[int] = ()) -> RunState:
         """The state of `run` and the reason for it.

@@ -66,7 +66,8 @@ def unknown(what: str, name: str, valid: Sequence[str], path: Path, *, at_key: b
 
 def spec_error(problems: Sequence[Problem], document: Document) -> SpecError:
     """An error with a line for each problem, in the order of the file, and with all hints together."""
-    lines = sorted({(document.position(p.path, key=p.at_key), p) for p in problems}, key=lambda item: item[0])
+    placed = ((document.position(problem.path, key=problem.at_key), problem) for problem in dict.fromkeys(problems))
+    lines = sorted(placed, key=lambda item: (item[0], item[1].text, str(item[1].path)))
     hints = [(line, problem.hint) for (line, _), problem in lines if problem.hint]
     single = len(lines) == 1
     return SpecError(
@@ -114,7 +115,8 @@ def _translate(details: Any, annotation: Any) -> _Error:
     location = details["loc"]
     at_key = kind == "literal_error" and location[-1] == "[key]"
     path, end, unions = _walk(annotation, location[:-1] if at_key else location)
-    got = f", got {repr(given)[:60]}" if given is None or isinstance(given, bool | int | float | str) else ""
+    shown = "null" if given is None else repr(given)[:60]
+    got = f", got {shown}" if given is None or isinstance(given, bool | int | float | str) else ""
     wanted: tuple[str, ...] = ()
     problem = Problem(path, details["msg"])
     if kind == "missing":

@@ -72,10 +72,15 @@ def add_reference(run_folder: RunFolder, scale: str, figures: Path | None = None
     config = run_folder.config()
     if isinstance(config, MeasureConfig):  # a measurement reads the data of its parent
         parent = Store.of(run_folder).find(config.parent.key)
-        training = None if parent is None else parent.training()
+        if parent is None:
+            raise OfeError(
+                f"the training {config.parent.key}, which {run_folder.path.name} measures, is not in this cache",
+                hint="import it first (`ofe cache import`): it says which data the measurement rests on",
+            )
+        training = parent.training()
     else:
         training = config
-    if training is None or training.data.path is not None:
+    if training.data.path is not None:
         raise OfeError(
             f"{run_folder.path.name} rests on a folder of this machine, which others do not have",
             hint="choose a run on embedded or published data",

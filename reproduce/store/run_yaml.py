@@ -69,6 +69,16 @@ def read(folder: Path) -> dict[str, Any]:
     return content
 
 
+def stated_key(folder: Path) -> str | None:
+    """The key that the first lines of run.yaml state, without reading the rest; None where they state none."""
+    try:
+        with (folder / RUN_YAML).open(encoding="utf-8", errors="replace") as file:
+            found = re.search(r"^key: '?([0-9a-f]{16})'?$", file.read(200), re.MULTILINE)
+    except FileNotFoundError:
+        return None
+    return found[1] if found else None
+
+
 def read_config(folder: Path) -> JobConfig:
     """The job's configuration, with the value that every field had when the folder was created.
 

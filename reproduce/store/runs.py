@@ -21,8 +21,15 @@ from reproduce.store import run_yaml
 from reproduce.store import weights as kept
 from reproduce.store.atomic import write_json, write_text
 from reproduce.store.home import explain_os_errors
-from reproduce.store.layout import LIVE_TRACE, LOCK, PROGRESS, RUN_YAML, checkpoints, damaged
-from reproduce.store.seal import is_sealed, read_provenance, read_sealed_moments, read_sealed_trace, verify_folder
+from reproduce.store.layout import KEEP, LIVE_TRACE, LOCK, PROGRESS, RUN_YAML, checkpoints, damaged
+from reproduce.store.seal import (
+    discard_leftovers,
+    is_sealed,
+    read_provenance,
+    read_sealed_moments,
+    read_sealed_trace,
+    verify_folder,
+)
 from reproduce.store.transfer import copy_sealed, remove_folder
 
 if TYPE_CHECKING:
@@ -95,13 +102,19 @@ class RunFolder:
 
     def _status(self) -> Status:
         sealed = self.sealed
+        if sealed and not self.holds_its_run:
+            return Status("failed", f"{self.path} holds the trace of another run than its name says")
         # The usual case comes first and asks for no lock: a list of many sealed runs stays fast.
         if sealed and not (self.path / LIVE_TRACE).exists() and not (self.path / PROGRESS).exists():
             return Status("sealed", "trained and sealed")
         progress = self.progress() or {}
         if self._is_locked():
             return Status("running", f"{_process(progress)} is at {_where(progress)}")
-        if sealed and not self.lacking_weights():  # only leftovers are still to be removed
+        try:
+            lacking = self.lacking_weights()
+        except OfeError as error:  # keep.json or weights.json is damaged, and the trace is not
+            return Status("sealed" if sealed else "failed", error.message)
+        if sealed and not lacking:  # only leftovers are still to be removed
             return Status("sealed", "trained and sealed")
         again = ", once more for its weights" if sealed else ""
         if progress.get("state") == "failed":
@@ -225,6 +238,11 @@ class RunFolder:
         self.check_key()
         kept.check_weights(self.path)
 
+    @property
+    def holds_its_run(self) -> bool:
+        """Whether run.yaml states the key that the folder's name has. `check_key` looks closer."""
+        return run_yaml.stated_key(self.path) == self.key
+
     def check_key(self) -> None:
         """Check that the folder's name has the key of its run. A renamed folder would pass for another run.
 
@@ -238,7 +256,7 @@ class RunFolder:
 
     def lacking_weights(self) -> list[int]:
         """The steps whose weights were asked for and are missing."""
-        return kept.read_weights(self.path).lacks(kept.wanted_steps(self.path))
+        return kept.lacking(self.path, kept.wanted_steps(self.path))
 
     def keep_weights(self, steps: Iterable[int]) -> None:
         """Ask for the weights after these optimiser steps. A training that is sealed without them is repeated."""
@@ -247,6 +265,17 @@ class RunFolder:
     def weights(self) -> list[int]:
         """The steps whose weights are kept."""
         return sorted(kept.read_weights(self.path).files)
+
+    def give_up_weights(self) -> None:
+        """Give up the repeated training of a sealed run: remove what it left, and the wish for weights it has not.
+
+        Raises:
+            OfeError: a process is working on the run.
+        """
+        with self.lock():
+            discard_leftovers(self.path)
+            (self.path / KEEP).unlink(missing_ok=True)
+            self.keep_weights(self.weights())
 
     def drop_weights(self) -> int:
         """Remove the weights and the request to keep them, and return how many bytes that frees."""
@@ -337,7 +366,9 @@ class Store:
             remove_folder(folder.path)
 
     def import_folder(self, path: Path) -> RunFolder:
-        """Copy a sealed run folder from elsewhere into the store, and verify it. A sealed run of the store stays.
+        """Copy a sealed run folder from elsewhere into the store, and verify it.
+
+        A run of the store that is sealed and whole stays. One that is damaged is replaced; its weights stay.
 
         Raises:
             OfeError: the folder is not sealed or is damaged, or the run is being trained here.
@@ -345,7 +376,7 @@ class Store:
         verify_folder(path)
         own = RunFolder(self.runs / run_yaml.own_name(path))
         here = self.find(own.key) or own
-        if here.sealed:
+        if here.sealed and _whole(here):
             return here
         if here.state == "running":
             raise OfeError(f"{here.path.name} is being trained: {here.reason}", hint="stop that process first")
@@ -353,13 +384,27 @@ class Store:
         return here
 
     def export(self, folder: RunFolder, target: Path) -> RunFolder:
-        """Copy this sealed folder into the folder `target`, under its own name.
+        """Copy this sealed folder into the folder `target`, under its own name. Weights stay behind.
+
+        A copy that is there already and whole stays as it is, with all that lies in it.
 
         Raises:
             OfeError: it is not sealed or is damaged, or another folder has that name and is not a sealed run.
         """
+        folder.check_key()
         there = RunFolder(target / folder.path.name)
         if there.path.exists() and not there.sealed:
             raise OfeError(f"{there.path} exists and is not a sealed run", hint="choose another folder to export to")
-        copy_sealed(folder.path, there.path)
+        if not (there.sealed and _whole(there)):
+            copy_sealed(folder.path, there.path)
         return there
+
+
+def _whole(folder: RunFolder) -> bool:
+    """Whether every byte of a sealed trace is as it was sealed, under the name of its own run."""
+    try:
+        verify_folder(folder.path)
+        folder.check_key()
+    except OfeError:
+        return False
+    return True

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from reproduce.store.atomic import aside_of
 from reproduce.store.home import explain_os_errors
-from reproduce.store.layout import SEALED_FILES
+from reproduce.store.layout import KEEP, SEALED_FILES, WEIGHTS
 from reproduce.store.seal import verify_folder
 
 
 def copy_sealed(source: Path, target: Path) -> None:
-    """Copy a sealed folder to `target` in one step, and replace an existing `target`. Source and copy are verified.
+    """Copy a sealed folder to `target` in one step, and replace an existing `target` except for its weights.
+
+    Source and copy are verified.
 
     Raises:
         OfeError: the source is not sealed or is damaged, or the disk is full or cannot be written.
@@ -28,6 +30,9 @@ def copy_sealed(source: Path, target: Path) -> None:
             for name in SEALED_FILES:
                 shutil.copyfile(source / name, aside / name)
             verify_folder(aside)
+            for path in [target / KEEP, target / WEIGHTS, *target.glob("model*.safetensors")]:
+                if path.is_file():  # weights of the same run, which the copy has not
+                    os.link(path, aside / path.name)
             remove_folder(target)
             os.replace(aside, target)
         except BaseException:

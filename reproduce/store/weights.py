@@ -11,14 +11,15 @@ Nothing here imports torch. `reproduce.training.weights` writes and reads the te
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from reproduce.errors import OfeError
 from reproduce.store.atomic import file_hash, write_json
-from reproduce.store.layout import FINAL_WEIGHTS, KEEP, WEIGHTS, damaged
+from reproduce.store.layout import FINAL_WEIGHTS, KEEP, WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,17 @@ class Weights:
         return sorted(step for step in wanted if step not in self.files and (self.end is None or step <= self.end))
 
 
+def lacking(folder: Path, wanted: Iterable[int]) -> list[int]:
+    """The steps of `wanted` whose weights `folder` should have and has not: not listed, or listed and gone.
+
+    Raises:
+        OfeError: weights.json is damaged.
+    """
+    weights = read_weights(folder)
+    there = {step: entry for step, entry in weights.files.items() if (folder / entry[0]).is_file()}
+    return replace(weights, files=there).lacks(wanted)
+
+
 def file_name(step: int, last_step: int) -> str:
     """Name of the file with the weights after `step` steps of a run with `last_step` steps."""
     return FINAL_WEIGHTS if step == last_step else f"model-{step}.safetensors"
@@ -55,7 +67,7 @@ def wanted_steps(folder: Path) -> frozenset[int]:
     try:
         return frozenset(int(step) for step in content["steps"])
     except (KeyError, TypeError, ValueError) as error:
-        raise damaged(folder / KEEP, "names no steps") from error
+        raise _damaged(folder / KEEP, "names no steps") from error
 
 
 def want_steps(folder: Path, steps: Iterable[int]) -> None:
@@ -80,7 +92,7 @@ def read_weights(folder: Path) -> Weights:
             raise ValueError("a name that leads out of the folder")
         return Weights(files, content["end"], content["same_trace"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise damaged(folder / WEIGHTS, "does not list the weights") from error
+        raise _damaged(folder / WEIGHTS, "does not list the weights") from error
 
 
 def write_weights(folder: Path, weights: Weights) -> None:
@@ -142,13 +154,18 @@ def drop_weights(folder: Path) -> int:
     return freed
 
 
+def _damaged(path: Path, what: str) -> OfeError:
+    """The error for keep.json or weights.json. The trace beside it is whole, so only this file has to go."""
+    return OfeError(f"{path} {what}", hint=f"remove that file: rm {shlex.quote(str(path))}")
+
+
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise damaged(path, "cannot be read") from error
+        raise _damaged(path, "cannot be read") from error
     if not isinstance(content, dict):
-        raise damaged(path, "is not a JSON object")
+        raise _damaged(path, "is not a JSON object")
     return content

@@ -43,7 +43,12 @@ def keep_weights(folder: Path, model: nn.Module, step: int, last_step: int) -> N
     path = folder / file_name(step, last_step)
     with replacing(path) as aside:
         try:
+            aside.touch()
+            mode = (
+                aside.stat().st_mode
+            )  # as of any other file of the folder; safetensors would let its owner alone read
             save_file(tensors, aside, metadata={"format": "pt", "step": str(step)})
+            aside.chmod(mode)
         except SafetensorError as error:  # the number of the system's error is only in its text
             number = re.search(r"os error (\d+)", str(error))
             raise (OSError(int(number[1]), os.strerror(int(number[1]))) if number else error) from error

@@ -36,7 +36,7 @@ def test_a_run_without_weights_is_trained_to_keep_them_and_measured_as_it_was_pr
     assert first.exit_code == 0, first.stderr
     assert "has not kept its weights of step 5, 20: it is trained to keep them" in first.stderr
     readings = json.loads(first.stdout)
-    assert [list(reading) for reading in readings] == 2 * [["model", "key", "step", "examples", "layers"]]
+    assert [list(reading) for reading in readings] == 2 * [["model", "key", "step", "examples", "same_trace", "layers"]]
     assert [reading["step"] for reading in readings] == [5, 20]
     for reading in readings:
         assert [layer["layer"] for layer in reading["layers"]] == ["1", "2", "unembed"]
@@ -68,6 +68,7 @@ def test_measurements_are_runs_like_others(ofe: Ofe, own: Path) -> None:
     [
         (("nope",), "no run nope"),
         (("toy-ln-laptop-s0", "--step", "21"), "ends at step 20, before step 21"),
+        (("toy-ln-laptop-s0", "--examples", "100000"), "measures 100,000 examples, and"),
     ],
 )
 def test_what_cannot_be_measured_is_bad_usage(ofe: Ofe, own: Path, arguments: tuple[str, ...], says: str) -> None:
@@ -96,6 +97,45 @@ def test_moments_give_the_kurtosis_that_was_recorded(ofe: Ofe, reproduced: Repro
     )
     assert [row["variance"] for row in variance] == pytest.approx([row["eq1"] - 1 for row in rows])
     assert "largest neuron" in ofe("cache", "moments", "toy-ln-laptop-s0", home=reproduced[0]).stdout
+
+
+def test_a_slug_that_stands_for_several_runs_is_refused_where_one_is_asked_for(
+    ofe: Ofe, own: Path, tmp_path: Path
+) -> None:
+    home = Path(shutil.copytree(own, tmp_path / "home"))
+    folder = trained(home)
+    shutil.copytree(folder.path, folder.path.with_name("toy-ln-laptop-s0-0123456789abcdef"))
+    for command in (("measure",), ("cache", "moments"), ("cache", "trace")):
+        result = ofe(*command, "toy-ln-laptop-s0", home=home)
+        assert (result.exit_code, result.stdout) == (2, ""), command
+        assert "stands for several run folders" in result.stderr
+        renamed = ofe(*command, "0123456789abcdef", home=home)
+        assert renamed.exit_code == 1, command
+        assert "describes another run" in renamed.stderr
+
+
+def test_a_damaged_list_of_weights_stops_no_other_run(ofe: Ofe, own: Path, tmp_path: Path) -> None:
+    home = Path(shutil.copytree(own, tmp_path / "home"))
+    folder = trained(home)
+    (folder.path / "weights.json").write_text("{bad")
+    assert ofe("cache", "list", home=home).exit_code == 0
+    pruned = ofe("cache", "prune", "--weights", "--yes", home=home)
+    assert pruned.exit_code == 0
+    assert f"rm {folder.path / 'weights.json'}" in pruned.stderr
+    plan = json.loads(ofe("plan", "fig1", "--json", home=home).stdout)
+    assert plan["runs"][0]["state"] == "sealed"
+
+
+def test_a_training_that_was_repeated_for_weights_can_be_given_up(ofe: Ofe, own: Path, tmp_path: Path) -> None:
+    home = Path(shutil.copytree(own, tmp_path / "home"))
+    folder = trained(home)
+    folder.keep_weights([7])
+    (folder.path / "trace.jsonl").write_text("")
+    assert folder.state == "resumable"
+    pruned = ofe("cache", "prune", "--yes", home=home)
+    assert f"removed the unfinished training in {folder.path.name}" in pruned.stdout
+    assert folder.state == "sealed"
+    assert ofe("plan", "fig1", "--check", home=home).exit_code == 0
 
 
 def test_weights_are_kept_when_asked_for_and_pruned_alone(ofe: Ofe, tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ FAILS = "import sys; print('error: the text is upside down', file=sys.stderr); s
 STOPS = "import os, signal, sys, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(0.5); sys.exit(3)"
 
 
-def _worker(program: str) -> Callable[[Path], list[str]]:
-    return lambda folder: [sys.executable, "-c", program, str(folder)]
+def _worker(program: str) -> Callable[[Path, int], list[str]]:
+    return lambda folder, devices: [sys.executable, "-c", program, str(folder)]
 
 
 def test_the_first_call_trains_draws_and_judges(reproduced: Reproduced) -> None:

@@ -90,8 +90,11 @@ def test_a_measurement_gives_what_the_training_saw_at_that_step(
     provenance = child.provenance()
     assert (provenance["kind"], provenance["failed"], provenance["substitute"]) == ("measure", False, True)
     assert provenance["parent"] == {
-        "name": folder.path.name, "step": step, "weights": read_weights(folder.path).files[step][1]
-    }  # fmt: skip
+        "name": folder.path.name,
+        "step": step,
+        "weights": read_weights(folder.path).files[step][1],
+        "same_trace": True,
+    }
     child.verify()
 
 
@@ -205,6 +208,45 @@ def test_damaged_weights_are_found(trained: tuple[ResolvedRun, RunFolder], tmp_p
         (copy.path / "weights.json").write_text(damage)
         with pytest.raises(OfeError, match=r"weights\.json"):
             copy.verify()
+
+
+def test_weights_that_are_listed_and_gone_are_kept_anew(text: Path, tmp_path: Path) -> None:
+    folder = Store(tmp_path / "home").create(tiny_run(text), keep=[20])
+    assert main([str(folder.path)]) == 0
+    path = folder.path / "model.safetensors"
+    before = path.read_bytes()
+    path.unlink()
+    assert folder.sealed
+    assert not folder.complete
+    assert main([str(folder.path)]) == 0
+    assert path.read_bytes() == before
+    assert path.stat().st_mode == (folder.path / "run.yaml").stat().st_mode, "others read it as they read the trace"
+
+
+def test_a_run_is_repeated_and_measured_with_the_threads_it_was_trained_with(text: Path, tmp_path: Path) -> None:
+    run = tiny_run(text)
+    folder = create(tmp_path / "home", run)
+    torch.set_num_threads(1)
+    assert main([str(folder.path)]) == 0
+    folder.keep_weights([20])
+    torch.set_num_threads(2)
+    assert main([str(folder.path)]) == 0
+    assert read_weights(folder.path).same_trace is True
+    torch.set_num_threads(2)
+    child = measured(run, folder, 20)
+    assert child.provenance()["threads"] == folder.provenance()["threads"] == 1
+
+
+def test_of_two_folders_with_one_key_the_one_with_the_weights_is_measured(text: Path, tmp_path: Path) -> None:
+    run = tiny_run(text)
+    store = Store(tmp_path / "home")
+    folder = store.create(run)
+    assert main([str(folder.path)]) == 0
+    shutil.copytree(folder.path, store.runs / f"aaa-{folder.key}")
+    folder.keep_weights([10])
+    assert main([str(folder.path)]) == 0
+    child = measured(run, folder, 10)
+    assert child.provenance()["parent"]["name"] == folder.path.name
 
 
 def test_weights_of_another_model_are_refused(trained: tuple[ResolvedRun, RunFolder]) -> None:

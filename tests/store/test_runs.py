@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import signal
@@ -291,3 +293,82 @@ def test_an_unfinished_run_is_not_exported(store: Store, make_run: MakeRun, tmp_
     with pytest.raises(OfeError, match="not a sealed run"):
         store.export(folder, tmp_path)
     assert yaml.safe_load((folder.path / "run.yaml").read_text())["key"] == folder.key
+
+
+# -- weights ---------------------------------------------------------------------------------------
+
+
+def with_weights(folder: RunFolder) -> RunFolder:
+    """Make the folder look as if it had kept its weights of step 20."""
+    (folder.path / "model.safetensors").write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    files = {"20": {"name": "model.safetensors", "sha256": digest}}
+    (folder.path / "weights.json").write_text(json.dumps({"end": 20, "same_trace": True, "files": files}))
+    return folder
+
+
+def test_an_export_to_where_it_lies_or_over_a_whole_copy_removes_no_weights(
+    store: Store, make_run: MakeRun, make_sealed: MakeSealed, tmp_path: Path
+) -> None:
+    folder = with_weights(make_sealed(make_run()))
+    assert store.export(folder, store.runs).path == folder.path
+    assert folder.weights() == [20]
+    folder.verify()
+    copy = with_weights(store.export(folder, tmp_path / "usb"))
+    assert store.export(folder, tmp_path / "usb") == copy
+    copy.verify()
+    assert copy.weights() == [20]
+
+
+def test_an_import_mends_a_damaged_run_and_leaves_its_weights(
+    store: Store, make_run: MakeRun, make_sealed: MakeSealed, tmp_path: Path
+) -> None:
+    folder = make_sealed(make_run())
+    good = store.export(folder, tmp_path / "usb")
+    with_weights(folder)
+    (folder.path / "trace.parquet").write_bytes(b"damaged")
+    assert store.import_folder(good.path) == folder
+    folder.verify()
+    assert folder.weights() == [20]
+
+
+def test_a_folder_that_holds_another_run_is_no_sealed_run(
+    store: Store, make_run: MakeRun, make_sealed: MakeSealed, tmp_path: Path
+) -> None:
+    folder = make_sealed(make_run())
+    other = RunFolder(store.runs / "cp-op-smoke-s1-0123456789abcdef")
+    shutil.copytree(folder.path, other.path)
+    state, reason = other.status()
+    assert (state, "another run" in reason) == ("failed", True)
+    with pytest.raises(OfeError, match="describes another run"):
+        store.export(other, tmp_path / "usb")
+    assert folder.state == "sealed"
+
+
+@pytest.mark.parametrize("name", ["keep.json", "weights.json"])
+def test_a_damaged_list_of_weights_is_told_and_the_trace_is_sealed_all_the_same(
+    name: str, store: Store, make_run: MakeRun, make_sealed: MakeSealed
+) -> None:
+    folder = make_sealed(make_run())
+    (folder.path / name).write_text("{")
+    folder.write_progress({"state": "interrupted"})
+    assert folder.state == "sealed"
+    assert name in folder.reason
+    with pytest.raises(OfeError, match=name) as caught:
+        assert folder.complete
+    hint = str(caught.value.hint)
+    assert hint.endswith(f"rm {folder.path / name}")
+
+
+def test_a_repeated_training_can_be_given_up(
+    store: Store, make_run: MakeRun, make_sealed: MakeSealed, train: Train
+) -> None:
+    folder = with_weights(make_sealed(make_run()))
+    folder.keep_weights([5])
+    train(folder.path)
+    assert folder.state == "resumable"
+    folder.give_up_weights()
+    assert folder.state == "sealed"
+    assert folder.complete
+    assert folder.weights() == [20]
+    folder.verify()
