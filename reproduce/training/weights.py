@@ -44,10 +44,8 @@ def keep_weights(folder: Path, model: nn.Module, step: int, last_step: int) -> N
     with replacing(path) as aside:
         try:
             aside.touch()
-            mode = (
-                aside.stat().st_mode
-            )  # as of any other file of the folder; safetensors would let its owner alone read
-            save_file(tensors, aside, metadata={"format": "pt", "step": str(step)})
+            mode = aside.stat().st_mode  # as any other file has it; safetensors lets the owner alone read
+            save_file(tensors, aside, metadata={"format": "pt"})  # one entry: several would come in any order
             aside.chmod(mode)
         except SafetensorError as error:  # the number of the system's error is only in its text
             number = re.search(r"os error (\d+)", str(error))
