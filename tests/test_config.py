@@ -69,7 +69,7 @@ DEFAULTS: dict[type[BaseModel], dict[str, Any]] = {
         **{"crop": False, "flip": False, "erase": 0.0, "mixup": 0.0, "cutmix": 0.0, "label_smoothing": 0.0},
     },
     TextData: {
-        **{"kind": "text", "path": None, "dataset": None, "subset": None, "packing": "chunks"},
+        **{"kind": "text", "path": None, "dataset": None, "subset": None, "column": None, "packing": "chunks"},
         **{"train_tokens": None, "fingerprint": ""},
     },
     ImageData: {

@@ -61,11 +61,18 @@ _ATTEMPTS = 2
 
 
 class StopFlag:
-    """A flag that SIGINT and SIGTERM set. The work reads it between two steps."""
+    """A flag that SIGINT and SIGTERM set. The work reads it between two steps.
+
+    A worker that a queue has started heeds both whatever its parent ignores: the queue stops it with one of them.
+    """
 
     def __init__(self) -> None:
         self.set = False
-        handle((signal.SIGINT, signal.SIGTERM), self._raise)
+        if PACKAGE_VARIABLE in os.environ:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self._raise)
+        else:
+            handle((signal.SIGINT, signal.SIGTERM), self._raise)
 
     def _raise(self, number: int, frame: object) -> None:
         self.set = True

@@ -309,3 +309,19 @@ def test_processes_of_one_machine_need_no_host_name() -> None:
     assert "--local-addr=127.0.0.1" in worker_command(Path("there"), 2)
     assert LocalProcesses(1, devices=2).environment(0)["GLOO_SOCKET_IFNAME"] in ("lo", "lo0")
     assert "GLOO_SOCKET_IFNAME" not in LocalProcesses(1).environment(0)
+
+
+def test_workers_heed_a_stop_though_the_queue_was_started_with_interrupts_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.runs import tiny_run, write_text_folder
+
+    run = tiny_run(write_text_folder(tmp_path / "text", 20_000), "steps=4000", "probe.every=4000", "eval.every=4000")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        watch = stop_when_all_run(1, [signal.SIGTERM])
+        (job,) = execute([run], Store(tmp_path / "home"), LocalProcesses(1), watch=watch)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (job.state, job.error) == ("interrupted", None)
+    assert job.folder.state == "resumable"

@@ -39,7 +39,7 @@ def store(home: Path) -> Store:
 @pytest.fixture
 def machine() -> Machine:
     """A machine without accelerators, whatever this one has."""
-    return Machine("a processor", 4, 16 * 10**9, True, (), "3.11", "Linux")
+    return Machine("a processor", 4, 16 * 10**9, True, (), "Linux")
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from reproduce.specs.resolve import ResolvedRun
 from reproduce.store.home import shared_folder
 from reproduce.store.runs import RunFolder
 
-MACHINE = Machine("a processor", 4, 16 * 10**9, True, (), "3.11", "Linux")
+MACHINE = Machine("a processor", 4, 16 * 10**9, True, (), "Linux")
 
 
 def checks(**options: bool) -> dict[str, Check]:

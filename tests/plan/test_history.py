@@ -101,7 +101,7 @@ def test_runs_of_the_same_size_tell_the_time_of_a_step(
     sealed(make_run(seed=3), seconds=1e9, **here | {"threads": 4})
     sealed(make_run(seed=4), seconds=1e9, **here | {"device": "another"})
     past = History(store, machine, 1)
-    assert past.step_seconds(make_run(steps=400).config) == 1.0  # the median of 0.5 s and 1.5 s
-    assert past.step_seconds(make_run(model={"width": 16}).config) is None
-    assert past.step_seconds(make_run(optimizer={"name": "soap"}).config) is None
-    assert past.step_seconds(make_run(batch_size=4).config) is None
+    assert past.step_seconds(make_run(steps=400)) == 1.0  # the median of 0.5 s and 1.5 s
+    assert past.step_seconds(make_run(model={"width": 16})) is None
+    assert past.step_seconds(make_run(optimizer={"name": "soap"})) is None
+    assert past.step_seconds(make_run(batch_size=4)) is None

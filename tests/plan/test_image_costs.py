@@ -95,8 +95,9 @@ def test_the_doctor_knows_images(monkeypatch: pytest.MonkeyPatch) -> None:
 
     data = run(MLP, side=4).data
     data = data.model_copy(update={"fingerprint": fingerprint(data)})
-    resolved = type("Resolved", (), {"runs": [type("Run", (), {"config": type("Config", (), {"data": data})})]})
-    monkeypatch.setattr(doctor, "list_experiments", lambda: ["one"])
+    resolved = type("Resolved", (), {"runs": [type("Run", (), {"training": type("Config", (), {"data": data})})]})
+    one = type("Experiment", (), {"id": "one", "runs": []})
+    monkeypatch.setattr(doctor, "list_experiments", lambda: [one])
     monkeypatch.setattr(doctor, "resolve", lambda *arguments, **options: resolved)
 
     def found() -> str:

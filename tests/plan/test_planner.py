@@ -26,6 +26,7 @@ Figure = Callable[..., Resolved]
 RUN_FIELDS = {
     "key": str,
     "slug": str,
+    "kind": str,
     "name": str,
     "seed": int,
     "state": str,

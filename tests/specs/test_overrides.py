@@ -183,10 +183,11 @@ def test_which_fields_hold_text() -> None:
         *("block", "precision", "optimizer.name", "schedule.kind", "probe.point", "probe.on"),
         *("model.kind", "model.norm", "model.activation", "model.positions", "model.biases"),
         *(f"model.block.{place}" for place in ("pre_qk", "pre_v", "pre_mlp", "post_qk", "post_norm", "final_norm")),
-        *("model.block.gains", "data.kind", "data.source", "data.path", "data.dataset", "data.subset", "data.packing"),
+        *("model.block.gains", "data.kind", "data.source", "data.path", "data.dataset", "data.subset", "data.column"),
+        "data.packing",
     }
     assert [path for path in leaves() if takes_text(path) and takes_null(path)] == [
-        *("block", "data.path", "data.dataset", "data.subset", "precision")
+        *("block", "data.path", "data.dataset", "data.subset", "data.column", "precision")
     ]
 
 
