@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reproduce.config import TextData
-from reproduce.data.columns import Place, columns_of, find_columns, load_stream, text_of
+from reproduce.data.columns import Place, columns_of, find_columns, load_stream, no_text, text_of, without_text
 from reproduce.data.files import digest, find_files
 from reproduce.data.hub import copy_of_rows, explained, find_snapshot, may_not_download, reaching
 from reproduce.data.progress import LeftOut, Progress
@@ -123,8 +123,8 @@ def _stream(place: str, revision: str | None, split: Split) -> IterableDataset:
             columns = columns_of(stream)
     if TEXT_COLUMN not in columns:
         raise OfeError(f"{place} has no column {TEXT_COLUMN!r} but {', '.join(columns)}")
-    if columns[TEXT_COLUMN] == "other":
-        raise OfeError(f"the column {TEXT_COLUMN!r} of {place} holds no text")
+    if no_text(columns[TEXT_COLUMN]):
+        raise OfeError(without_text(TEXT_COLUMN, place, columns[TEXT_COLUMN]))
     return stream.select_columns([TEXT_COLUMN])
 
 
