@@ -232,6 +232,18 @@ def test_what_main_stood_for_holds_for_a_whole_preparation(
     assert corpus.meta["origin"]["datasets"] == {"train": COMMIT["train"], "eval": COMMIT["eval"]}
 
 
+def test_an_empty_file_of_a_copy_is_skipped_and_counted(copy: TextData) -> None:
+    same = open_text(copy)
+    (Path(str(copy.path)) / "codeparrot-ds-train/file-0.json.gz").touch()  # the first in order
+    corpus = open_text(copy)
+    assert corpus.folder != same.folder
+    assert np.array_equal(np.load(corpus.folder / "train.npy"), np.load(same.folder / "train.npy"))
+    assert corpus.meta["left_out"][0] == {
+        **{"what": "files", "reason": "empty", "count": 1, "of": 3, "lost": False},
+        "names": ["codeparrot-ds-train/file-0.json.gz"],
+    }
+
+
 def test_the_vocabulary_is_that_of_the_tokeniser(copy: TextData) -> None:
     with pytest.raises(SpecError, match="the tokeniser of codeparrot has 320 tokens, not 2,048") as caught:
         open_text(copy.model_copy(update={"vocab_size": 2048}))
