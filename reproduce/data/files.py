@@ -7,13 +7,14 @@ import hashlib
 import json
 import os
 import zlib
-from codecs import getincrementaldecoder
+from codecs import BOM_UTF8, getincrementaldecoder
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from io import BufferedReader
 from pathlib import Path
-from typing import NamedTuple
+from types import NoneType
+from typing import IO, NamedTuple, cast
 
 from reproduce.data.progress import LeftOut, left_out
 from reproduce.errors import OfeError, SpecError
@@ -152,20 +153,86 @@ def not_read(count: int, undecodable: list[str], blank: list[str]) -> list[LeftO
     return left_out("files", count, {"not UTF-8": undecodable}) + left_out("files", count, {"blank": blank}, lost=False)
 
 
+_JSON = {".jsonl", ".ndjson", ".json"}
+_TABLES = {".csv", ".tsv"}
+
+
+def _kinds(path: Path) -> set[str]:
+    """The last two extensions of a file: {".json", ".gz"} of data.json.gz."""
+    return {suffix.lower() for suffix in path.suffixes[-2:]}
+
+
+def _unpacked(path: Path) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.open(path)) if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+def has_no_rows(path: Path) -> bool:
+    """Whether a file of rows has none.
+
+    It is empty (unpacked, where it is .gz), or has nothing but white space where that is no row (JSON, csv), or it is
+    a parquet file without rows. A damaged file is not said to have none: reading it says what is wrong.
+    """
+    kinds = _kinds(path)
+    try:
+        if path.stat().st_size == 0:
+            return True
+        if ".parquet" in kinds:
+            import pyarrow.parquet as pq
+
+            return bool(pq.read_metadata(path).num_rows == 0)
+        with _unpacked(path) as file:
+            if kinds & (_JSON | _TABLES):
+                return all(block.isspace() for block in iter(lambda: file.read(_BLOCK_BYTES), b""))
+            return ".gz" in kinds and not file.read(1)
+    except (EOFError, OSError, zlib.error, ValueError):  # pyarrow's errors are ValueError
+        return False
+
+
+def first_stray_line(path: Path) -> int | None:
+    """The number of the first line that is not blank, where the file is JSON and no object or array begins there.
+
+    The library that reads JSON ends the process (segmentation fault) where a file begins with `null`.
+    """
+    if not _kinds(path) & _JSON:
+        return None
+    line = 1
+    try:
+        with _unpacked(path) as file:
+            while piece := file.readline(_BLOCK_BYTES):
+                text = piece.removeprefix(BOM_UTF8).strip()
+                if text:
+                    return None if text[:1] in (b"{", b"[") else line
+                line += piece.endswith(b"\n")
+    except (EOFError, OSError, zlib.error):
+        pass  # reading it says what is wrong
+    return None
+
+
 def find_damage(files: Mapping[str, Path]) -> str | None:
     """The first line of rows in text form (jsonl, csv, ...) that cannot be read, as a phrase; None if all can be."""
     for name, path in files.items():
-        kinds = [suffix.lower() for suffix in path.suffixes[-2:]]
-        if not {".jsonl", ".json", ".csv", ".tsv", ".txt"}.intersection(kinds):
+        kinds = _kinds(path)
+        if not kinds & (_JSON | _TABLES | {".txt"}):
             continue
         line = 0
+        array = 0  # the line that holds an array: as the only line of a file it is one of rows
+        objects = bool(kinds & {".jsonl", ".ndjson"})
         try:
-            with gzip.open(path) if kinds[-1] == ".gz" else path.open("rb") as file:
+            with _unpacked(path) as file:
                 for content in file:
                     line += 1
-                    text = content.decode()
-                    if ".jsonl" in kinds and text.strip():
-                        json.loads(text)
+                    text = content.decode().removeprefix("\ufeff")
+                    if not text.strip():
+                        continue
+                    if line == 1 and ".json" in kinds:
+                        objects = _is_object(text)
+                    if not objects:
+                        continue
+                    value = json.loads(text)
+                    if array or not isinstance(value, dict | list | NoneType):
+                        return f"line {array or line:,} of {name} is not a JSON object"
+                    if isinstance(value, list):
+                        array = line
         except UnicodeDecodeError:
             return f"line {line:,} of {name} is not UTF-8"
         except json.JSONDecodeError:
@@ -173,6 +240,14 @@ def find_damage(files: Mapping[str, Path]) -> str | None:
         except (EOFError, OSError, zlib.error):
             return f"{name} is cut off or damaged after its line {line:,}"
     return None
+
+
+def _is_object(text: str) -> bool:
+    """Whether a line is one JSON object, so that its file has one in each line."""
+    try:
+        return isinstance(json.loads(text), dict)
+    except json.JSONDecodeError:
+        return False
 
 
 @cache

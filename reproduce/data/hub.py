@@ -1,10 +1,13 @@
 """What sources have of the Hugging Face hub: a dataset's folder in its cache, or what is said where there is none.
 
 The network is not used where a caller says so or `HF_HUB_OFFLINE` does; the cache alone must then serve.
+A dataset that is named is read from the hub, never from a folder of the same name below the current one.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +15,15 @@ from typing import Any
 
 from reproduce.data.files import find_damage, find_files, user_folder
 from reproduce.errors import OfeError, SpecError
+
+
+def hub_address(name: str) -> str:
+    """What the functions of `datasets` have to be given so that they read the dataset `name` of the hub.
+
+    They prefer a folder below the current one that is called owner/name, unless the name has this prefix. Releases that
+    do not know the prefix yet raise an error there, which is still better than other data.
+    """
+    return f"hf://datasets/{name}" if os.path.exists(name) else name
 
 
 def may_not_download(offline: bool) -> bool:
@@ -92,18 +104,34 @@ def reaching(name: str, copy: str, offline: bool) -> Iterator[None]:
 def explained(what: str, hint: str | None = None, *, folder: Path | None = None) -> Iterator[None]:
     """Turn whatever stops `datasets` into an `OfeError`: it passes on the errors of any file format and HTTP client.
 
+    The library's logger is silent meanwhile, as the error says the same in words of ours.
+
     Args:
         folder: the folder of the user's own that is read. The error then names the file and line that cannot be read
             where one is found, and does not advise trying again, as a damaged file stays damaged.
     """
     try:
-        yield
+        with _silent_datasets():
+            yield
+    except OfeError:
+        raise
     except Exception as error:
-        cause = error.__cause__ if type(error).__name__ == "SplitsNotFoundError" and error.__cause__ else error
-        reason = next(iter(str(cause).splitlines()), "").rstrip(".") or type(cause).__name__
+        reason = next(iter(str(error).splitlines()), "").rstrip(".") or type(error).__name__
         if folder is not None and (damage := find_damage(find_files(folder, None, ()).files)):
             reason, hint = damage, f"mend that file, or take it out of {folder}"
         raise OfeError(f"{what}: {reason}", hint=hint) from error
+
+
+@contextmanager
+def _silent_datasets() -> Iterator[None]:
+    """Log nothing of `datasets`. This costs a microsecond, unlike a level, as reading comes here for every row."""
+    logger = logging.getLogger("datasets")
+    before = logger.handlers, logger.propagate
+    logger.handlers, logger.propagate = [logging.NullHandler()], False
+    try:
+        yield
+    finally:
+        logger.handlers, logger.propagate = before
 
 
 def copy_of_rows(path: str) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,12 +47,17 @@ def refuse_other_data(data: DataConfig, fingerprint: str) -> None:
         )
 
 
-def prepare_once(folder: Path, prepare: Callable[[], None], progress: Progress) -> None:
+def prepare_once(
+    folder: Path, prepare: Callable[[], None], progress: Progress, *, doubt: Callable[[], str | None] = lambda: None
+) -> None:
     """Call `prepare`, which makes `folder`, unless the folder is there or another process makes it first.
 
     The lock is `<folder>.lock`. Nothing is written where the folder is there already.
+
+    Args:
+        doubt: says why the folder that is there cannot be trusted, and is prepared again; None where it can be.
     """
-    if folder.is_dir():
+    if folder.is_dir() and not doubt():
         return
     from filelock import FileLock, Timeout
 
@@ -65,6 +71,10 @@ def prepare_once(folder: Path, prepare: Callable[[], None], progress: Progress) 
             progress(f"waiting for another process that prepares {folder.name}")
             lock.acquire()
     try:
+        if folder.is_dir() and (reason := doubt()):
+            progress(f"preparing {folder.name} again: {reason}")
+            with explain_os_errors(folder):
+                shutil.rmtree(folder)
         if not folder.is_dir():
             prepare()
     finally:

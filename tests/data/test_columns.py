@@ -142,11 +142,41 @@ def test_what_cannot_be_told_is_asked(found: dict[str, columns.Holds]) -> None:
     assert (f"data.column={possible}" if possible else "take another data set") in str(caught.value.hint)
 
 
-def test_a_column_called_text_that_holds_none(folder: Path) -> None:
-    _jsonl(folder / "train.jsonl", [{"url": "u", "text": ["a", "list"]}] * 9)
-    with pytest.raises(OfeError, match="the column text of it holds no text") as caught:
+@pytest.mark.parametrize(
+    ("write", "value", "held"),
+    [
+        (_jsonl, {"body": "words"}, "mappings"),
+        (_jsonl, ["a", "list"], "lists"),
+        (_jsonl, 5, "numbers"),
+        (_parquet, b"words", "bytes"),
+        (_parquet, {"body": "words"}, "mappings"),
+        (_parquet, [{"body": "words"}], "lists"),
+        (_csv, 5, "numbers"),
+    ],
+)
+@pytest.mark.parametrize("column", ["text", "content"])
+def test_a_column_called_text_that_holds_none(folder: Path, write: Any, value: object, held: str, column: str) -> None:
+    """What it holds is said, and the addresses beside it are not proposed in its place."""
+    write(folder / f"train.{write.__name__[1:]}", [{"url": "u", column: value}] * 9)
+    with pytest.raises(OfeError, match=f"the column {column} of it holds {held}, not text") as caught:
         _read(folder)
-    assert "data.column=url" in str(caught.value.hint)
+    assert caught.value.hint == f"make a copy whose column {column} holds strings, and set data.path to its folder"
+
+
+def test_another_column_is_proposed_only_where_none_is_called_text() -> None:
+    proposals = {
+        "content": text_hint({"url": "text", "text": "lists", "content": "text", "score": "numbers"}, "score"),
+        "url": text_hint({"url": "text", "score": "numbers"}, "score"),
+    }
+    assert proposals == {
+        column: f"name the column that holds the text, such as data.column={column}" for column in proposals
+    }
+
+
+def text_hint(found: Mapping[str, columns.Holds], wanted: str) -> str | None:
+    with pytest.raises(SpecError, match=f"the column {wanted} of it holds numbers, not text") as caught:
+        text_column(found, "it", wanted)
+    return caught.value.hint
 
 
 def test_the_user_names_the_column(folder: Path) -> None:

@@ -22,10 +22,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reproduce.config import TextData
-from reproduce.data.columns import Place, columns_of, find_columns, load_stream, text_of
+from reproduce.data.columns import (
+    Place,
+    columns_of,
+    find_columns,
+    load_stream,
+    look_at_files,
+    no_text,
+    text_of,
+    without_text,
+)
 from reproduce.data.files import digest, find_files
 from reproduce.data.hub import copy_of_rows, explained, find_snapshot, may_not_download, reaching
-from reproduce.data.progress import LeftOut, Progress
+from reproduce.data.progress import LeftOut, Progress, left_out
 from reproduce.data.sources.hub_text import AGAIN
 from reproduce.data.text.documents import SPLITS, Bookmark, Split
 from reproduce.errors import OfeError, SpecError
@@ -83,7 +92,9 @@ def _open_copy(path: Path, pinned: Mapping[str, Any] | None, progress: Progress)
     if pinned is None:
         progress(f"counting the rows of {path}")
         pinned = {"rows": {split: _count_rows(places[split], split) for split in SPLITS}}
-    return HubDocuments(f"documents of {path.name} in CodeParrot's layout", places, {}, tokenisers[0], pinned)
+    files = look_at_files(Place(str(path), None, None))
+    left = left_out("files", files.total, {"empty": list(files.empty)}, lost=False)
+    return HubDocuments(f"documents of {path.name} in CodeParrot's layout", places, {}, tokenisers[0], pinned, left)
 
 
 def _open_hub(pinned: Mapping[str, Any] | None, offline: bool, progress: Progress) -> HubDocuments:
@@ -116,6 +127,7 @@ def _stream(place: str, revision: str | None, split: Split) -> IterableDataset:
     with explained(f"cannot read the split {SPLIT_NAMES[split]} of {place}", hint=layout):
         where = Place(place, None, revision)
         if revision is None:  # a folder, whose files may differ in their columns
+            where = where._replace(empty=look_at_files(where).empty)
             columns, features = find_columns(where, [SPLIT_NAMES[split]])
             stream = load_stream(where, SPLIT_NAMES[split], features)
         else:
@@ -123,8 +135,8 @@ def _stream(place: str, revision: str | None, split: Split) -> IterableDataset:
             columns = columns_of(stream)
     if TEXT_COLUMN not in columns:
         raise OfeError(f"{place} has no column {TEXT_COLUMN!r} but {', '.join(columns)}")
-    if columns[TEXT_COLUMN] == "other":
-        raise OfeError(f"the column {TEXT_COLUMN!r} of {place} holds no text")
+    if no_text(columns[TEXT_COLUMN]):
+        raise OfeError(without_text(TEXT_COLUMN, place, columns[TEXT_COLUMN]))
     return stream.select_columns([TEXT_COLUMN])
 
 
@@ -143,9 +155,8 @@ class HubDocuments:
         commits: per split, the commit to read of a hub dataset.
         tokeniser: the tokenizer.json that belongs to the data.
         origin: what was resolved when the preparation started; `rows` is the number of rows of each split.
+        left_out: the files of a copy that have no rows.
     """
-
-    left_out: Sequence[LeftOut] = ()
 
     def __init__(
         self,
@@ -154,8 +165,10 @@ class HubDocuments:
         commits: Mapping[Split, str],
         tokeniser: Path,
         origin: Mapping[str, Any],
+        left_out: Sequence[LeftOut] = (),
     ) -> None:
         self.description = description
+        self.left_out = left_out
         self.origin = origin
         self._places, self._commits, self._tokeniser = places, commits, tokeniser
 

@@ -1,7 +1,8 @@
 """Any dataset of text on the Hugging Face hub, streamed row by row, or a copy of one in a folder.
 
 Of a dataset are read the split `train` (or the only one there is) and one column of text: `data.column`, or the one
-that `reproduce.data.columns` finds. A row whose text is null or empty is left out and counted. Held out are the
+that `reproduce.data.columns` finds. A row whose text is null or empty is left out and counted, as is a file of a copy
+that has no rows. Held out are the
 documents of a split for validation or test where the dataset has one, else every 20th row of the training split;
 reading of them ends after 40 million characters, about 10 million tokens. The tokeniser is a byte-level BPE trained on
 the first 200 million characters of the training documents. So nothing is stored but tokens.
@@ -22,10 +23,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reproduce.config import TextData
-from reproduce.data.columns import TEXT_COLUMNS, Place, find_columns, load_stream, text_column, text_of
+from reproduce.data.columns import (
+    FORMATS,
+    TEXT_COLUMNS,
+    Place,
+    columns_of,
+    find_columns,
+    find_splits,
+    load_stream,
+    look_at_files,
+    text_column,
+    text_of,
+)
 from reproduce.data.files import digest, find_files
 from reproduce.data.hub import copy_of_rows, explained, find_snapshot, may_not_download
-from reproduce.data.progress import LeftOut, Progress, Step, printable
+from reproduce.data.progress import LeftOut, Progress, Step, left_out, printable
 from reproduce.data.text.documents import Bookmark, Split
 from reproduce.errors import OfeError, SpecError
 
@@ -39,7 +51,7 @@ HELD_OUT_EVERY = 20
 HELD_OUT_CHARACTERS = 40_000_000
 TOKENISER_CHARACTERS = 200_000_000
 ROWS_WITHOUT_TEXT = 1_000_000
-"""Training rows after which a column that held no text so far is taken to hold none."""
+"""Rows of a split after which a column that held no text so far is taken to hold none."""
 
 AGAIN = "run it again: preparation continues after the last documents it has written"
 
@@ -192,9 +204,6 @@ class StreamedDocuments:
         OfeError: the dataset cannot be read, or nothing in it is evidently the text.
     """
 
-    left_out: Sequence[LeftOut] = ()
-    """Nothing is known before it is read; rows without text come as empty documents, which are counted."""
-
     def __init__(
         self,
         description: str,
@@ -204,29 +213,40 @@ class StreamedDocuments:
         folder: Path | None = None,
     ) -> None:
         self.description = description
-        self._place = place
+        self._place = place._replace(empty=tuple(origin.get("empty", {}).get("names", ())))
         self._wanted_column = column
         self._folder = folder
         self._standing: dict[Split, tuple[IterableDataset, int, int]] = {}
         self.origin: Mapping[str, Any] = origin if "column" in origin else {**origin, **self._layout()}
 
     def _layout(self) -> dict[str, Any]:
-        """Which splits and which column there are to read."""
-        import datasets
-
-        path, subset, revision = self._place
-        layout = "the files of a dataset are parquet, jsonl or json.gz"
-        with explained(f"cannot read {path}", layout, folder=self._folder):
-            names = datasets.get_dataset_split_names(path, subset, revision=revision)
+        """Which splits and which column there are to read, and which files there are not."""
+        path = self._place.path
+        files = look_at_files(self._place)
+        self._place = self._place._replace(empty=files.empty)
+        with explained(f"cannot read {path}", FORMATS, folder=self._folder):
+            names, empty = find_splits(self._place)
         train = names[0] if len(names) == 1 else "train"
         if train not in names:
             raise OfeError(f"{path} has no split train but {', '.join(names)}")
-        held_out = next((name for name in HELD_OUT_SPLITS if name in names), train)
-        with explained(f"cannot read {path}", layout, folder=self._folder):
+        if train in empty:
+            raise OfeError(
+                f"the split {train} of {path} has no rows: its files are all empty",
+                hint="take a fresh copy of the data set",
+            )
+        held_out = next((name for name in HELD_OUT_SPLITS if name in names and name not in empty), train)
+        with explained(f"cannot read {path}", FORMATS, folder=self._folder):
             columns = find_columns(self._place, (train, held_out))
         column = text_column(columns.holds, path, self._wanted_column)
         features = {} if columns.features is None else {"features": columns.features}
-        return {"train": train, "eval": held_out, "column": column, **features}
+        skipped = {"empty": {"names": list(files.empty), "of": files.total}} if files.empty else {}
+        return {"train": train, "eval": held_out, "column": column, **features, **skipped}
+
+    @property
+    def left_out(self) -> Sequence[LeftOut]:
+        """The files that have no rows; rows without text come as empty documents, which are counted later."""
+        empty = self.origin.get("empty")
+        return left_out("files", empty["of"], {"empty": empty["names"]}, lost=False) if empty else ()
 
     @property
     def reading(self) -> str:
@@ -245,7 +265,9 @@ class StreamedDocuments:
         row = characters = 0
         again = AGAIN if self._folder is None else "replace the file in which that row is, or take it out of the folder"
         with explained(f"cannot read {self._place.path}", folder=self._folder):
-            stream = load_stream(self._place, self.origin[split], self.origin.get("features")).select_columns([column])
+            stream = load_stream(self._place, self.origin[split], self.origin.get("features"))
+            if stream.column_names is None or column in stream.column_names:  # else its rows are without text
+                stream = stream.select_columns([column])
             if bookmark:
                 row, characters = bookmark["row"], bookmark["characters"]
                 stream.load_state_dict(bookmark["state"])
@@ -270,6 +292,8 @@ class StreamedDocuments:
     def tokeniser(self, vocab_size: int, progress: Progress) -> Tokenizer:
         from reproduce.data.text.tokeniser import train_bpe
 
+        if self.origin["eval"] != self.origin["train"]:
+            self._check_held_out()
         progress(f"training a tokeniser of {vocab_size:,} tokens on up to {TOKENISER_CHARACTERS:,} characters")
         return train_bpe(self._sample(progress), vocab_size)
 
@@ -288,8 +312,42 @@ class StreamedDocuments:
             if characters >= TOKENISER_CHARACTERS or (not characters and number >= ROWS_WITHOUT_TEXT):
                 break
         if not characters:
-            raise OfeError(
-                f"the column {self.origin['column']} of {self._place.path} holds no text:"
-                f" it is null, empty or no string in all {number:,} training rows that were read",
-                hint="name the column that holds the text with data.column",
+            raise self._no_text("train", number)
+
+    def _check_held_out(self) -> None:
+        """Refuse a split of its own without text now, before the training documents are tokenised.
+
+        Raises:
+            OfeError: none of its rows, or none of very many, has any text.
+        """
+        number = 0
+        stream = load_stream(self._place, self.origin["eval"])
+        if stream.features is None and self.origin["column"] not in columns_of(stream):
+            raise self._no_text("eval", 0)  # in a format without types, a missing column cannot be read as nulls
+        for number, text in enumerate(self.read("eval", 0), start=1):
+            if text:
+                return
+            if number >= ROWS_WITHOUT_TEXT:
+                break
+        raise self._no_text("eval", number)
+
+    def _no_text(self, split: Split, rows: int) -> OfeError:
+        """What is said where no text was found in `rows` rows of a split."""
+        path, name, column = self._place.path, self.origin[split], self.origin["column"]
+        with explained(f"cannot read {path}", FORMATS, folder=self._folder):
+            columns = find_columns(self._place, (name,)).holds
+        listed = ", ".join(columns) or "none at all"
+        if column not in columns:
+            return OfeError(
+                f"the split {name} of {path} has no column called {column} but {listed}",
+                hint="give the column of text the same name in all splits of a copy, and set data.path to its folder",
             )
+        rows_read, hint = f"{rows:,} training rows", "name the column that holds the text with data.column"
+        if split == "eval":
+            rows_read = f"{rows:,} rows of the split {name}"
+            hint = f"make a copy without that split, in which every {HELD_OUT_EVERY}th row is held out, or {hint}"
+        return OfeError(
+            f"the column {column} of {path} holds no text:"
+            f" it is null, empty or no string in all {rows_read} that were read, whose columns are {listed}",
+            hint=hint,
+        )

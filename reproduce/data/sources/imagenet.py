@@ -22,7 +22,7 @@ import numpy as np
 
 from reproduce.config import ImageData
 from reproduce.data.files import read_bytes
-from reproduce.data.hub import explained, may_not_download
+from reproduce.data.hub import explained, hub_address, may_not_download
 from reproduce.data.images.decoding import Files, ImageFiles
 from reproduce.data.images.image_set import checked_labels
 from reproduce.data.progress import LeftOut, Progress, described, left_out, to_meta
@@ -195,5 +195,5 @@ def _hub_split(split: str) -> Any:
     else:
         way_out = f"accept its terms on the hub and log in with `hf auth login`, or {copy}"
     with explained(f"cannot read {DATASET}", hint=way_out):
-        rows = datasets.load_dataset(DATASET, split=split, revision=REVISION)
+        rows = datasets.load_dataset(hub_address(DATASET), split=split, revision=REVISION)
         return rows.cast_column("image", datasets.Image(decode=False))

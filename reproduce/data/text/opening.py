@@ -8,9 +8,11 @@ Nothing is written when the folder is already there, so a prepared home may be r
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from reproduce.config import TextData
+from reproduce.data.columns import TEXT_COLUMNS
 from reproduce.data.prepared import folder_of, hash_identity, prepare_once, refuse_other_data, verified_meta
 from reproduce.data.progress import Progress
 from reproduce.data.sources.registry import find_source, make_source
@@ -81,7 +83,7 @@ def open_text(data: TextData, *, progress: Progress | None = None, offline: bool
             cannot be written, or was damaged after it was prepared.
     """
     report = progress or (lambda line: None)
-    if data.fingerprint and (known := folder_of(data, data.fingerprint)).is_dir():
+    if data.fingerprint and (known := folder_of(data, data.fingerprint)).is_dir() and not doubt(known, data):
         return open_corpus(known)
     source = text_source(data)
     identity = _fingerprint(source, data)
@@ -93,8 +95,25 @@ def open_text(data: TextData, *, progress: Progress | None = None, offline: bool
 
         prepare(source, data, folder, identity, progress=report, offline=offline)
 
-    prepare_once(folder, prepare_folder, report)
+    prepare_once(folder, prepare_folder, report, doubt=lambda: doubt(folder, data))
     return open_corpus(folder)
+
+
+def doubt(folder: Path, data: TextData) -> str | None:
+    """Why a prepared folder may hold another column than the text; None where there is no reason to think so.
+
+    Before what was left out was counted, the column was judged by the first row alone, in which the text may be null.
+    """
+    if "column" not in find_source(data.source, "text").hub_fields:
+        return None
+    try:
+        meta = json.loads((folder / "meta.json").read_bytes())
+        column = meta["origin"]["column"]
+    except (OSError, ValueError, KeyError):
+        return None  # what is wrong is said when the folder is opened
+    if "left_out" in meta or column == data.column or column.lower() in TEXT_COLUMNS:
+        return None
+    return f"an earlier version read the column {column}, which may not be the text"
 
 
 def open_corpus(folder: Path) -> TextCorpus:

@@ -197,7 +197,7 @@ def test_what_main_stood_for_holds_for_a_whole_preparation(
     """The hub moves on between an interruption and its continuation; the continuation reads the old commits."""
     asked: list[tuple[str, str | None]] = []
     main = dict(COMMIT)
-    load = datasets.load_dataset
+    builder = datasets.load_dataset_builder
 
     def snapshot(name: str, *, revision: str, **options: object) -> str:
         split = "train" if name == DATASETS["train"] else "eval"
@@ -209,16 +209,14 @@ def test_what_main_stood_for_holds_for_a_whole_preparation(
         write_tokeniser(folder)
         return str(folder / file)
 
-    def load_dataset(
-        name: str, subset: None, *, split: str, revision: str | None, streaming: bool, features: None
-    ) -> object:
+    def load_builder(name: str, subset: None, *, revision: str | None, features: None) -> object:
         asked.append((name, revision))
-        return load(copy.path, split=split, streaming=streaming)
+        return builder(copy.path)
 
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    monkeypatch.setattr("datasets.load_dataset_builder", load_builder)
 
     def stop(line: str) -> None:
         if "held-out" not in line and line.startswith("tokenised"):
@@ -232,6 +230,18 @@ def test_what_main_stood_for_holds_for_a_whole_preparation(
     corpus = open_text(hub_data)
     assert asked == [(TOKENISER, COMMIT["tokeniser"]), (DATASETS["eval"], COMMIT["eval"])]
     assert corpus.meta["origin"]["datasets"] == {"train": COMMIT["train"], "eval": COMMIT["eval"]}
+
+
+def test_an_empty_file_of_a_copy_is_skipped_and_counted(copy: TextData) -> None:
+    same = open_text(copy)
+    (Path(str(copy.path)) / "codeparrot-ds-train/file-0.json.gz").touch()  # the first in order
+    corpus = open_text(copy)
+    assert corpus.folder != same.folder
+    assert np.array_equal(np.load(corpus.folder / "train.npy"), np.load(same.folder / "train.npy"))
+    assert corpus.meta["left_out"][0] == {
+        **{"what": "files", "reason": "empty", "count": 1, "of": 3, "lost": False},
+        "names": ["codeparrot-ds-train/file-0.json.gz"],
+    }
 
 
 def test_the_vocabulary_is_that_of_the_tokeniser(copy: TextData) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from tokenizers import Tokenizer
 
 from reproduce.config import TextData
 from reproduce.data import fingerprint, open_text, prepared_folder
-from reproduce.data.columns import Place
+from reproduce.data.columns import Place, open_builder
 from reproduce.data.progress import Step
 from reproduce.data.sources import hub_text
 from reproduce.data.text.stream import StreamCorpus
@@ -432,30 +434,18 @@ def test_what_main_stood_for_holds_for_a_whole_preparation(
     """The hub moves on between an interruption and its continuation; the continuation reads the old commit."""
     asked: list[tuple[str, str | None, str | None]] = []
     main = [COMMIT]
-    load, builder = datasets.load_dataset, datasets.load_dataset_builder
+    builder = datasets.load_dataset_builder
 
     def snapshot(name: str, *, revision: str, **options: object) -> str:
         return f"/cache/snapshots/{main[0] if revision == 'main' else revision}"
 
-    def load_dataset(
-        name: str, subset: str | None, *, split: str, revision: str | None, streaming: bool, features: object
-    ) -> object:
-        asked.append((name, subset, revision))
-        assert streaming, "nothing but tokens is stored"
-        return load(data.path, split=split, streaming=streaming)
-
-    def load_builder(name: str, subset: str | None, *, revision: str | None) -> object:
+    def load_builder(name: str, subset: str | None, *, revision: str | None, features: object) -> object:
         asked.append((name, subset, revision))
         return builder(data.path)
 
-    def split_names(name: str, subset: str | None, *, revision: str | None) -> list[str]:
-        return ["train"]
-
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    monkeypatch.setattr("datasets.load_dataset", load_dataset)
     monkeypatch.setattr("datasets.load_dataset_builder", load_builder)
-    monkeypatch.setattr("datasets.get_dataset_split_names", split_names)
     shard_every(monkeypatch, 20)
 
     def stop(line: str) -> None:
@@ -498,3 +488,177 @@ def test_a_name_that_is_a_pattern_to_the_library(tmp_path: Path, name: str) -> N
     with pytest.raises(SpecError, match="takes for a pattern") as caught:
         fingerprint(TextData(source="hub", path=str(tmp_path / name), seq_len=8, vocab_size=320))
     assert "rename" in str(caught.value.hint)
+
+
+# ---------------------------------------------------------------------------------------------------
+# Files and splits that are not as they should be
+
+
+def _lines(texts: list[str], column: str = "text") -> str:
+    return "".join(json.dumps({"url": "u", column: text}) + "\n" for text in texts)
+
+
+def _copy(folder: Path, files: dict[str, str | bytes]) -> TextData:
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return TextData(source="hub", path=str(folder), seq_len=8, vocab_size=320, packing="stream")
+
+
+@pytest.mark.parametrize("empty", ["a", "b", "c"])
+@pytest.mark.parametrize("content", [b"", b"\n \n"])
+def test_an_empty_file_is_skipped_and_counted_wherever_it_is(tmp_path: Path, empty: str, content: bytes) -> None:
+    halves = [_lines(TEXTS[:50]), _lines(TEXTS[50:])]
+    files: dict[str, str | bytes] = {f"{name}.jsonl": halves.pop(0) for name in "abc" if name != empty}
+    lines: list[str] = []
+    corpus = open_text(_copy(tmp_path / "some", files | {f"{empty}.jsonl": content}), progress=lines.append)
+    assert _decoded(corpus) == TRAIN
+    assert lines.count(f"1 of 3 files is empty and is left out: {empty}.jsonl") == 1
+    assert corpus.meta["left_out"] == [
+        {"what": "files", "reason": "empty", "count": 1, "of": 3, "names": [f"{empty}.jsonl"], "lost": False}
+    ]
+    assert corpus.description == "documents of some"
+
+
+def test_an_empty_file_is_skipped_in_every_format(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "parquet", "train", TEXTS)
+    (tmp_path / "parquet/train-00000-of-00000.parquet").touch()
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "parquet/train-00009-of-00009.parquet")
+    write_json(tmp_path / "json", "train", TEXTS)
+    (tmp_path / "json/train-0.json.gz").write_bytes(gzip.compress(b""))
+    (tmp_path / "json/train-1.json.gz").touch()
+    for name in ("parquet", "json"):
+        data = TextData(source="hub", path=str(tmp_path / name), seq_len=8, vocab_size=320, packing="stream")
+        corpus = open_text(data)
+        assert _decoded(corpus) == TRAIN
+        assert corpus.meta["left_out"][0]["count"] == 2
+
+
+def test_files_that_are_all_empty(tmp_path: Path) -> None:
+    with pytest.raises(OfeError, match=r"some has no rows: its files are all empty$"):
+        open_text(_copy(tmp_path / "some", {"a.jsonl": "", "b.jsonl": ""}))
+    with pytest.raises(OfeError, match=r"the split train of .*other has no rows: its files are all empty$"):
+        open_text(_copy(tmp_path / "other", {"train.jsonl": "", "test.jsonl": _lines(TEXTS)}))
+
+
+def test_a_split_whose_files_are_all_empty_is_not_held_out(tmp_path: Path) -> None:
+    lines: list[str] = []
+    data = _copy(tmp_path / "some", {"train.jsonl": _lines(TEXTS), "valid.jsonl": ""})
+    assert _decoded(open_text(data, progress=lines.append)) == TRAIN
+    assert "reading the column text of the split train; every 20th row is held out" in lines
+
+
+def test_a_preparation_goes_on_past_an_empty_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = _copy(tmp_path / "some", {"a.jsonl": "", "b.jsonl": _lines(TEXTS[:50]), "c.jsonl": _lines(TEXTS[50:])})
+    shard_every(monkeypatch, 20)
+
+    def stop(line: str) -> None:
+        if line.startswith("tokenised 60 "):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_text(data, progress=stop)
+    corpus = open_text(data)
+    assert _decoded(corpus) == TRAIN
+    assert [one["what"] for one in corpus.meta["left_out"]] == ["files"]
+
+
+def test_the_held_out_split_has_another_column(tmp_path: Path) -> None:
+    table = "url,{}\n" + "".join(f"u,the words of row {number}\n" for number in range(90))
+    copies: dict[str, dict[str, str | bytes]] = {
+        "jsonl": {"train.jsonl": _lines(TEXTS), "valid.jsonl": _lines(TEXTS, "content")},
+        "csv": {"train.csv": table.format("text"), "valid.csv": table.format("content")},
+    }
+    for name, files in copies.items():
+        lines: list[str] = []
+        with pytest.raises(OfeError, match=r"split validation of .* has no column called text but url, content$"):
+            open_text(_copy(tmp_path / name, files), progress=lines.append)
+        assert not [line for line in lines if "token" in line]
+
+
+def test_the_training_split_has_another_column(tmp_path: Path) -> None:
+    data = _copy(tmp_path / "some", {"train.jsonl": _lines(TEXTS, "content"), "valid.jsonl": _lines(TEXTS)})
+    with pytest.raises(OfeError, match=r"the split train of .* has no column called text but url, content$"):
+        open_text(data)
+
+
+def test_the_held_out_split_is_without_text(tmp_path: Path) -> None:
+    lines: list[str] = []
+    rows = '{"url": "u", "text": null}\n' * 60
+    with pytest.raises(OfeError, match=r"all 60 rows of the split test that were read, whose columns are url, text$"):
+        open_text(_copy(tmp_path / "some", {"train.jsonl": _lines(TEXTS), "test.jsonl": rows}), progress=lines.append)
+    assert not [line for line in lines if "token" in line]
+
+
+@pytest.mark.parametrize(
+    ("files", "place"),
+    [
+        ({"a.jsonl": "5\n" * 90}, "line 1 of a.jsonl"),
+        ({"a.jsonl": '\n"words"\n' * 90}, "line 2 of a.jsonl"),
+        ({"a.jsonl": "[1]\n" * 90}, "line 1 of a.jsonl"),
+        ({"a.jsonl": "null\n" * 90}, "line 1 of a.jsonl"),  # the library ends the process here
+        ({"a.json": "null\n" * 90}, "line 1 of a.json"),
+        ({"a.jsonl": _lines(TEXTS), "b.jsonl": "null\n" * 90}, "line 1 of b.jsonl"),
+        ({"a.jsonl": _lines(TEXTS) + "5\n" + _lines(TEXTS)}, "line 91 of a.jsonl"),
+        ({"a.json": _lines(TEXTS) + "[5]\n" + _lines(TEXTS)}, "line 91 of a.json"),
+    ],
+)
+def test_lines_that_are_no_json_objects(
+    tmp_path: Path, files: dict[str, str | bytes], place: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(OfeError, match=rf": {place} is not a JSON object$"):
+        open_text(_copy(tmp_path / "some", files))
+    assert capfd.readouterr().err == ""
+
+
+def test_the_library_logs_nothing_of_a_line_that_was_cut(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    handlers = logging.getLogger("datasets").handlers
+    for handler in handlers:  # as outside of pytest, which replaces stderr before the library looks for it
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(sys.stderr)
+    with pytest.raises(OfeError, match=r": line 91 of a\.jsonl is not JSON$"):
+        open_text(_copy(tmp_path / "some", {"a.jsonl": _lines(TEXTS) + '{"text": "cut'}))
+    assert capfd.readouterr().err == ""
+    assert logging.getLogger("datasets").handlers is handlers, "and has its handlers again"
+
+
+def test_a_folder_that_is_called_as_a_dataset_is_not_read_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library prefers owner/name below the current folder to the hub; here the hub cannot be reached."""
+    write_parquet(tmp_path / "here/a/b", "train", TEXTS)
+    monkeypatch.chdir(tmp_path / "here")
+    assert len(list(datasets.load_dataset("a/b", split="train", streaming=True))) == len(TEXTS)
+    with pytest.raises(Exception, match="a/b") as caught:
+        open_builder(Place("a/b", None, COMMIT))
+    assert "on the Hub" in str(caught.value)
+
+
+def test_a_column_that_an_earlier_version_took_is_looked_at_again(tmp_path: Path) -> None:
+    data = _copy(tmp_path / "some", {"train.jsonl": '{"url": "u", "text": null}\n' + _lines(TEXTS)})
+    right = open_text(data)
+    folder = right.folder
+    sizes = _files(folder)
+
+    def written_by_an_earlier_version(column: str) -> None:
+        meta = json.loads((folder / "meta.json").read_bytes())
+        del meta["left_out"]
+        meta["origin"]["column"] = column
+        (folder / "meta.json").write_text(json.dumps(meta))
+
+    for fields in ({}, {"fingerprint": fingerprint(data)}):
+        written_by_an_earlier_version("url")
+        lines: list[str] = []
+        corpus = open_text(data.model_copy(update=fields), progress=lines.append)
+        assert [line for line in lines if line.startswith("preparing")] == [
+            f"preparing {folder.name} again: an earlier version read the column url, which may not be the text"
+        ]
+        assert corpus.meta["origin"]["column"] == "text"
+        assert _files(folder).keys() == sizes.keys()
+    for column, fields in (("text", {}), ("url", {"column": "url", "fingerprint": fingerprint(data)})):
+        written_by_an_earlier_version(column)
+        lines = []
+        assert "left_out" not in open_text(data.model_copy(update=fields), progress=lines.append).meta
+        assert lines == []
+        open_text(data)
+        (folder / "meta.json").write_bytes(sizes["meta.json"])
