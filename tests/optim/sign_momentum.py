@@ -57,7 +57,8 @@ def main(text: Path, home: Path) -> None:
     training = Training(run.config, task, create(home, run), Execution(torch.device("cpu")))
     before = {name: parameter.detach().clone() for name, parameter in task.model.named_parameters()}
     training.step = run.config.schedule.warmup(run.config.steps)  # a step with the peak rate
-    training._update()
+    training._differentiate()
+    training._take()
     moved = {name: float((p.detach() - before[name]).abs().max()) for name, p in task.model.named_parameters()}
     outcome = training.run()
     print(
