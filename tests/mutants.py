@@ -228,13 +228,15 @@ def limit(tests: list[str], tree: Path, log: Path) -> float:
     return 10 + PATIENCE * (time.monotonic() - began)
 
 
-def survivors(module: Path, found: list[Mutant], tree: Path, log: Path, limits: dict[str, float]) -> int:
-    """How many of the mutants `found` of `module` survive the tests in the copy at `tree`; each is printed.
+def survivors(
+    module: Path, stages: list[list[str]], found: list[Mutant], tree: Path, log: Path, limits: dict[str, float]
+) -> int:
+    """How many of the mutants `found` of `module` survive all `stages` of tests in the copy at `tree`; each is printed.
 
     Args:
         limits: the `limit` of each test file or folder.
     """
-    source, stages = (CLONE / module).read_text(encoding="utf-8"), tests_of(module)
+    source = (CLONE / module).read_text(encoding="utf-8")
     survived = 0
     for number, mutant in enumerate(found):
         (tree / module).write_text(mutant.source, encoding="utf-8")
@@ -252,6 +254,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("modules", nargs="+", help="modules, module:line or folders, from the top of the clone")
     parser.add_argument("--sample", type=int, metavar="N", help="try N mutants of a module, spread over all its lines")
+    parser.add_argument("--own", action="store_true", help="ask only the module's own test file, not its folder")
     asked = parser.parse_args()
     modules: list[tuple[Path, str]] = []
     for name in asked.modules:
@@ -286,9 +289,10 @@ def main() -> int:
             began = time.monotonic()
             found = [mutant for mutant in mutants(CLONE / module) if line in ("", str(mutant.line))]
             tried = spread(found, asked.sample)
-            for tests in tests_of(module):
+            stages = tests_of(module)[: 1 if asked.own else None]
+            for tests in stages:
                 limits[tests[0]] = limits.get(tests[0]) or limit(tests, tree, log)
-            survived = survivors(module, tried, tree, log, limits)
+            survived = survivors(module, stages, tried, tree, log, limits)
             seconds = time.monotonic() - began
             print(f"{module}: {len(tried)} of {len(found)} mutants, {survived} survived ({seconds:.0f} s)", flush=True)
             total += survived
