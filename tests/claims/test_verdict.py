@@ -147,6 +147,7 @@ def test_a_verdict_that_the_first_steps_decide_says_so(cmp: str, ruling: str, ea
         ({"over": "peak", "run": "a"}, 2.5),
         ({"over": "final", "run": "b"}, quantity("kurtosis", "a", layer=2, over="final")),
         ({"over": "peak", "run": "b", "after": 0.1}, quantity("kurtosis", "a", layer=2, over="peak", after=0.1)),
+        ({"over": "peak", "run": "a", "after": 0.05}, quantity("kurtosis", "b", layer=2, over="peak", after=0.05)),
         ({"over": "argpeak", "run": "a"}, 4),
     ],
 )
