@@ -55,10 +55,11 @@ OTHERS = {
 
 
 ELSEWHERE = {
+    "reproduce/claims/robustness.py": "tests/claims/test_verdict.py",
     "reproduce/metrics/inputs.py": "tests/metrics/test_stream.py",
     "reproduce/training/weights.py": "tests/jobs/test_measure.py",
 }
-"""Test files of modules that have none of the same name, where others of the folder do not notice first."""
+"""The test file that comes first for a module where it is not the one of the same name, or where there is none."""
 
 
 class Mutant(NamedTuple):
