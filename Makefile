@@ -54,11 +54,12 @@ figures: .venv/.installed
 	done
 	$(BIN)/python -m reproduce.report.reproducing_md
 
-# All metrics, claims, optimisers and the training take hours; OF names modules or folders.
+# All mutants of the metrics, claims, optimisers and the training take hours. OF names modules or folders, and SAMPLE
+# says how many mutants of each are tried.
 mutants: OF ?= reproduce/metrics reproduce/claims reproduce/optim reproduce/training
 mutants: .venv/.installed-dev
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[mutants]"
-	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py $(OF)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py $(OF) $(if $(SAMPLE),--sample $(SAMPLE))
 
 golden: .venv/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.golden.make

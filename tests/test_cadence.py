@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
-from reproduce.cadence import TRAIN_RECORDS, evaluation_steps, log_every, moment_steps, probe_steps
+from reproduce.cadence import MOMENT_RATIO, TRAIN_RECORDS, evaluation_steps, log_every, moment_steps, probe_steps
 
 
 def test_early_steps_are_powers_of_two_then_the_cadence_then_the_last() -> None:
@@ -38,6 +38,12 @@ def test_second_moments_are_kept_at_a_few_dozen_steps_among_the_probed_ones() ->
     assert set(kept) < set(probe_steps(80_000, 100))
     assert {0, 80_000} < set(kept)
     assert 15 < len(kept) < 40
+
+
+def test_a_step_at_the_least_ratio_exactly_is_kept() -> None:
+    assert MOMENT_RATIO * 1_020 == 1_377
+    kept = moment_steps(2_000, 1)
+    assert kept[kept.index(1_020) + 1] == 1_377
 
 
 def test_evaluations_include_the_first_and_the_last_step() -> None:

@@ -80,7 +80,7 @@ def test_the_installed_command_lists_every_figure(installed: Path) -> None:
 
 def test_what_the_project_needs_is_locked() -> None:
     extras = PROJECT["project"]["optional-dependencies"]
-    needed = [*PROJECT["project"]["dependencies"], *extras["test"], *extras["lint"]]
+    needed = [*PROJECT["project"]["dependencies"], *extras["test"], *extras["lint"], *extras["mutants"]]
     for requirement in map(Requirement, needed):
         assert requirement.specifier.contains(LOCKED[canonicalize_name(requirement.name)]), requirement
 

@@ -310,7 +310,13 @@ def test_the_weak_form_is_the_direction_alone(
 
 @pytest.mark.parametrize(
     ("losses", "weakly"),
-    [([4.0, 5.0, 3.0], True), ([4.0, 5.0, 4.5], False), ([4.0, 5.0, 1.0, 2.0, 4.0], True), ([4.0, 4.0, 4.0], False)],
+    [
+        ([4.0, 5.0, 3.0], True),
+        ([4.0, 5.0, 4.5], False),
+        ([4.0, 5.0, 1.0, 2.0, 4.0], True),
+        ([4.0, 4.0, 4.0], False),
+        ([2.0, 4.0, 1.0, 3.0], False),  # ranks that do not follow any order: their correlation is 0
+    ],
 )
 def test_the_weak_form_of_a_trend_is_its_ends_or_its_ranks(losses: list[float], weakly: bool) -> None:
     made = finals(**dict(zip("abcde", losses, strict=False)))

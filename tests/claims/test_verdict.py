@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import pytest
@@ -53,6 +53,12 @@ def test_the_bound_in_force_is_the_one_of_the_scale(made: Traces) -> None:
 def test_neither_the_amount_nor_the_direction() -> None:
     made = Traces().add("a", "eval_loss", [1.0]).add("b", "eval_loss", [2.0])
     assert verdict(ABOVE, made).verdict == "not reproduced"
+
+
+def test_a_verdict_is_fixed_once_given(made: Traces) -> None:
+    found = verdict(ABOVE, made)
+    with pytest.raises(FrozenInstanceError):
+        found.verdict = "reproduced"
 
 
 def test_smoke_shows_the_values_and_never_judges(made: Traces) -> None:
@@ -141,6 +147,7 @@ def test_a_verdict_that_the_first_steps_decide_says_so(cmp: str, ruling: str, ea
         ({"over": "peak", "run": "a"}, 2.5),
         ({"over": "final", "run": "b"}, quantity("kurtosis", "a", layer=2, over="final")),
         ({"over": "peak", "run": "b", "after": 0.1}, quantity("kurtosis", "a", layer=2, over="peak", after=0.1)),
+        ({"over": "peak", "run": "a", "after": 0.05}, quantity("kurtosis", "b", layer=2, over="peak", after=0.05)),
         ({"over": "argpeak", "run": "a"}, 4),
     ],
 )

@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from reproduce.metrics.correlation import (
+    eq5_gap,
     eq5_residual,
     feature_correlation_rms,
     input_correlation_mean,
     input_correlation_rms,
+    rms_over_pairs,
 )
 from reproduce.metrics.kurtosis import kurtosis
 
@@ -66,6 +68,12 @@ def test_equation_5_is_an_identity(x):
     assert abs(eq5_residual(x).item()) < 1e-13
 
 
+def test_a_gap_in_equation_5_is_relative_to_the_kurtosis():
+    """No stream has a gap, so this takes terms that are of no stream: 2 + 2/4 against 3/2 3 + 3 1/2 1/4."""
+    terms = (torch.tensor(value, dtype=torch.float64) for value in (2.0, 0.5, 0.5, 3.0))
+    assert eq5_gap(*terms, n=2, d=3).item() == pytest.approx((2.5 - 4.875) / 2, rel=1e-14)
+
+
 @pytest.mark.parametrize("shape", [(4096, 32), (32, 512)])
 def test_equation_5_holds_in_float32(shape):
     assert abs(eq5_residual(uneven(*shape).float()).item()) < 1e-5
@@ -91,6 +99,10 @@ def test_orthogonal_inputs_and_features():
     opposite = torch.tensor([[1.0, 2.0], [-1.0, -2.0]])
     assert input_correlation_mean(opposite).item() == pytest.approx(-1)
     assert input_correlation_rms(opposite).item() == pytest.approx(1)
+
+
+def test_orthogonal_pairs_whose_sum_rounds_to_below_zero_have_rms_0():
+    assert rms_over_pairs(torch.tensor(-1e-12, dtype=torch.float64), 3) == 0
 
 
 def test_they_are_no_cosines():

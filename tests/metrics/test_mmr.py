@@ -38,6 +38,11 @@ def test_the_median_is_torchs_also_between_equals(n, d, seed):
     assert torch.equal(lower_median(magnitude), magnitude.median(1).values)
 
 
+def test_off_the_cpu_the_median_is_taken_of_each_row_without_numpy():
+    """A meta tensor has a shape alone, and no path to NumPy: what a GPU would do but for the values."""
+    assert lower_median(torch.empty(3, 5, device="meta")).shape == (3,)
+
+
 def test_the_lower_middle_value_for_even_width():
     assert mmr(torch.tensor([[1.0, -8.0, 2.0, 4.0]])) == 4
     assert mmr(torch.tensor([[1.0, -8.0, 2.0, 4.0, 4.0]])) == 2

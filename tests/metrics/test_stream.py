@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from torch.testing import assert_close
 
+from reproduce.metrics.inputs import as_inputs
 from reproduce.metrics.mmr import row_ratios
 from reproduce.metrics.scale import second_moments
 from reproduce.metrics.stream import measure_stream
@@ -93,6 +94,11 @@ def test_every_device_gives_the_same_numbers(device):
     x = uneven(300, 40).float()
     measured = {name: value.cpu() for name, value in measure_stream(x.to(device).T.contiguous().T).items()}
     assert_close(measured, measure_stream(x), rtol=1e-5, atol=1e-6)
+
+
+def test_a_stream_is_measured_where_it_lies():
+    """A meta tensor stands for one of a GPU: it cannot be copied to the CPU, as streams of Apple's GPUs alone are."""
+    assert as_inputs(torch.empty(2, 3, 4, device="meta")).shape == (6, 4)
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e30])

@@ -75,6 +75,12 @@ def test_a_constant_is_refused_where_it_changes_no_weight_and_only_there(name: s
         OptimizerConfig.model_validate({"name": name, "lr": 1e-2, field: value})
 
 
+@pytest.mark.parametrize(("name", "kind"), [("sgd", Sgd), ("adafactor", AdaFactor), ("soap", Soap)])
+def test_a_group_that_names_no_weight_decay_has_none(name: str, kind: type[Sgd | AdaFactor | Soap]) -> None:
+    optimizer = kind([{"params": [Weight(4, 5).weight]}], configuration(name))
+    assert optimizer.param_groups[0]["weight_decay"] == 0
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_rate_is_read_from_the_groups_at_each_step(name: str) -> None:
     model, optimizer = built(name)
