@@ -37,6 +37,7 @@ from reproduce.models.transformer import Transformer
 from reproduce.models.variants import VARIANTS
 from reproduce.models.vit import Vit
 from reproduce.optim import build_optimizer, learning_rate
+from reproduce.optim.records import OPTIMIZERS
 from reproduce.specs.resolve import ResolvedRun
 from reproduce.store.runs import Store
 from reproduce.store.trace import read_rows
@@ -197,11 +198,9 @@ class Toy(nn.Module):
 
 def optimizer(name: str) -> Numbers:
     """Weights after 1 and after 12 steps along given gradients; the bases of rotated optimisers are renewed twice."""
-    fields: dict[str, Any] = {"name": name, "lr": 0.01, "weight_decay": 0.1, "beta1": 0.9}
-    if name != "sgd":
-        fields |= {"beta2": 0.95, "eps": 1e-6}
-    if name in ("soap", "adafactor-rotated"):
-        fields |= {"precond_freq": 5}
+    constants: dict[str, Any] = {"beta1": 0.9, "beta2": 0.95, "eps": 1e-6, "precond_freq": 5}
+    read = {field: value for field, value in constants.items() if field in OPTIMIZERS[name].reads}
+    fields = {"name": name, "lr": 0.01, "weight_decay": 0.1} | read
     model, numbers = Toy(), {}
     taken = build_optimizer(OptimizerConfig.model_validate(fields), model)
     for group in taken.param_groups:

@@ -78,8 +78,8 @@ def write(name: str, entries: Mapping[str, Entry]) -> None:
 
 
 def moved(old: Numbers, new: Numbers, tolerance: float) -> list[str]:
-    """What is not the same in both, described; at tolerance 0 every digit counts."""
-    told = [f"{what} is new" for what in new if what not in old]
+    """What of `old` is not the same in `new`, described; at tolerance 0 every digit counts. Additions do not count."""
+    told = []
     for what, before in old.items():
         after = new.get(what, [])
         if len(before) != len(after):
@@ -111,9 +111,9 @@ def verdict(kind: str, name: str, entry: Entry | None, new: Numbers) -> str:
     if now != entry.versions:
         raised = [f"{part} from {old} to {now[part]}" for part, old in entry.versions.items() if now[part] != old]
         return f"{name} was made before a version was raised, {', '.join(raised)}: {MAKE}"
-    told = changes(kind, entry, new)
+    told, added = changes(kind, entry, new), [what for what in new if what not in entry.numbers]
     if not told:
-        return ""
+        return f"{name} has new numbers ({', '.join(added[:3])}): {MAKE}" if added else ""
     who = name if kind == "components" else " or ".join(entry.versions)
     return f"{name} moved ({'; '.join(told[:3])}): raise NUMERICS_VERSION of {who}, see CONTRIBUTING.md, and {MAKE}"
 
@@ -144,6 +144,8 @@ def renewed(
 ) -> Entry:
     """The entry to keep: the old one where its version stands, a new one where the version was raised.
 
+    A number that is added needs no raised version, as long as all others stand.
+
     Raises:
         ValueError: the numbers moved and no version was raised.
     """
@@ -151,5 +153,6 @@ def renewed(
     if old is not None and old.versions == dict(versions):
         if changes(kind, old, new):
             raise ValueError(verdict(kind, name, old, new))
-        return old
+        if set(new) == set(old.numbers):
+            return old
     return Entry(dict(versions), platform_signature(), new)
