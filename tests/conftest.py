@@ -36,4 +36,5 @@ def torch_as_before() -> Iterator[None]:
     yield
     torch.set_num_threads(threads)
     torch.set_default_dtype(dtype)
-    torch.use_deterministic_algorithms(deterministic)
+    if torch.are_deterministic_algorithms_enabled() != deterministic:  # setting it is slow
+        torch.use_deterministic_algorithms(deterministic)

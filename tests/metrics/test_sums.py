@@ -12,19 +12,18 @@ from reproduce.metrics.mmr import row_ratios
 from reproduce.metrics.scale import second_moments
 from reproduce.metrics.stream import measure_stream, stream_metrics
 from reproduce.metrics.sums import StreamSums
+from reproduce.metrics.table import STREAM_METRICS
 
 from .singles import SINGLE
 from .streams import gaussian, quick, streams, uneven
 
-NAMES = [
-    "kurtosis",
-    "kurtosis_centred",
-    "activation_rms",
-    "input_correlation_mean",
-    "input_correlation_rms",
-    "feature_correlation_rms",
-    "eq5_residual",
-]
+NAMES = [name for name in SINGLE if hasattr(StreamSums, name)]
+"""The metrics that sums over inputs give, which are all but the ratios of single inputs."""
+
+
+def test_every_metric_comes_from_sums_or_from_ratios_of_single_inputs():
+    assert set(NAMES) == set(STREAM_METRICS) - {name for name in STREAM_METRICS if name.startswith("mmr_")}
+    assert set(SINGLE) == set(STREAM_METRICS)
 
 
 @quick

@@ -12,13 +12,16 @@ from torch.optim import Optimizer
 
 from reproduce.config import OptimizerConfig
 from reproduce.optim import build_optimizer, eigenbasis
+from reproduce.optim.records import OPTIMIZERS
 
 NAMES: tuple[str, ...] = get_args(OptimizerConfig.model_fields["name"].annotation)
 ROTATED = ("soap", "adafactor-rotated")
+CONSTANTS = {"beta1": 0.9, "beta2": 0.95}
+"""The constants of the tests, for the optimisers that read them."""
 
 
 def configuration(name: str, **fields: Any) -> OptimizerConfig:
-    constants = {"beta1": 0.9} if name == "sgd" else {"beta1": 0.9, "beta2": 0.95}
+    constants = {field: value for field, value in CONSTANTS.items() if field in OPTIMIZERS[name].reads}
     return OptimizerConfig.model_validate({"name": name, "lr": 1e-2} | constants | fields)
 
 

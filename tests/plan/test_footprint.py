@@ -14,6 +14,7 @@ from reproduce.cadence import moment_steps, probe_steps
 from reproduce.metrics.table import STREAM_METRICS
 from reproduce.models.transformer import Transformer
 from reproduce.optim import build_optimizer
+from reproduce.optim.records import OPTIMIZERS
 from reproduce.plan.footprint import _trace_values as trace_values
 from reproduce.plan.footprint import activation_bytes, footprint
 from reproduce.specs.resolve import ResolvedRun
@@ -22,12 +23,12 @@ from tests.plan.saved import saved_bytes
 MakeRun = Callable[..., ResolvedRun]
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd", "adafactor", "soap", "adafactor-rotated"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("gains", ["fixed", "vector"])
 def test_optimiser_state_is_exact(name: str, gains: str, make_run: MakeRun) -> None:
     block = {"pre_qk": "ln", "pre_v": "ln", "pre_mlp": "rms", "gains": gains}
     model = {"width": 16, "biases": "all", "block": block}
-    limit = {"max_precond_dim": 64} if name in ("soap", "adafactor-rotated") else {}
+    limit = {"max_precond_dim": 64} if "max_precond_dim" in OPTIMIZERS[name].reads else {}
     config = make_run(model=model, optimizer={"name": name} | limit).config
     module = Transformer(config.model, 300, 16)
     optimizer = build_optimizer(config.optimizer, module)
