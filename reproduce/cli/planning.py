@@ -73,7 +73,7 @@ def _print(ui: Ui, planned: Plan, timed: str) -> None:
         timed: the command that times this machine first.
     """
     from reproduce.plan.planner import basis
-    from reproduce.units import duration, size
+    from reproduce.units import count, duration, size
 
     ui.table(
         ["run", "key", "state", "params", "tokens", "FLOPs", "time", "why"],
@@ -94,7 +94,7 @@ def _print(ui: Ui, planned: Plan, timed: str) -> None:
     _print_memory(ui, planned)
     total = planned.total
     ui.line()
-    runs = f"{total.runs} runs at {planned.scale} scale: {total.hits} sealed, {total.misses} to train"
+    runs = f"{count(total.runs, 'run')} at {planned.scale} scale: {total.hits} sealed, {total.misses} to train"
     ui.line(runs + (f", {total.running} trained by another process" if total.running else ""))
     if len(planned.figures) > 1:
         ui.line(
