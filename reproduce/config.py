@@ -441,6 +441,11 @@ class MeasureConfig(Frozen):
         """The step of the parent that is measured, which is the only step of the trace."""
         return self.parent.step
 
+    @property
+    def slug_suffix(self) -> str:
+        """What the slug of the job adds to that of its parent."""
+        return f"-at-{self.parent.step}"
+
 
 JobConfig = RunConfig | MeasureConfig
 """The configuration of a job of any kind. The store holds one trace for each."""

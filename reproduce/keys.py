@@ -11,7 +11,7 @@ import hashlib
 import json
 from typing import Any
 
-from reproduce.config import JobConfig, MeasureConfig, RunConfig
+from reproduce.config import JobConfig, MeasureConfig, RunConfig, kind_of
 from reproduce.metrics.table import ATTENTION_METRICS, STREAM_METRICS
 from reproduce.optim.records import OPTIMIZERS
 
@@ -53,11 +53,12 @@ def canonical(config: JobConfig) -> dict[str, Any]:
     The path of the data is left out if their fingerprint is known, because a folder that was moved holds the same data.
     Only measurements have the field `kind`, because trainings had keys before there were other kinds of jobs.
     """
-    if isinstance(config, MeasureConfig):
+    if not isinstance(config, RunConfig):
         body = config.model_dump(mode="json", exclude_defaults=True)
+        value = {"kind": kind_of(config), "config": body, "numerics": _numerics(config)}
         # With one more metric in the table, the key changes and the model is measured again, which is cheap.
         measured = sorted([*STREAM_METRICS, *ATTENTION_METRICS])
-        return {"kind": config.kind, "config": body, "metrics": measured, "numerics": _numerics(config)}
+        return value | ({"metrics": measured} if isinstance(config, MeasureConfig) else {})
     kinds = {"model": {"kind": config.model.kind}, "data": {"kind": config.data.kind}}
     body = config.model_dump(mode="json", exclude_defaults=True)
     # `kind` has a default in each type, so that it was left out above, and it tells the types apart.
@@ -96,7 +97,7 @@ def recipe_key(config: RunConfig, *lineage: MeasureConfig) -> str:
 
     Args:
         config: the training, or the training that is measured.
-        lineage: the measurement of `config`, if that is the job.
+        lineage: the job that starts from `config`, such as a measurement of it, if that is the job.
     """
     body = canonical(config)
     body["config"]["data"].pop("fingerprint", None)

@@ -7,6 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from reproduce.config import (
+    JOB_KINDS,
     BlockConfig,
     EvalConfig,
     ImageData,
@@ -18,9 +19,11 @@ from reproduce.config import (
     TextData,
     TransformerConfig,
     VitConfig,
+    kind_of,
 )
 from reproduce.keys import NUMERICS_VERSION, canonical, recipe_key, run_key
 from reproduce.specs.problems import union_members
+from reproduce.specs.resolve import ResolvedRun, measurement
 
 OP = RunConfig(
     model=TransformerConfig(
@@ -178,3 +181,15 @@ OPTIMIZERS = [
 def test_keys_are_sixteen_hexadecimal_digits() -> None:
     assert len(run_key(OP)) == 16
     assert int(run_key(OP), 16) >= 0
+
+
+def test_a_job_that_starts_from_a_training_is_told_from_it_in_every_way() -> None:
+    """Its key finds it in the store, its recipe among the references, its slug in a listing."""
+    training = ResolvedRun("cp-op", "OP", "codeparrot-130m", "smoke", 0, OP, paper_data=False)
+    children = {"measure": measurement(training, 3)}
+    assert set(children) | {"train"} == set(JOB_KINDS)
+    for kind, child in children.items():
+        assert kind_of(child.config) == kind
+        assert (child.key != training.key, child.recipe != training.recipe) == (True, True), kind
+        assert child.slug.startswith(f"{training.slug}-"), kind
+    assert measurement(training, 4).slug != measurement(training, 3).slug

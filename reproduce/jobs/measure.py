@@ -67,8 +67,6 @@ def work(folder: RunFolder, config: MeasureConfig, stop: StopAsked) -> dict[str,
     writer.close()
     # A measurement takes no steps and cannot diverge, but plots and claims read these fields of every trace.
     return {
-        "failed": False,
-        "failed_step": None,
         "data": data,
         "seconds": time.perf_counter() - begin,
         "trained_steps": 0,

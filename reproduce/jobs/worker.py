@@ -103,7 +103,7 @@ def do(folder: RunFolder, stop: StopFlag) -> int:
         try:
             work = importlib.import_module(WORK[kind_of(config)]).work
             for _ in range(_ATTEMPTS):
-                about = work(folder, config, stop)
+                about = {"failed": False, "failed_step": None} | work(folder, config, stop)
                 if group.chief():
                     finish(folder, common_provenance(run, about["data"]["source"]) | about | {"started": started})
                 if group.from_chief(folder.complete):

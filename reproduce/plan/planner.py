@@ -224,7 +224,7 @@ def plan(
     needed = with_parents(uses, history, keep_weights=keep_weights)
     if calibration is None and measure:
         unknown = {
-            one.run.config.precision
+            one.run.training.precision
             for one in needed
             if one.state.state in TO_TRAIN and history.step_seconds(one.run) is None
         }
@@ -311,7 +311,7 @@ def makespan(seconds: Sequence[float], jobs: int) -> float:
 def _planned(one: Required, history: History, calibration: Calibration) -> PlannedRun:
     run, machine, devices = one.run, history.machine, history.devices
     training = run.training
-    rate, source = calibration.rate(machine.device, run.config.precision, history.threads)
+    rate, source = calibration.rate(machine.device, training.precision, history.threads)
     known = history.step_seconds(run)
     if isinstance(run.config, MeasureConfig):
         examples = run.config.examples

@@ -61,13 +61,13 @@ class ResolvedRun:
 
     @cached_property
     def recipe(self) -> str:
-        return recipe_key(self.training, *([self.config] if isinstance(self.config, MeasureConfig) else []))
+        return recipe_key(self.training, *([] if isinstance(self.config, RunConfig) else [self.config]))
 
     @property
     def slug(self) -> str:
         """The name of the run for people: `cp-op-laptop-s0`, or `cp-op-laptop-s0-at-20` for it after 20 steps."""
-        step = f"-at-{self.config.parent.step}" if isinstance(self.config, MeasureConfig) else ""
-        return f"{self.name}-{self.scale}-s{self.seed}{step}"
+        suffix = "" if isinstance(self.config, RunConfig) else self.config.slug_suffix
+        return f"{self.name}-{self.scale}-s{self.seed}{suffix}"
 
 
 @dataclass(frozen=True)
