@@ -111,7 +111,7 @@ def prune(
 def _prune_weights(ui: Ui, yes: bool) -> None:
     from reproduce.cli.selection import store
     from reproduce.errors import OfeError
-    from reproduce.units import size
+    from reproduce.units import count, size
 
     keeping = []
     for folder in store().list():
@@ -127,7 +127,7 @@ def _prune_weights(ui: Ui, yes: bool) -> None:
         steps = ", ".join(map(str, folder.weights()))
         ui.tell(f"{folder.path.name}: the weights of step {steps}")
     if not yes:
-        typer.confirm(f"remove the weights of these {len(keeping)} runs?", abort=True, err=True)
+        typer.confirm(f"remove the weights of {count(len(keeping), 'run')}?", abort=True, err=True)
     for folder in keeping:
         ui.line(f"removed {size(folder.drop_weights())} of weights of {folder.path.name}")
 
@@ -185,11 +185,20 @@ def promote(
     Their folders are copied to `figures/SCALE/traces/` of this clone, without anything that identifies this machine.
     An earlier reference trace of the same recipe is replaced. `make figures` then draws from the new ones.
     """
+    from reproduce.errors import OfeError
     from reproduce.store.reference import add_reference
 
     ui: Ui = ctx.obj
-    for folder in chosen(keys):
-        ui.line(str(add_reference(folder, folder.read_run_yaml()["scale"]).path))
+    runs = [(folder, folder.read_run_yaml()["scale"]) for folder in map(the_one, keys)]
+    for folder, scale in runs:
+        if scale == "smoke":
+            raise OfeError(
+                f"{folder.path.name} is of the smoke scale, which tests the plumbing and is never judged",
+                hint="choose a run of another scale",
+                exit_code=2,
+            )
+    for folder, scale in runs:
+        ui.line(str(add_reference(folder, scale).path))
 
 
 @app.command("moments")

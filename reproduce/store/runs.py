@@ -102,6 +102,8 @@ class RunFolder:
 
     def _status(self) -> Status:
         sealed = self.sealed
+        if sealed and run_yaml.stated_key(self.path) is None:
+            return Status("failed", f"{self.path} cannot be read: its {RUN_YAML} is missing or states no key")
         if sealed and not self.holds_its_run:
             return Status("failed", f"{self.path} holds the trace of another run than its name says")
         # The usual case comes first and asks for no lock: a list of many sealed runs stays fast.

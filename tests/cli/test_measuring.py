@@ -164,6 +164,15 @@ def test_a_sealed_run_is_promoted_to_a_reference(
     assert not (tmp_path / "figures").exists()
 
 
+def test_a_smoke_run_is_no_reference(ofe: Ofe, reproduced: Reproduced, tmp_path: Path) -> None:
+    home = Path(shutil.copytree(reproduced[0], tmp_path / "home"))
+    run_yaml = trained(home).path / "run.yaml"
+    run_yaml.write_text(run_yaml.read_text().replace("scale: laptop", "scale: smoke"))
+    refused = ofe("cache", "promote", trained(home).key, home=home)
+    assert refused.exit_code == 2
+    assert "smoke scale, which tests the plumbing and is never judged" in refused.stderr
+
+
 def test_a_damaged_run_has_a_row_and_the_others_theirs(ofe: Ofe, own: Path) -> None:
     bad = own / "runs" / "broken-0123456789abcdef"
     bad.mkdir()
@@ -172,7 +181,7 @@ def test_a_damaged_run_has_a_row_and_the_others_theirs(ofe: Ofe, own: Path) -> N
     (own / "runs" / "empty-0123456789abcde0" / "progress.json").touch()
     try:
         rows = {row["slug"]: row for row in json.loads(ofe("status", "--json", home=own).stdout)}
-        assert "cannot be read" in rows["broken"]["error"]
+        assert "cannot be read: its run.yaml is missing" in rows["broken"]["error"]
         assert (rows["empty"]["state"], rows["empty"]["error"]) == ("new", None)
         assert rows["toy-ln-laptop-s0"]["state"] == "sealed"
         for command in (("list",), ("cache", "list"), ("doctor",), ("plan", "fig1")):
