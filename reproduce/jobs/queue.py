@@ -134,12 +134,18 @@ def _start(queue: list[Job], executor: Executor) -> None:
 
 
 def _has_parent(job: Job, by_key: Mapping[str, Job]) -> bool:
-    """Whether the job has no parent in the queue, or a sealed one. A job whose parent has failed fails with it."""
+    """Whether the job has no parent in the queue, or a sealed one.
+
+    A job whose parent has failed fails with it. One whose parent was stopped, be it by a signal that did not come from
+    this queue, is interrupted with it: nothing would ever seal the parent.
+    """
     parent = None if job.run.parent is None else by_key.get(job.run.parent.key)
     if parent is None or parent.state == "sealed":
         return True
     if parent.state == "failed":
         _fail(job, f"it starts from {parent.run.slug}, which failed")
+    elif parent.state == "interrupted":
+        job.state = "interrupted"
     return False
 
 

@@ -253,6 +253,23 @@ def test_what_starts_from_a_failed_run_fails_with_it_and_nothing_else_does(
     assert done[1].error == "it starts from toy-smoke-s0, which failed"
 
 
+def test_what_starts_from_a_run_that_was_stopped_from_outside_is_not_waited_for(
+    runs: list[ResolvedRun], store: Store
+) -> None:
+    """As where a cluster, or `kill`, stops one worker: the queue itself gets no signal."""
+    idle = 0
+
+    def watch(jobs: Sequence[Job]) -> None:
+        nonlocal idle
+        idle = 0 if any(job.state == "running" for job in jobs) else idle + 1
+        assert idle < 5, f"the queue never ends: {[job.state for job in jobs]}"
+
+    program = f"if '-s0-' in folder.name and 'seen' not in folder.name: sys.exit(3)\n{SEAL}"
+    chain = [measured(runs[0], 9), runs[0], runs[1]]
+    done = execute(chain, store, LocalProcesses(1, command=worker(program)), watch=watch)
+    assert [job.state for job in done] == ["interrupted", "interrupted", "sealed"]
+
+
 def test_a_run_is_told_which_weights_to_keep_and_is_not_done_without_them(
     runs: list[ResolvedRun], store: Store
 ) -> None:
