@@ -31,7 +31,7 @@ def show_dir(ctx: typer.Context) -> None:
 def list_runs(ctx: typer.Context, json: Json = False) -> None:
     """List every run folder with its state and size."""
     from reproduce.cli.selection import store
-    from reproduce.units import size
+    from reproduce.units import count, size
 
     ui: Ui = ctx.obj
     rows: list[dict[str, Any]] = [
@@ -42,7 +42,7 @@ def list_runs(ctx: typer.Context, json: Json = False) -> None:
         ui.json(rows)
         return
     ui.table(["run", "key", "state", "size"], [[r["slug"], r["key"], r["state"], size(r["bytes"])] for r in rows])
-    ui.tell(f"\n{len(rows)} run folders, {size(sum(row['bytes'] for row in rows))}, in {store().runs}")
+    ui.tell(f"\n{count(len(rows), 'run folder')}, {size(sum(row['bytes'] for row in rows))}, in {store().runs}")
 
 
 @app.command("verify")
@@ -52,6 +52,7 @@ def verify_runs(ctx: typer.Context, keys: Keys = None) -> None:
     The exit code is 1 if a run is damaged.
     """
     from reproduce.errors import OfeError
+    from reproduce.units import count
 
     ui: Ui = ctx.obj
     damaged = 0
@@ -64,7 +65,7 @@ def verify_runs(ctx: typer.Context, keys: Keys = None) -> None:
             ui.error(error)
         else:
             ui.line(f"{folder.path.name}: whole")
-    ui.tell(f"{len(folders)} sealed runs, {damaged} damaged")
+    ui.tell(f"{count(len(folders), 'sealed run')}, {damaged} damaged")
     raise typer.Exit(int(damaged > 0))
 
 

@@ -20,6 +20,7 @@ from reproduce.data.progress import LeftOut, Progress, Step, printable
 from reproduce.data.text.documents import SPLITS, Bookmark, Split
 from reproduce.data.text.local import LOCAL_RECIPE, hold_out
 from reproduce.errors import OfeError
+from reproduce.units import count
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -65,7 +66,7 @@ class Folder:
         return same | ({"long_lines": "cut"} if any_long_line(self.files, PART_CHARACTERS) else {})
 
     def open(self, *, pinned: Mapping[str, Any] | None, offline: bool, progress: Progress) -> FolderDocuments:
-        progress(f"reading {len(self.files):,} files of {self.path}")
+        progress(f"reading {count(len(self.files), 'file')} of {self.path}")
         lengths: dict[str, dict[int, int]] = {}
         undecodable, blank = [], []
         for number, (name, path) in enumerate(self.files.items(), start=1):

@@ -26,8 +26,8 @@ Order = Literal["permuted", "listed"]
 """How documents come to their queues in stream packing: in an order drawn from the run's seed, or the listed one."""
 
 
-class Documents(Protocol):
-    """An opened source."""
+class Opened(Protocol):
+    """What an opened source says of itself, whatever its documents are."""
 
     @property
     def description(self) -> str:
@@ -40,6 +40,10 @@ class Documents(Protocol):
     @property
     def left_out(self) -> Sequence[LeftOut]:
         """What of the source was found not to be text when it was opened."""
+
+
+class Documents(Opened, Protocol):
+    """An opened source whose documents are texts."""
 
     def count(self, split: Split) -> int | None:
         """Documents of a split, where that is known before they have been read."""
@@ -59,20 +63,8 @@ class Documents(Protocol):
 
 
 @runtime_checkable
-class TokenDocuments(Protocol):
+class TokenDocuments(Opened, Protocol):
     """An opened source whose documents are tokens."""
-
-    @property
-    def description(self) -> str:
-        """One line for badges and provenance."""
-
-    @property
-    def origin(self) -> Mapping[str, Any]:
-        """As in `Documents`."""
-
-    @property
-    def left_out(self) -> Sequence[LeftOut]:
-        """As in `Documents`."""
 
     @property
     def vocab_size(self) -> int:
