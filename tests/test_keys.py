@@ -21,7 +21,7 @@ from reproduce.config import (
     VitConfig,
     kind_of,
 )
-from reproduce.keys import NUMERICS_VERSION, canonical, recipe_key, run_key
+from reproduce.keys import NUMERICS_VERSION, SAME_BUT_FOR_ROUNDING, canonical, recipe_key, run_key
 from reproduce.specs.problems import union_members
 from reproduce.specs.resolve import ResolvedRun, measurement
 
@@ -60,10 +60,10 @@ VIT = MLP.model_copy(update={"model": VitConfig(layers=12, width=768, heads=12)}
 
 def test_keys_stay_where_they_are() -> None:
     """Neither a new field with a default nor a component told apart later ("divergence") moves these."""
-    assert run_key(OP) == "705cddd03bf1c551"
+    assert run_key(OP) == "b7acd067938f41ab"
     assert recipe_key(OP) == "abf235dfbaf06b0b"
-    assert run_key(MLP) == "baf68d7814220f62"
-    assert run_key(VIT) == "2bbf9b15921da56a"
+    assert run_key(MLP) == "eeae3413f911ee7c"
+    assert run_key(VIT) == "ee59fc5c1f5e1166"
 
 
 def test_what_is_hashed() -> None:
@@ -79,7 +79,7 @@ def test_what_is_hashed() -> None:
             "probe": {"every": 25, "batch_size": 2048},
             "eval": {"every": 25, "batches": 5},
         },
-        "numerics": {"mlp": 1, "images": 1, "sgd": 1, "schedule": 1, "probe": 1, "train": 1},
+        "numerics": {"mlp": 2, "images": 1, "sgd": 1, "schedule": 1, "probe": 1, "train": 1},
     }
 
 
@@ -161,12 +161,24 @@ def test_a_recipe_is_the_run_without_fingerprint_and_precision(base: RunConfig, 
 def test_a_new_numerics_version_retires_the_runs_that_use_it(component: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bases = [base.model_copy(update={"optimizer": optimizer}) for base in (OP, MLP, VIT) for optimizer in OPTIMIZERS]
     before = [run_key(base) for base in bases]
-    monkeypatch.setitem(NUMERICS_VERSION, component, 2)
+    monkeypatch.setitem(NUMERICS_VERSION, component, 9)
     moved = [run_key(base) != old for base, old in zip(bases, before, strict=True)]
     always = ("schedule", "probe", "divergence", "train")
     uses = [component in (base.model.kind, base.data.kind, base.optimizer.name, *always) for base in bases]
     assert moved == uses
     assert any(uses)
+
+
+def test_a_version_that_rounds_otherwise_keeps_the_recipe_and_one_that_computes_otherwise_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = recipe_key(OP)
+    monkeypatch.setitem(NUMERICS_VERSION, "transformer", 1)
+    assert recipe_key(OP) == recipe
+    monkeypatch.setitem(NUMERICS_VERSION, "transformer", 3)
+    assert recipe_key(OP) != recipe
+    monkeypatch.setitem(SAME_BUT_FOR_ROUNDING, ("transformer", 3), 1)
+    assert recipe_key(OP) == recipe
 
 
 OPTIMIZERS = [

@@ -33,6 +33,17 @@ CHANNELS = 3
 """Colours of an image."""
 
 
+_CHUNK_LOGITS = 2**21
+"""Number of logits that training holds at a time: 8 MB in float32, which a processor's cache may hold."""
+_CHUNK_ROWS = 256
+"""Least number of rows in a chunk. With fewer, a product reads the unembedding more often than it computes with it."""
+
+
+def logit_rows(vocab_size: int) -> int:
+    """Number of positions whose logits training computes at a time."""
+    return max(_CHUNK_ROWS, _CHUNK_LOGITS // vocab_size)
+
+
 def parameters(config: RunConfig) -> int:
     """Number of trained parameters; a tied embedding counts once."""
     return sum(math.prod(shape) for shape in parameter_shapes(config.model, config.data))

@@ -14,7 +14,6 @@ Shapes: B sequences, T tokens, D width, H heads, K = D / H, F hidden width of th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -23,18 +22,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reproduce.config import BlockConfig, Norm, TransformerConfig
+from reproduce.models.kernels import linear_cross_entropy, rms_norm
 from reproduce.optim.records import Role
 
 Observer = Callable[[str, str, Tensor], None]
 """Called as `observe(point, layer, tensor)`; points: `residual`, `attention-input`, `attention-logits`."""
 
 NORM_EPS = 1e-5
-
-FUSED_ON = frozenset({"cuda"})
-"""Types of device on which attention runs as one fused kernel, wherever no one looks at its logits or changes them.
-
-On the CPU the equation is written out: the fused kernel rounds differently there and would move the numbers of a run.
-"""
 
 
 class LayerNorm(nn.Module):
@@ -57,9 +51,7 @@ class RMSNorm(nn.Module):
         self.gain = nn.Parameter(torch.ones(width)) if trained else None
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.float()
-        x = x / (torch.linalg.vector_norm(x, dim=-1, keepdim=True) / math.sqrt(x.shape[-1]) + NORM_EPS)
-        return x if self.gain is None else x * self.gain
+        return rms_norm(x.float(), self.gain, NORM_EPS)
 
 
 def make_norm(kind: Norm, width: int) -> nn.Module:
@@ -88,6 +80,13 @@ def strength(gain: nn.Parameter | float) -> Tensor | float:
     keeps the type of its products.
     """
     return gain if isinstance(gain, float) or gain.numel() > 1 else gain.view(())
+
+
+def add_branch(x: Tensor, gain: nn.Parameter | float, branch: Tensor) -> Tensor:
+    """x + gain * branch, the stream x (..., D) float32 after a branch (..., D)."""
+    if isinstance(gain, float):
+        return torch.add(x, branch, alpha=gain)  # in one pass
+    return x + strength(gain) * branch
 
 
 def rotary_angles(length: int, head_width: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -139,15 +138,17 @@ class Attention(nn.Module):
         if self.rope:
             cos, sin = rotary_angles(length, split[-1], x.device)
             q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        # The fused kernel shows no logits to an observer, caps none and adds no identity.
-        if observe is None and self.cap is None and self.alpha == 0 and x.device.type in FUSED_ON:
+        # One kernel does all where it can: it neither shows the logits to an observer nor caps them.
+        if observe is None and self.cap is None:
             mixed = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, is_causal=self.causal)
         else:
-            mixed = self._mix(q, k, v, layer, observe)
+            mixed = self._mix(q, k, v, layer, observe)  # (B, H, T, K)
+        if self.alpha != 0:
+            mixed = self.alpha * v + self.beta * mixed
         return self.project(mixed.transpose(1, 2).reshape(batch, length, width))
 
     def _mix(self, q: Tensor, k: Tensor, v: Tensor, layer: str, observe: Observer | None) -> Tensor:
-        """alpha v + beta softmax(cap(q k^T / sqrt(K)) + mask) v, the softmax in float32."""
+        """softmax(cap(q k^T / sqrt(K)) + mask) v, the softmax in float32, -> (B, H, T, K)."""
         # Scaling q rather than the product keeps a float16 product within range.
         logits = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).float()  # (B, H, T, T)
         if self.cap is not None:
@@ -156,8 +157,7 @@ class Attention(nn.Module):
             logits = logits + causal_mask(logits.shape[-1], logits.device)
         if observe is not None:
             observe("attention-logits", layer, logits)
-        mixed = torch.softmax(logits, dim=-1).to(v.dtype) @ v  # (B, H, T, K)
-        return mixed if self.alpha == 0 else self.alpha * v + self.beta * mixed
+        return torch.softmax(logits, dim=-1).to(v.dtype) @ v
 
 
 _MASKS: dict[tuple[int, torch.device], Tensor] = {}
@@ -185,7 +185,8 @@ class FeedForward(nn.Module):
         hidden = self.up(x if self.input_scale == 1 else self.input_scale * x)  # (B, T, F)
         if self.activation == "gelu":
             return self.down(F.gelu(hidden))
-        return self.down(F.leaky_relu(hidden, self.slope) if self.slope else F.relu(hidden))
+        # In place: a linear layer does not need its output to be differentiated.
+        return self.down(F.leaky_relu(hidden, self.slope, inplace=True) if self.slope else F.relu(hidden, inplace=True))
 
 
 class Block(nn.Module):
@@ -206,8 +207,8 @@ class Block(nn.Module):
         self.post_norm_mlp = make_norm(block.post_norm, width)
 
     def forward(self, x: Tensor, layer: str = "", observe: Observer | None = None) -> Tensor:
-        x = self.post_norm_attn(x + strength(self.attn_gain) * self.attention(x, layer, observe))
-        return self.post_norm_mlp(x + strength(self.mlp_gain) * self.mlp(x))
+        x = self.post_norm_attn(add_branch(x, self.attn_gain, self.attention(x, layer, observe)))
+        return self.post_norm_mlp(add_branch(x, self.mlp_gain, self.mlp(x)))
 
 
 class Transformer(nn.Module):
@@ -266,3 +267,8 @@ class Transformer(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.unembedding(self.encode(tokens))
+
+    def next_token_loss(self, tokens: Tensor) -> Tensor:
+        """Mean cross entropy in nats of each token but the first, given those before it, (B, T) -> ()."""
+        hidden = self.encode(tokens)[:, :-1]  # (B, T - 1, D): the last token has no successor to predict
+        return linear_cross_entropy(hidden.flatten(0, 1), self.unembedding.weight, tokens[:, 1:].flatten())

@@ -48,7 +48,6 @@ def sample(size: Mapping[str, int], precision: str, **optimizer: Any) -> RunConf
 def stepper(config: RunConfig, device: str) -> Callable[[], None]:
     """A function that takes one training step and waits until the device has done it."""
     import torch
-    import torch.nn.functional as F
 
     from reproduce.models.transformer import Transformer
     from reproduce.optim import build_optimizer
@@ -64,8 +63,7 @@ def stepper(config: RunConfig, device: str) -> Callable[[], None]:
 
     def step() -> None:
         with torch.autocast(device, dtype=kind, enabled=config.precision != "fp32"):
-            logits = model(tokens)[:, :-1]
-            loss = F.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
+            loss = model.next_token_loss(tokens)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

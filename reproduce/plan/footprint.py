@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from reproduce.cadence import TRAIN_RECORDS, evaluation_steps, moment_steps, probe_steps
 from reproduce.config import ImageData, MlpConfig, Norm, RunConfig, TextData, TransformerConfig
 from reproduce.metrics.table import ATTENTION_METRICS, STREAM_METRICS, UPDATE_METRICS
-from reproduce.models.size import CHANNELS, parameter_shapes, positions
+from reproduce.models.size import CHANNELS, logit_rows, parameter_shapes, positions
 from reproduce.optim.records import OPTIMIZERS
 
 FLOAT = 4
 """Bytes of a float32."""
 PROCESS_BYTES = 400_000_000
 """Memory of a process that has loaded torch and nothing else."""
-_NORM_STREAMS: dict[Norm, int] = {"none": 0, "ln": 1, "srms": 1, "rms": 2}
+_NORM_STREAMS: dict[Norm, int] = {"none": 0, "ln": 1, "srms": 1, "rms": 1}
 """Streams that a norm keeps for its backward pass, beside what enters the next matrix."""
 _STORED_IMAGES = {"cifar10": 60_000}
 """Images of the sources that are held in memory whole, as bytes."""
@@ -94,17 +94,27 @@ def data_bytes(config: RunConfig) -> int:
 def activation_bytes(config: RunConfig, examples: int) -> int:
     """Bytes that automatic differentiation holds between the forward and the backward pass of `examples`.
 
-    Those of every block and of the logits, and in mixed precision a copy of every weight in the products' type.
+    Those of every block and of the model's ends, the logits that are computed at a time, and in mixed precision a copy
+    of every weight in the products' type.
     """
-    block, logits = position_bytes(config)
-    return weight_copies(config) + examples * positions(config) * (config.model.layers * block + logits)
+    block, ends = position_bytes(config)
+    kept = examples * positions(config) * (config.model.layers * block + ends)
+    return weight_copies(config) + kept + logits_bytes(config, examples)
 
 
 def recomputed_bytes(config: RunConfig, examples: int) -> int:
-    """The same with activation checkpointing: each block's input, all of one block at a time, and the logits."""
-    block, logits = position_bytes(config)
-    kept = config.model.layers * FLOAT * config.model.width
-    return weight_copies(config) + examples * positions(config) * (kept + block + logits)
+    """The same with activation checkpointing: each block's input, and all of one block at a time."""
+    block, ends = position_bytes(config)
+    kept = examples * positions(config) * (config.model.layers * FLOAT * config.model.width + block + ends)
+    return weight_copies(config) + kept + logits_bytes(config, examples)
+
+
+def logits_bytes(config: RunConfig, examples: int) -> int:
+    """Bytes of the logits of one chunk, in their type, in float32 and as probabilities; nothing on images."""
+    if not isinstance(config.data, TextData):
+        return 0
+    vocab = config.data.vocab_size
+    return min(logit_rows(vocab), examples * positions(config)) * vocab * (2 * FLOAT + product_bytes(config))
 
 
 def product_bytes(config: RunConfig) -> int:
@@ -120,12 +130,12 @@ def weight_copies(config: RunConfig) -> int:
 
 
 def position_bytes(config: RunConfig) -> tuple[int, int]:
-    """Bytes kept per position in one block, and at the end of the model.
+    """Bytes kept per position in one block, and at the ends of the model.
 
     In a block: the inputs of the matrices and q, k, v in the products' type; the MLP's hidden layer, twice where the
-    activation needs its input back; per head a row of attention in float32 and in the products' type; and per norm
-    one stream in float32, two where it has a gain (RMS). At the end the logits in their type, in float32 and as
-    log-probabilities; on images, what enters the model, and the last matrix of an MLP. Fused attention needs less.
+    activation needs its input back; per head one number of attention, or three rows of it where its logits are capped;
+    and per norm one stream in float32. At the end the unembedding's input, in float32 and in the products' type, and
+    its gradient; on images, what enters the model, and the last matrix of an MLP.
     """
     model, n = config.model, positions(config)
     half, product = config.precision != "fp32", product_bytes(config)
@@ -139,10 +149,10 @@ def position_bytes(config: RunConfig) -> tuple[int, int]:
     hidden = 1 if isinstance(model, TransformerConfig) and model.activation == "relu" else 2
     places = (block.pre_qk, block.pre_mlp, block.post_qk, block.post_qk, block.post_norm, block.post_norm)
     streams = sum(_NORM_STREAMS[norm] for norm in places) + (2 if block.gains != "fixed" else 0)
-    attention = model.heads * n * (FLOAT * (2 if block.tanh_cap else 1) + (product if half else 0))
+    attention = model.heads * (n * (2 * FLOAT + (product if half else 0)) if block.tanh_cap else FLOAT)
     per_block = (8 if half else 6) * d * product + hidden * mlp_width * product + attention + streams * d * FLOAT
     if isinstance(config.data, TextData):
-        return per_block, config.data.vocab_size * (2 * FLOAT + product)
+        return per_block, d * (2 * FLOAT + product)
     return per_block, CHANNELS * config.data.side**2 * product // n
 
 

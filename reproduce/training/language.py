@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from reproduce.config import RunConfig, TextData, TransformerConfig
@@ -42,9 +41,7 @@ class LanguageTask:
 
     def loss(self, tokens: Tensor) -> Tensor:
         """Mean cross entropy over the predicted tokens in nats per token, (b, T) -> ()."""
-        logits = self.model(tokens)[:, :-1]  # (b, T - 1, V): the last token has no successor to predict
-        # The softmax over the vocabulary is computed in float32, whatever the precision of the matrix products.
-        return F.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
+        return self.model.next_token_loss(tokens)
 
     def train_metrics(self) -> dict[str, float]:
         """Metrics of the training batches beside their loss. Language modelling has none."""

@@ -136,7 +136,8 @@ def test_flops_agree_with_torchs_own_count() -> None:
                  {"kind": "text", "source": "x", "seq_len": 16, "vocab_size": 300}, batch_size=3)  # fmt: skip
     module = Transformer(config.model, 300, 16)
     with FlopCounterMode(display=False) as counter:
-        module(torch.zeros(3, 16, dtype=torch.long))
+        # Observed, attention consists of products that torch counts. It counts none in its fused kernel on a CPU.
+        module.unembedding(module.encode(torch.zeros(3, 16, dtype=torch.long), observe=lambda *_: None))
     assert 3 * size.forward_flops(config) == counter.get_total_flops()
 
 

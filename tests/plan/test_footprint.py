@@ -16,7 +16,7 @@ from reproduce.models.transformer import Transformer
 from reproduce.optim import build_optimizer
 from reproduce.optim.records import OPTIMIZERS
 from reproduce.plan.footprint import _trace_values as trace_values
-from reproduce.plan.footprint import activation_bytes, footprint
+from reproduce.plan.footprint import activation_bytes, footprint, logits_bytes
 from reproduce.specs.resolve import ResolvedRun
 from tests.plan.saved import saved_bytes
 
@@ -62,10 +62,18 @@ def test_activations_come_within_a_third(precision: str, model: dict[str, Any], 
     tokens = torch.zeros(8, 64, dtype=torch.long)
 
     def loss() -> torch.Tensor:
-        return F.cross_entropy(module(tokens)[:, :-1].float().flatten(0, 1), tokens[:, 1:].flatten())
+        return module.next_token_loss(tokens)
 
     measured = saved_bytes(module, loss, precision)
-    assert activation_bytes(config, 8) == pytest.approx(measured, rel=1 / 3)
+    # The logits are gone when the forward pass ends, so the hooks do not see them.
+    assert activation_bytes(config, 8) - logits_bytes(config, 8) == pytest.approx(measured, rel=1 / 3)
+
+
+def test_logits_take_no_more_memory_with_more_examples(make_run: MakeRun) -> None:
+    """256 rows of 50,000 logits, in float32 twice and in bfloat16."""
+    config = make_run(data={"seq_len": 128, "vocab_size": 50_000}, batch_size=32, precision="bf16").config
+    assert logits_bytes(config, 1) == 128 * 50_000 * 10
+    assert logits_bytes(config, 2) == logits_bytes(config, 32) == 256 * 50_000 * 10
 
 
 @pytest.mark.parametrize(("steps", "every"), [(1, 1), (20, 5), (2000, 50)])

@@ -58,7 +58,10 @@ def test_activations_come_within_a_third(precision: str, model: dict[str, Any]) 
 def test_flops_agree_with_torchs_own_count(model: dict[str, Any]) -> None:
     config = run(model)
     with FlopCounterMode(display=False) as counter:
-        build_model(config)(torch.zeros(3, 3, 32, 32))
+        model = build_model(config)
+        # Observed, attention consists of products that torch counts. It counts none in its fused kernel on a CPU.
+        last = model.encode(torch.zeros(3, 3, 32, 32), observe=lambda *_: None)
+        model.readout(last) if isinstance(model, Mlp) else model.head(last[:, 0])
     assert 3 * forward_flops(config) == counter.get_total_flops()
 
 
