@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from reproduce.cli import cache, data
+from reproduce.cli.benchmarking import bench
 from reproduce.cli.console import ui
 from reproduce.cli.doctor import doctor
 from reproduce.cli.listing import list_figures
@@ -93,6 +94,7 @@ app.command("status")(status)
 app.add_typer(cache.app, name="cache")
 app.add_typer(data.app, name="data")
 app.command("doctor")(doctor)
+app.command("bench")(bench)
 
 
 @app.command("version")
