@@ -71,7 +71,8 @@ def chips(verdicts: Sequence[Verdict]) -> list[Chip]:
     found = []
     for verdict in verdicts:
         symbol, colour = _OUTCOMES[verdict.verdict]
-        marks = [f"first {EARLY:.0%} decides"] if verdict.early else []
+        marks = ["identity"] if verdict.kind == "identity" else []
+        marks += [f"first {EARLY:.0%} decides"] if verdict.early else []
         marks += [f"{verdict.scale} bound"] if _has_own_bound(verdict) else []
         marked = f" ({', '.join(marks)})" if marks else ""
         found.append(Chip(f"{verdict.claim} {symbol} {verdict.verdict}{marked}", colour))
