@@ -444,6 +444,37 @@ class RunParent(Frozen):
     """Number of optimiser steps taken. 0 is the initialisation, and the last step has the final weights."""
 
 
+class CheckpointParent(Frozen):
+    """A checkpoint that no run here has trained: on the Hugging Face hub, in a folder in its format, or a GGUF file.
+
+    What decides the numbers is `fingerprint`. With it, neither the place of a local checkpoint nor its name is part of
+    a key, and of a checkpoint on the hub the name and the commit are.
+    """
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    form: Literal["hub", "folder", "gguf"]
+    name: str
+    """Its name on the hub, owner/name, or that of the folder or file without what is before it."""
+    path: str | None = None
+    """Where a folder or file lies."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub. None: the main branch."""
+    file: str | None = None
+    """The GGUF file in a repository of the hub that has several."""
+    step: int | None = Field(default=None, ge=0)
+    """Number of optimiser steps that it was trained for, where a figure shows several over training."""
+    fingerprint: str = ""
+    """Commit on the hub, or hash of the files. It is filled in when the checkpoint is located."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CheckpointParent:
+        if self.form != "hub" and self.revision is not None:
+            raise ValueError(f"only a checkpoint on the hub has a revision, and {self.name} is a {self.form}")
+        if (self.path is None) != (self.form == "hub"):
+            raise ValueError("path goes with the forms folder and gguf, and not with hub")
+        return self
+
+
 class MeasureConfig(Frozen):
     """The configuration of a measurement of a trained model: everything that changes its numbers."""
 

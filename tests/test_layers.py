@@ -40,9 +40,12 @@ parallel            one run on several devices
 data
 specs               from YAML to runs
 store               run folders, traces, and the frame that they are read into
+checkpoints.files checkpoints.identity      which checkpoint a user means, and what the cache knows it by
+checkpoints.structure   the blocks of any module
 measuring           the metrics of a model
 plan                what runs cost on this machine
 training
+checkpoints         a model from wherever it lies
 jobs                a run in a process of its own, and many of them
 bench               how fast trainings are on this machine
 claims
