@@ -41,7 +41,7 @@ data
 specs               from YAML to runs
 store               run folders, traces, and the frame that they are read into
 checkpoints.files checkpoints.identity      which checkpoint a user means, and what the cache knows it by
-checkpoints.structure   the blocks of any module
+checkpoints.structure checkpoints.points    the blocks of any module, and places in them
 measuring           the metrics of a model
 plan                what runs cost on this machine
 training

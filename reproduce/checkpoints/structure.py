@@ -15,7 +15,7 @@ last hidden state that `transformers` returns is normed in some models and not i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reproduce.checkpoints.points import Place, find_places
 from reproduce.errors import OfeError
 
 Show = Callable[[str, str, Tensor], None]
@@ -184,15 +185,19 @@ def _not_found(model: nn.Module, found: list[_List]) -> OfeError:
 
 
 @contextmanager
-def observing(model: nn.Module, structure: Structure, show: Show) -> Iterator[None]:
+def observing(model: nn.Module, structure: Structure, show: Show, points: Sequence[str] = ()) -> Iterator[None]:
     """A context in which each forward pass of `model` shows its stream: `show("stream", layer, x)`, x (B, T, d).
 
     What a block computes again in a backward pass, under activation checkpointing, is not shown a second time.
 
     Args:
         show: is called in the middle of the forward pass, layer after layer, and must not change the tensor.
+        points: places inside each block that are shown too, under their own names (`reproduce.checkpoints.points`).
+
+    Raises:
+        OfeError: the blocks have no such place.
     """
-    handles = attach(model, structure, show)
+    handles = attach(model, structure, show, points)
     try:
         yield
     finally:
@@ -200,9 +205,12 @@ def observing(model: nn.Module, structure: Structure, show: Show) -> Iterator[No
             handle.remove()
 
 
-def attach(model: nn.Module, structure: Structure, show: Show) -> list[torch.utils.hooks.RemovableHandle]:
+def attach(
+    model: nn.Module, structure: Structure, show: Show, points: Sequence[str] = ()
+) -> list[torch.utils.hooks.RemovableHandle]:
     """Install the hooks of `observing`, and return their handles, each of which has `remove()`."""
     layer = _Layer()
+    places = find_places(structure.blocks, structure.width, points)
 
     def begin(module: nn.Module, args: Any) -> None:
         layer.number, layer.inside = 0, True
@@ -212,6 +220,7 @@ def attach(model: nn.Module, structure: Structure, show: Show) -> list[torch.uti
             layer.number += 1
             stream = stream_of(args, kwargs)
             assert stream is not None, "a block that was called with a stream is always"
+            layer.shape = (stream.shape[0], stream.shape[1])
             show("stream", str(layer.number), stream)
 
     def enter_head(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -225,11 +234,23 @@ def attach(model: nn.Module, structure: Structure, show: Show) -> list[torch.uti
         if structure.head is None and last is not None:
             show("stream", "unembed", last)
 
+    def inner(place: Place) -> Any:
+        def shown(value: Any) -> None:
+            stream = first_tensor(value)
+            if layer.inside and stream is not None:
+                if stream.ndim == 2:  # some models flatten sequences before the MLP
+                    stream = stream.view(*layer.shape, -1)
+                show(place.point, str(layer.number), stream)
+
+        if place.takes_input:
+            return place.module.register_forward_pre_hook(lambda module, args: shown(args))
+        return place.module.register_forward_hook(lambda module, args, output: shown(output))
+
     handles = [model.register_forward_pre_hook(begin), model.register_forward_hook(end)]
     handles += [block.register_forward_pre_hook(enter, with_kwargs=True) for block in structure.blocks]
     if structure.head is not None:
         handles.append(structure.head.register_forward_pre_hook(enter_head, with_kwargs=True))
-    return handles
+    return handles + [inner(place) for place in places]
 
 
 @dataclass
@@ -239,3 +260,5 @@ class _Layer:
     number: int = 0
     inside: bool = False
     """Whether a forward pass of the whole model is going on."""
+    shape: tuple[int, int] = (0, 0)
+    """Sequences and positions of the stream."""
