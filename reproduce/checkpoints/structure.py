@@ -197,22 +197,37 @@ def observing(model: nn.Module, structure: Structure, show: Show, points: Sequen
     Raises:
         OfeError: the blocks have no such place.
     """
-    handles = attach(model, structure, show, points)
+    hooks = attach(model, structure, show, points)
     try:
         yield
     finally:
-        for handle in handles:
+        hooks.remove()
+
+
+@dataclass
+class Hooks:
+    """The hooks of `observing` on one model."""
+
+    handles: list[torch.utils.hooks.RemovableHandle]
+    begin: Callable[[], None]
+    """Says that a forward pass begins, to hooks that were installed by another hook of that pass."""
+
+    def remove(self) -> None:
+        """Take the hooks off the model."""
+        for handle in self.handles:
             handle.remove()
 
 
-def attach(
-    model: nn.Module, structure: Structure, show: Show, points: Sequence[str] = ()
-) -> list[torch.utils.hooks.RemovableHandle]:
-    """Install the hooks of `observing`, and return their handles, each of which has `remove()`."""
+def attach(model: nn.Module, structure: Structure, show: Show, points: Sequence[str] = ()) -> Hooks:
+    """Install the hooks of `observing`.
+
+    Raises:
+        OfeError: the blocks have no such place.
+    """
     layer = _Layer()
     places = find_places(structure.blocks, structure.width, points)
 
-    def begin(module: nn.Module, args: Any) -> None:
+    def begin(*_: Any) -> None:
         layer.number, layer.inside = 0, True
 
     def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -250,7 +265,7 @@ def attach(
     handles += [block.register_forward_pre_hook(enter, with_kwargs=True) for block in structure.blocks]
     if structure.head is not None:
         handles.append(structure.head.register_forward_pre_hook(enter_head, with_kwargs=True))
-    return handles + [inner(place) for place in places]
+    return Hooks(handles + [inner(place) for place in places], begin)
 
 
 @dataclass

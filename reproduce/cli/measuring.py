@@ -119,7 +119,7 @@ def measure(
     from reproduce.cli.selection import store
 
     ui: Ui = ctx.obj
-    sample = _sample(text, dataset, text_ids, seq_len)
+    sample = _sample(text, dataset, text_ids)
     inner = _points(points)
     _set_up(offline, device, batch)
     jobs: list[ResolvedRun] = []
@@ -168,22 +168,21 @@ def measure(
 # What is to be measured
 
 
-def _sample(text: Path | None, dataset: str | None, ids: Path | None, seq_len: int | None) -> TextSample | None:
+def _sample(text: Path | None, dataset: str | None, ids: Path | None) -> TextSample | None:
     """The text that the user asks for, or None for the default one."""
     from reproduce.config import TextSample
     from reproduce.data.text.sample import identified
 
     if sum(one is not None for one in (text, dataset, ids)) > 1:
         raise OfeError("--text, --dataset and --text-ids each name a text", hint="give one of them", exit_code=2)
-    length = {} if seq_len is None else {"seq_len": seq_len}
     if text is not None:
         source = "folder" if text.is_dir() else "file"
-        return identified(TextSample(source=source, path=str(text.absolute()), **length))
+        return identified(TextSample(source=source, path=str(text.absolute())))
     if ids is not None:
-        return identified(TextSample(source="ids", path=str(ids.absolute()), **length))
+        return identified(TextSample(source="ids", path=str(ids.absolute())))
     if dataset is not None:
         where = {"source": "hub", "dataset": dataset} if "/" in dataset else {"source": dataset}
-        return identified(TextSample.model_validate(where | length))
+        return identified(TextSample.model_validate(where))
     return None
 
 
@@ -309,8 +308,7 @@ def _on_text(
                            exit_code=2)  # fmt: skip
         limit = data.seq_len
     sample = sample or identified(TextSample())
-    if seq_len is None:
-        sample = sample.model_copy(update={"seq_len": min(limit or SEQ_LEN, SEQ_LEN, tokens)})
+    sample = sample.model_copy(update={"seq_len": seq_len or min(limit or SEQ_LEN, SEQ_LEN, tokens)})
     if tokens < sample.seq_len:
         raise OfeError(
             f"{tokens} tokens are less than one sequence of {sample.seq_len}", hint="pass --seq-len", exit_code=2

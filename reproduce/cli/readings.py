@@ -173,11 +173,13 @@ def _number(value: float | str | None) -> str:
 def _neuron_lines(reading: Reading) -> Iterator[str]:
     """What the worst neurons are, where they are the first, and on which tokens they fire."""
     first = [neuron for neuron in reading["neurons"] if neuron is _first(reading, neuron["layer"])]
-    ranked = sorted(first, key=lambda neuron: -neuron["share"])
-    for neuron in list({one["neuron"]: one for one in reversed(ranked)}.values())[::-1][:SHOWN_NEURONS]:
+    worst: dict[int, dict[str, Any]] = {}
+    for neuron in sorted(first, key=lambda neuron: -neuron["share"]):
+        worst.setdefault(neuron["neuron"], neuron)
+    for neuron in list(worst.values())[:SHOWN_NEURONS]:
         layers = [one["layer"] for one in first if one["neuron"] == neuron["neuron"]]
         yield (
-            f"neuron {neuron['neuron']} carries {neuron['share']:.0%} of layer {neuron['layer']}"
+            f"neuron {neuron['neuron']} carries {neuron['share']:.0%} of {_layer(neuron['layer'])}"
             f" and is the first in {_spans(layers, [one['layer'] for one in first])}"
         )
         if neuron["tokens"]:
@@ -188,9 +190,16 @@ def _neuron_lines(reading: Reading) -> Iterator[str]:
             yield f"  it fires on {', '.join(fires)}"
 
 
+def _layer(layer: str) -> str:
+    return layer if layer == "unembed" else f"layer {layer}"
+
+
 def _different(tokens: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The first tokens that differ in text or position."""
-    return list({(token["text"], token["position"]): token for token in reversed(tokens)}.values())[::-1][:SHOWN_TOKENS]
+    different: dict[tuple[str, int], dict[str, Any]] = {}
+    for token in tokens:
+        different.setdefault((token["text"], token["position"]), token)
+    return list(different.values())[:SHOWN_TOKENS]
 
 
 def _first(reading: Reading, layer: str) -> dict[str, Any]:
@@ -206,13 +215,13 @@ def _spans(layers: Sequence[str], every: Sequence[str]) -> str:
         else:
             spans.append([layer])
     said = [span[0] if len(span) == 1 else f"{span[0]} to {span[-1]}" for span in spans]
-    return f"layer{'s' if len(layers) > 1 else ''} {', '.join(said)}"
+    return said[0] if layers == ["unembed"] else f"layer{'s' if len(layers) > 1 else ''} {', '.join(said)}"
 
 
 def _int8_lines(reading: Reading) -> Iterator[str]:
     if (int8 := reading["int8"]) is not None:
         yield (
-            f"int8 with one scale for layer {int8['layer']} leaves {int8['per_tensor_db']:.0f} dB of signal to noise,"
+            f"int8 with one scale for {_layer(int8['layer'])} leaves {int8['per_tensor_db']:.0f} dB of signal to noise,"
             f" with one for each token {int8['per_token_db']:.0f} dB"
         )
 
