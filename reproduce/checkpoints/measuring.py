@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from reproduce.checkpoints.opening import Checkpoint
 from reproduce.checkpoints.structure import observing
-from reproduce.config import CheckpointParent, MeasureConfig, TextSample
+from reproduce.config import MeasureConfig, TextSample
 from reproduce.data.text.sample import open_sample
 from reproduce.errors import OfeError
 from reproduce.measuring.observer import OutlierObserver, OutlierReading
@@ -215,7 +215,7 @@ def check_against_hidden_states(checkpoint: Checkpoint, tokens: Tensor) -> list[
         seen[layer] = x
 
     with torch.no_grad(), observing(checkpoint.module, checkpoint.structure, show):
-        if isinstance(checkpoint.identity, CheckpointParent):
+        if not checkpoint.is_ours:
             states = getattr(checkpoint.call(tokens, output_hidden_states=True), "hidden_states", None)
         else:
             checkpoint.call(tokens)

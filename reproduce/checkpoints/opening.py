@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from reproduce.checkpoints.files import refuse_config, weight_files, weights_bytes
+from reproduce.checkpoints.exporting import OWN_TYPE, build_own
+from reproduce.checkpoints.files import read_config, refuse_config, weight_files, weights_bytes
 from reproduce.checkpoints.identity import Located, locate, snapshot
 from reproduce.checkpoints.structure import Structure, find_structure, first_tensor
 from reproduce.config import CheckpointParent, RunParent, TextData, TransformerConfig
 from reproduce.errors import OfeError
 from reproduce.machine import this_machine
+from reproduce.models.transformer import Transformer
 from reproduce.store.home import ensure_home
 from reproduce.store.runs import RunFolder, Store
 
@@ -86,10 +88,15 @@ class Checkpoint:
         assert output is not None
         return output
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether the module is one of ours, and not of `transformers`."""
+        return isinstance(self.module, Transformer)
+
     def call(self, tokens: Tensor, **wanted: Any) -> Any:
         """What the module itself returns for `tokens` (B, T)."""
         tokens = tokens.to(self.device)
-        if isinstance(self.identity, RunParent):
+        if self.is_ours:
             return self.module(tokens)
         return self.module(input_ids=tokens, use_cache=False, **wanted) if self._caches else self.module(
             input_ids=tokens, **wanted
@@ -180,6 +187,8 @@ def load(
         assert store is not None, "a run is in a store"
         return _load_run(identity, store, DTYPES[dtype], device)
     path = snapshot(identity, offline=offline, allow_pickle=allow_pickle)
+    if path.is_dir() and read_config(path).get("model_type") == OWN_TYPE:
+        return _load_own(identity, path, DTYPES[dtype], device)
     return _load_transformers(identity, path, DTYPES[dtype], device, allow_pickle, trust_remote_code)
 
 
@@ -333,7 +342,27 @@ def _silent() -> Iterator[None]:
 
 
 # ---------------------------------------------------------------------------------------------------
-# Runs of the cache
+# Models of our own architecture: exported ones, and runs of the cache
+
+
+def _load_own(identity: CheckpointParent, folder: Path, dtype: torch.dtype, device: torch.device) -> Checkpoint:
+    """A model that `ofe export` has written in our own architecture."""
+    from reproduce.training.weights import load_weights
+
+    config = read_config(folder)
+    module = build_own(config)
+    (file,) = weight_files(folder)
+    load_weights(file, module)
+    module.to(device=device, dtype=dtype).eval()
+    opened = Checkpoint(
+        module,
+        _tokenizer(folder, {"local_files_only": True}),
+        identity,
+        _UNKNOWN,
+        int(config["vocab_size"]),
+        int(config["max_position_embeddings"]),
+    )
+    return replace(opened, structure=structure_of(opened))
 
 
 def _load_run(identity: RunParent, store: Store, dtype: torch.dtype, device: torch.device) -> Checkpoint:
@@ -342,7 +371,6 @@ def _load_run(identity: RunParent, store: Store, dtype: torch.dtype, device: tor
     Raises:
         OfeError: it is not in the store, models images, or has not kept these weights.
     """
-    from reproduce.models.transformer import Transformer
     from reproduce.training.weights import load_weights
 
     folder = store.find(identity.key)

@@ -274,11 +274,16 @@ def measurement(parent: ResolvedRun, step: int, examples: int | None, point: str
     """
     from reproduce.specs import resolve
 
-    _check_step(parent, step)
+    check_step(parent, step)
     return resolve.measurement(parent, step, examples, point)
 
 
-def _check_step(parent: ResolvedRun, step: int) -> None:
+def check_step(parent: ResolvedRun, step: int) -> None:
+    """Refuse a step that `parent` does not reach.
+
+    Raises:
+        OfeError: it ends before that step (exit code 2).
+    """
     last = parent.training.last_step
     if step > last:
         raise OfeError(
@@ -301,7 +306,7 @@ def _on_text(
 
     limit = None
     if training is not None:
-        _check_step(training, parent.step)
+        check_step(training, parent.step)
         data = training.training.data
         if not isinstance(data, TextData):
             raise OfeError(f"{training.slug} is a model of images, which reads no text", hint="leave the text out",
@@ -359,27 +364,47 @@ def _do(ui: Ui, jobs: Sequence[ResolvedRun], *, offline: bool) -> None:
         typer.Exit: the user stopped the jobs.
     """
     from reproduce.cli.preparing import prepare_for
+    from reproduce.cli.selection import store
+
+    missing = list({job.key: job for job in jobs if not store().folder(job).complete}.values())
+    if not missing:
+        return
+    prepare_for(ui, missing, offline=offline)
+    trainings = []
+    for training in {job.parent.key: job.parent for job in missing if job.parent is not None}.values():
+        needed = sorted({job.config.last_step for job in missing if job.parent == training})
+        if lacks_weights(ui, training, needed):
+            trainings.append(training)
+    finish(ui, [*trainings, *missing])
+
+
+def lacks_weights(ui: Ui, training: ResolvedRun, steps: Sequence[int]) -> bool:
+    """Ask a training for its weights after `steps`. It is to be trained once more if it has not kept them."""
+    from reproduce.cli.selection import store
+
+    folder = store().create(training, steps)  # may make a sealed run incomplete
+    if folder.complete:
+        return False
+    said = ", ".join(map(str, steps))
+    ui.tell(f"{training.slug} has not kept its weights of step {said}: it is trained to keep them")
+    return True
+
+
+def finish(ui: Ui, jobs: Sequence[ResolvedRun]) -> None:
+    """Do `jobs` one after the other.
+
+    Raises:
+        OfeError: a job failed.
+        typer.Exit: the user stopped the jobs.
+    """
     from reproduce.cli.progress import watching
     from reproduce.cli.selection import store
     from reproduce.jobs.executor import LocalProcesses
     from reproduce.jobs.queue import execute
     from reproduce.machine import this_machine
 
-    missing = list({job.key: job for job in jobs if not store().folder(job).complete}.values())
-    if not missing:
-        return
-    prepare_for(ui, missing, offline=offline)
-    trainings: dict[str, ResolvedRun] = {}
-    for training in {job.parent.key: job.parent for job in missing if job.parent is not None}.values():
-        needed = sorted({job.config.last_step for job in missing if job.parent == training})
-        folder = store().create(training, needed)  # asks for the weights, and so may make a sealed run incomplete
-        if not folder.complete:
-            steps = ", ".join(map(str, needed))
-            ui.tell(f"{training.slug} has not kept its weights of step {steps}: it is trained to keep them")
-            trainings[training.key] = training
-    todo = [*trainings.values(), *missing]
     with watching(ui) as watch:
-        done = execute(todo, store(), LocalProcesses(1, threads=this_machine().cores), watch=watch)
+        done = execute(jobs, store(), LocalProcesses(1, threads=this_machine().cores), watch=watch)
     if any(job.state == "interrupted" for job in done):
         ui.tell("stopped; the same command continues")
         raise typer.Exit(INTERRUPTED)

@@ -35,6 +35,7 @@ SURFACE = {
         *("--revision", "--seq-len", "--skip-first", "--step", "--text", "--text-ids", "--tokens"),
         "--trust-remote-code",
     },
+    "export": {"RUN", "--help", "--step", "--to"},
     "plot": {"[ID...]", "--format", "--from-cache", "--help", "--out", "--scale", "--seeds", "--set"},
     "verify": {"ID...", "--from-cache", "--help", "--json", "--scale", "--seeds", "--set"},
     "status": {"--help", "--json"},
