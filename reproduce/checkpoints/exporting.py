@@ -25,7 +25,7 @@ from torch import Tensor
 
 from reproduce.config import RunConfig, TextData, TransformerConfig
 from reproduce.errors import OfeError
-from reproduce.models.transformer import Transformer
+from reproduce.models.transformer import Block, Transformer
 from reproduce.store.atomic import aside_of
 from reproduce.store.home import explain_os_errors
 from reproduce.store.runs import RunFolder
@@ -167,6 +167,7 @@ def opt_weights(model: Transformer) -> dict[str, Tensor]:
         tensors.update({f"{name}.weight": module.gain, f"{name}.bias": module.bias})
 
     for index, block in enumerate(model.blocks):
+        assert isinstance(block, Block)
         layer, attention, mlp = f"{decoder}.layers.{index}", block.attention, block.mlp
         for name, module in (("q", attention.query), ("k", attention.key), ("v", attention.value)):
             linear(f"{layer}.self_attn.{name}_proj", module)

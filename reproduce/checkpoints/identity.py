@@ -71,8 +71,14 @@ def locate(
             hint="`ofe status` lists the runs, and names on the hub are owner/name",
             exit_code=2,
         )
-    parent = CheckpointParent(form="hub", name=model, revision=revision, file=gguf)
+    parent = CheckpointParent(form="hub", name=model, revision=revision, file=gguf, step=step_of(revision))
     return parent.model_copy(update={"fingerprint": commit_of(parent, offline=offline)})
+
+
+def step_of(revision: str | None) -> int | None:
+    """The training step that a revision is named after, as `step1000` is of Pythia; None if it is named otherwise."""
+    found = re.fullmatch(r"(?:global_?)?step[-_]?(\d+)", revision or "", re.IGNORECASE)
+    return int(found[1]) if found else None
 
 
 def _no_option(model: str, what: str, **given: object) -> None:

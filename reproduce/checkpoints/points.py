@@ -85,5 +85,6 @@ def _shape(module: nn.Module) -> tuple[int, int] | None:
     if isinstance(module, nn.Linear):
         return module.in_features, module.out_features
     if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):
-        return int(module.weight.shape[0]), int(module.nf)
+        weight = next(module.parameters())
+        return weight.shape[0], weight.shape[1]
     return None

@@ -233,9 +233,10 @@ def _parents(
         return [(RunParent(key=training.key, step=step), training) for step in wanted], False
     if steps:
         raise OfeError(f"--step has no meaning for {model}, which is no run", hint="leave it out", exit_code=2)
+    wanted_revisions: list[str | None] = list(dict.fromkeys(revisions)) if revisions else [None]
     located = [
         locate(model, revision=revision, gguf=gguf, offline=offline, allow_pickle=allow_pickle)
-        for revision in dict.fromkeys(revisions or [None])
+        for revision in wanted_revisions
     ]
     return [(one, None) for one in located], True
 

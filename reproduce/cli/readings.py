@@ -64,6 +64,7 @@ def reading_of(job: ResolvedRun, folder: RunFolder) -> Reading:
         about["same_trace"] = provenance.get("parent", {}).get("same_trace", True)
     else:
         about |= {"model": config.parent.name, "commit": config.parent.fingerprint}
+        about |= {} if config.parent.step is None else {"step": config.parent.step}
     return about
 
 
@@ -117,7 +118,7 @@ def print_readings(ui: Ui, readings: Sequence[Reading]) -> None:
 
 
 def _title(reading: Reading) -> str:
-    at = f" at step {reading['step']}" if reading.get("step") is not None else ""
+    at = f" at step {reading['step']}" if reading.get("step") is not None and not reading["revision"] else ""
     on = f"{reading['examples']} held-out examples" if _own(reading) else f"{reading['tokens']:,} tokens"
     return f"{_name(reading)}{at}, measured on {on}"
 
@@ -135,7 +136,7 @@ def _print_table(ui: Ui, readings: Sequence[Reading], metrics: Sequence[str]) ->
 
     several, paired = len(readings) > 1, any(layer["skipped"] for one in readings for layer in one["layers"])
     points = len({layer["point"] for one in readings for layer in one["layers"]}) > 1
-    steps = several and any(reading.get("step") is not None for reading in readings)
+    steps = several and any(reading.get("step") is not None and not reading["revision"] for reading in readings)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
     for title, wanted in (("model", several), ("step", steps), ("point", points)):
         if wanted:
