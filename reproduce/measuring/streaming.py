@@ -16,6 +16,7 @@ B sequences, T positions, d neurons; the first axis of sums counts the two parts
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -38,6 +39,8 @@ FIRING = 5
 """Activations that are remembered of each of them."""
 SAMPLE = 64
 """Inputs of each stream that are kept for the error of quantising it."""
+AT_ONCE = 2**24
+"""Activations that are turned to float64 at once on an accelerator, at most, if a sequence has no more."""
 CORRELATED = 4096
 """Inputs from which the RMS correlations are computed, at most."""
 
@@ -102,8 +105,8 @@ class StreamingSums:
         seen = torch.ones(x.shape[:2], device=x.device, dtype=torch.bool) if mask is None else mask.to(x.device).bool()
         place = seen.cumsum(1) - 1  # (B, T): index of each token in its sequence
         parts = torch.stack((seen & (place < self.skip_first), seen & (place >= self.skip_first)))  # (2, B, T)
-        # On a CPU a sequence fits into its cache, and twice as much memory in float64 is wanted for one at a time only.
-        step = 1 if x.device.type == "cpu" else len(x)
+        # On a CPU a sequence fits into its cache. Elsewhere many go together, as far as float64 leaves them memory.
+        step = 1 if x.device.type == "cpu" else max(1, AT_ONCE // (x.shape[1] * x.shape[2]))
         for start in range(0, len(x), step):
             one = slice(start, start + step)
             self._add_sums(x[one], parts[:, one])
@@ -118,14 +121,17 @@ class StreamingSums:
         """Add a part of a batch, `single` (b, T, d), of which `parts` (2, b, T) belong to the two parts."""
         d = single.shape[-1]
         weight = parts.flatten(1).double()  # (2, n)
-        x = single.flatten(0, 1).double()  # (n, d)
-        squares = x * x
-        first, second = x.sum(1), squares.sum(1)  # (n,): sums of powers over the neurons of each input
-        third, fourth = torch.linalg.vecdot(squares, x), torch.linalg.vecdot(squares, squares)
+        x, squares, cubes = _scratch(single.shape[0] * single.shape[1], d, single.device)  # (n, d) each
+        x.copy_(single.flatten(0, 1))
+        torch.mul(x, x, out=squares)
+        torch.mul(squares, x, out=cubes)
+        first, second, third = x.sum(1), squares.sum(1), cubes.sum(1)  # (n,): sums over the neurons of each input
+        fourth = torch.linalg.vector_norm(squares, dim=1).square()
         mean = first / d
         # sum_a (x_aj - m_a)^2 = sum_a x_aj^2 - 2 sum_a m_a x_aj + sum_a m_a^2
         of_squares = weight @ squares  # (2, d)
-        centred = of_squares - 2 * (weight * mean) @ x + (weight @ mean.square())[:, None]
+        of_inputs = torch.cat((weight, weight * mean)) @ x  # (4, d)
+        centred = of_squares - 2 * of_inputs[2:] + (weight @ mean.square())[:, None]
         ratios = row_ratios(single)  # (n,)
         finite = torch.where(ratios.isinf(), 0.0, ratios).double()  # NaN stays, and makes the mean NaN
         counts = torch.stack((finite, (~ratios.isinf()).double(), ratios.isinf().double()))  # (3, n)
@@ -137,7 +143,7 @@ class StreamingSums:
         counted = length > 1
         new = _Sums(
             n=weight.sum(1),
-            total=weight @ x,
+            total=of_inputs[:2],
             squares=of_squares,
             centred=centred.clamp(min=0),
             ratios=torch.where(parts.flatten(1)[:, None], counts, 0.0).sum(2),
@@ -232,6 +238,13 @@ class StreamingSums:
 def named(metrics: tuple[str, ...], values: Tensor) -> dict[Column, dict[str, float]]:
     """`values` (2, metrics) by column and name."""
     return {column: dict(zip(metrics, row, strict=True)) for column, row in zip(COLUMNS, values.tolist(), strict=True)}
+
+
+@lru_cache(maxsize=4)
+def _scratch(n: int, d: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Memory for intermediate results, which is used again: on a CPU, fresh memory costs more than the arithmetic."""
+    x, squares, cubes = (torch.empty(n, d, dtype=torch.float64, device=device) for _ in range(3))
+    return x, squares, cubes
 
 
 def _added(left: _Sums, right: _Sums) -> _Sums:

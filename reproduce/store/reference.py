@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from reproduce.config import CheckpointParent, MeasureConfig
+from reproduce.config import CheckpointParent, MeasureConfig, RunParent
 from reproduce.errors import OfeError
 from reproduce.store.atomic import write_json
 from reproduce.store.home import shared_folder
@@ -77,6 +77,7 @@ def add_reference(run_folder: RunFolder, scale: str, figures: Path | None = None
             exit_code=2,
         )
     if isinstance(config, MeasureConfig):  # a measurement reads the data of its parent
+        assert isinstance(config.parent, RunParent)
         parent = Store.of(run_folder).find(config.parent.key)
         if parent is None:
             raise OfeError(

@@ -57,6 +57,34 @@ def test_a_run_without_weights_is_trained_to_keep_them_and_measured_as_it_was_pr
     assert "kurtosis" in table.stdout
 
 
+def test_a_run_is_measured_on_a_text_of_ones_own(ofe: Ofe, own: Path, tmp_path: Path) -> None:
+    text = tmp_path / "words.txt"
+    text.write_text("line 3 of 2: value = 9 and more words\n" * 50)
+    shown = ofe("measure", "toy-ln-laptop-s0", "--text", str(text), "--tokens", "64", "--json", home=own)
+    assert shown.exit_code == 0, shown.stderr
+    (reading,) = json.loads(shown.stdout)
+    assert (reading["model"], reading["tokens"], reading["step"]) == ("toy-ln-laptop-s0", 64, 20)
+    assert [layer["layer"] for layer in reading["layers"]] == ["1", "2", "unembed"]
+    assert reading["neurons"][0]["tokens"][0]["text"] in text.read_text()
+    rows = {row["slug"] for row in json.loads(ofe("status", "--json", home=own).stdout)}
+    assert "toy-ln-laptop-s0-at-20-on-file" in rows
+
+
+def test_a_run_is_exported_and_measured_as_a_folder(ofe: Ofe, own: Path, tmp_path: Path) -> None:
+    done = ofe("export", "toy-ln-laptop-s0", "--to", str(tmp_path / "out"), home=own)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    }
+    again = ofe("export", "toy-ln-laptop-s0", "--to", str(tmp_path / "out"), home=own)
+    assert (again.exit_code, "exists and is not an empty folder" in again.stderr) == (2, True)
+    late = ofe("export", "toy-ln-laptop-s0", "--step", "21", "--to", str(tmp_path / "late"), home=own)
+    assert (late.exit_code, "ends at step 20, before step 21" in late.stderr) == (2, True)
+
+
 def test_measurements_are_runs_like_others(ofe: Ofe, own: Path) -> None:
     ofe("measure", "toy-ln-laptop-s0", home=own)
     rows = {row["slug"]: row for row in json.loads(ofe("status", "--json", home=own).stdout)}

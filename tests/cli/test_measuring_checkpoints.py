@@ -168,6 +168,38 @@ def test_token_indices_need_no_tokenizer(ofe: Ofe, home: Path, tmp_path: Path) -
     assert readings[0][0]["neurons"][0]["tokens"][0]["text"].isdecimal()
 
 
+def test_what_was_measured_for_no_figure_is_no_reference(ofe: Ofe, llama: Path, home: Path) -> None:
+    assert ofe("measure", str(llama), *SHORT, home=home).exit_code == 0
+    key = json.loads(ofe("measure", str(llama), *SHORT, "--json", home=home).stdout)[0]["key"]
+    refused = ofe("cache", "promote", key, home=home)
+    assert (refused.exit_code, "was measured for no figure" in refused.stderr) == (2, True)
+
+
+def test_revisions_are_measured_through_training(
+    ofe: Ofe, llama: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = tmp_path / "hub" / "models--owner--tiny"
+    (repository / "refs").mkdir(parents=True)
+    steps = (0, 8, 512)
+    for seed, step in enumerate(steps):
+        commit = f"{step:040}"
+        save(build("Llama", seed=seed), repository / "snapshots" / commit)
+        (repository / "refs" / f"step{step}").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    revisions = [word for step in steps for word in ("--revision", f"step{step}")]
+    picture = tmp_path / "steps.png"
+    result = ofe("measure", "owner/tiny", *revisions, *SHORT, "--plot", str(picture), "--offline", "--json", home=home)
+    assert result.exit_code == 0, result.stderr
+    readings = json.loads(result.stdout)
+    assert [(one["model"], one["revision"], one["step"], int(one["commit"])) for one in readings] == [
+        ("owner/tiny", f"step{step}", step, step) for step in steps
+    ]
+    assert len({one["layers"][0]["all"]["kurtosis"] for one in readings}) == 3
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    table = ofe("measure", "owner/tiny", *revisions, *SHORT, "--offline", home=home).stdout
+    assert table.count("owner/tiny@step512") == 4 + 1
+
+
 def test_the_check_says_that_the_streams_are_the_hidden_states(ofe: Ofe, llama: Path, home: Path) -> None:
     checked = ofe("measure", str(llama), *SHORT, "--check", home=home)
     assert "tiny-llama: checked against output_hidden_states: all 4 layers are equal, bit for bit" in checked.stderr
