@@ -119,8 +119,8 @@ def recipe_key(config: JobConfig, *lineage: JobConfig) -> str:
 
     Reference traces are found by recipe. The embedded corpus is the library of the running Python interpreter, so its
     fingerprint differs between releases of Python although the experiment is the same. The precision differs between
-    processors, and the order of operations between versions of a component (`SAME_BUT_FOR_ROUNDING`). A local checkpoint
-    is part of the recipe by its fingerprint, and one on a hub by its name and revision.
+    processors, and the order of operations between versions of a component (`SAME_BUT_FOR_ROUNDING`). A local
+    checkpoint is part of the recipe by its fingerprint, and one on a hub by its name and revision.
 
     Args:
         config: the training, or the training that is measured, or the measurement of a checkpoint.

@@ -102,7 +102,7 @@ def is_opt(model: TransformerConfig) -> bool:
     post = (block.pre_qk, block.pre_v, block.pre_mlp) == ("none", "none", "none") and block.post_norm == "ln"
     plain = (
         block.post_qk == "none" and block.tanh_cap is None and block.attn_alpha == 0 and block.gains == "fixed"
-        and block.attn_gain == block.mlp_gain == 1 and model.mlp_input_scale == 1
+        and block.attn_gain == block.mlp_gain == 1 and set(model.mlp_input_scales) == {1}
     )  # fmt: skip
     return (
         (pre or post)

@@ -36,6 +36,7 @@ SURFACE = {
         "--trust-remote-code",
     },
     "export": {"RUN", "--help", "--step", "--to"},
+    "bench": {"[NAME]...", "--device", "--help", "--json"},
     "plot": {"[ID...]", "--format", "--from-cache", "--help", "--out", "--scale", "--seeds", "--set"},
     "verify": {"ID...", "--from-cache", "--help", "--json", "--scale", "--seeds", "--set"},
     "status": {"--help", "--json"},
