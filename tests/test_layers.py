@@ -40,9 +40,13 @@ parallel            one run on several devices
 data
 specs               from YAML to runs
 store               run folders, traces, and the frame that they are read into
+checkpoints.files checkpoints.identity      which checkpoint a user means, and what the cache knows it by
+checkpoints.structure checkpoints.points    the blocks of any module, and places in them
 measuring           the metrics of a model
+hooks               outlier features in a module of a user's own
 plan                what runs cost on this machine
 training
+checkpoints         a model from wherever it lies
 jobs                a run in a process of its own, and many of them
 bench               how fast trainings are on this machine
 claims

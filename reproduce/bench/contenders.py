@@ -109,7 +109,7 @@ def library_step(run: RunConfig, device: torch.device) -> Step:
             resid_pdrop=0.0,
             embd_pdrop=0.0,
             attn_pdrop=0.0,
-            attn_implementation="eager",  # type: ignore[call-arg]
+            attn_implementation="eager",
             tie_word_embeddings=False,  # as in our model
             use_cache=False,
             bos_token_id=0,

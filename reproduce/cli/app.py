@@ -20,6 +20,7 @@ from reproduce.cli import cache, data
 from reproduce.cli.benchmarking import bench
 from reproduce.cli.console import ui
 from reproduce.cli.doctor import doctor
+from reproduce.cli.exporting import export
 from reproduce.cli.listing import list_figures
 from reproduce.cli.measuring import measure
 from reproduce.cli.options import INTERRUPTED, TYPED
@@ -90,6 +91,7 @@ app.command("reproduce")(reproduce)
 app.command("plot")(plot)
 app.command("verify")(verify)
 app.command("measure")(measure)
+app.command("export")(export)
 app.command("status")(status)
 app.add_typer(cache.app, name="cache")
 app.add_typer(data.app, name="data")

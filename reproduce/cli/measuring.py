@@ -1,75 +1,244 @@
-"""`ofe measure`: measure the paper's metrics on a run that was trained here, layer by layer."""
+"""`ofe measure`: outlier features of any checkpoint or run, layer by layer, with its worst neurons and their tokens."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from reproduce.cli.console import Ui
-from reproduce.cli.options import INTERRUPTED, Json
+from reproduce.cli.options import INTERRUPTED, Json, Offline
 from reproduce.errors import OfeError
 
 if TYPE_CHECKING:
+    from reproduce.config import TextSample
     from reproduce.specs.resolve import ResolvedRun
     from reproduce.store.runs import RunFolder
 
-SHOWN = {
-    "kurtosis": "kurtosis",
-    "kurtosis_centred": "centred",
-    "mmr_mean": "mean MMR",
-    "mmr_max": "max MMR",
-    "activation_rms": "RMS",
-    "input_correlation_mean": "input corr.",
-    "attention_entropy": "entropy",
-}
-"""Metrics in the printed table -> their titles. The output of `--json` has all metrics."""
+TOKENS, SEQ_LEN = 4096, 512
+"""How much text a checkpoint is measured on by default: 8 sequences of 512 tokens."""
+PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 
 def measure(
     ctx: typer.Context,
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Key or slug of a training in the cache.")],
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Name on the Hugging Face hub, folder in its format, .gguf file, or run in the cache.",
+        ),
+    ],
+    revisions: Annotated[
+        list[str] | None,
+        typer.Option("--revision", metavar="R", help="Branch, tag or commit on the hub; may be given several times."),
+    ] = None,
+    gguf: Annotated[
+        str | None, typer.Option("--gguf", metavar="FILE", help="GGUF file in the folder or repository MODEL.")
+    ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option("--text", metavar="PATH", help="Measure on this file or folder; by default on embedded text."),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset", metavar="NAME", help="Measure on a source of `ofe data list`, or owner/name on the hub."
+        ),
+    ] = None,
+    text_ids: Annotated[
+        Path | None, typer.Option("--text-ids", metavar="FILE", help="Measure on token indices, as text or .npy.")
+    ] = None,
+    tokens: Annotated[
+        int, typer.Option("--tokens", metavar="N", min=2, help="Number of tokens to measure on.")
+    ] = TOKENS,
+    seq_len: Annotated[
+        int | None, typer.Option("--seq-len", metavar="N", min=2, help="Tokens in a sequence; by default up to 512.")
+    ] = None,
+    skip_first: Annotated[
+        int,
+        typer.Option("--skip-first", metavar="K", min=0, help="First positions that the second column leaves out."),
+    ] = 1,
+    points: Annotated[
+        str,
+        typer.Option(
+            "--points",
+            metavar="P,...",
+            help="Where to measure: stream, and attn_out, mlp_out, down_in, q, k in blocks.",
+        ),
+    ] = "stream",
+    correlations: Annotated[
+        bool, typer.Option("--correlations", help="Measure the RMS correlations too, on up to 4,096 tokens.")
+    ] = False,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"], typer.Option("--dtype", help="Type of weights and products.")
+    ] = "float32",
+    device: Annotated[
+        Literal["cpu", "cuda"] | None, typer.Option("--device", help="Device; by default a GPU if there is one.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", metavar="N", min=1, help="Sequences in one forward pass.")
+    ] = None,
     steps: Annotated[
         list[int] | None,
-        typer.Option(
-            "--step", metavar="N", min=0, help="Measure the weights after N optimiser steps; by default the last."
-        ),
+        typer.Option("--step", metavar="N", min=0, help="Of a run: the weights after N steps; by default the last."),
     ] = None,
     examples: Annotated[
         int | None,
-        typer.Option(
-            "--examples", metavar="N", min=1, help="Measure on N held-out sequences or images; by default as the run."
-        ),
+        typer.Option("--examples", metavar="N", min=1, help="Of a run: measure on N held-out examples of its own."),
     ] = None,
     point: Annotated[
         Literal["residual", "attention-input", "mlp-input"] | None,
-        typer.Option("--point", help="Where in a layer to measure; by default as the run."),
+        typer.Option("--point", help="Of a run: where in a layer to measure; by default as the run."),
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare the streams with the model's own hidden states first.")
+    ] = False,
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write all values to a CSV file.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw kurtosis over layers.")] = None,
+    offline: Offline = False,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Read tensors from .bin files, which are Python pickles.")
+    ] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with the checkpoint.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Measure the paper's metrics on a trained run, layer by layer.
+    """Measure outlier features in any checkpoint or run, layer by layer, and name the neurons and tokens.
 
-    The weights are read from the run's folder. A run that was sealed without them is trained once more to keep them.
-    Results are kept in the cache, as those of trainings are.
+    Each metric has two columns: all positions, and without the first one, which alone often decides. A checkpoint is
+    measured on embedded prose and code unless a text is given, a run on the examples that it has held out. Results are
+    kept in the cache, as those of trainings are.
     """
-    from reproduce.cli.cache import the_one
+    from reproduce.cli.readings import print_readings, reading_of, write_csv, write_plot
     from reproduce.cli.selection import store
 
     ui: Ui = ctx.obj
-    parent = trained_run(the_one(run))
-    jobs = [measurement(parent, step, examples, point) for step in sorted(set(steps or [parent.training.last_step]))]
-    _do(ui, parent, jobs)
-    readings = [_reading(job, store().folder(job)) for job in jobs]
-    if any(reading["same_trace"] is False for reading in readings):
-        ui.tell(
-            f"{parent.slug} was trained once more to keep these weights, and its trace was not quite the sealed one: "
-            "the values may differ from the trace by rounding that has grown"
-        )
+    sample = _sample(text, dataset, text_ids)
+    inner = _points(points)
+    _set_up(offline, device, batch)
+    jobs: list[ResolvedRun] = []
+    for model in models:
+        parents, of_checkpoint = _parents(model, revisions, gguf, steps, offline, allow_pickle)
+        for parent, training in parents:
+            if of_checkpoint is False and sample is None and not inner and not correlations:
+                jobs.append(_own_examples(training, parent.step, examples, point, skip_first))
+                continue
+            if examples is not None or point is not None:
+                raise OfeError(
+                    "--examples and --point are of runs that are measured on examples of their own",
+                    hint="say how much text with --tokens, and where in a block with --points",
+                    exit_code=2,
+                )
+            if of_checkpoint:
+                options = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
+                parent = parent.model_copy(update=options)
+            jobs.append(
+                _on_text(
+                    parent, training, sample, tokens, seq_len,
+                    skip_first=skip_first, points=inner, correlations=correlations, precision=PRECISIONS[dtype],
+                )
+            )  # fmt: skip
+    if check:
+        _check(ui, jobs)
+    _do(ui, jobs, offline=offline)
+    readings = [reading_of(job, store().folder(job)) for job in jobs]
+    for reading in readings:
+        if reading.get("same_trace") is False:
+            ui.tell(
+                f"{reading['model']} was trained once more to keep these weights, and its trace was not quite the "
+                "sealed one: the values may differ from the trace by rounding that has grown"
+            )
+    if csv is not None:
+        write_csv(csv, readings)
+    if plot is not None:
+        write_plot(plot, readings)
     if json:
         ui.json(readings)
     else:
-        _print(ui, readings)
+        print_readings(ui, readings)
+
+
+# ---------------------------------------------------------------------------------------------------
+# What is to be measured
+
+
+def _sample(text: Path | None, dataset: str | None, ids: Path | None) -> TextSample | None:
+    """The text that the user asks for, or None for the default one."""
+    from reproduce.config import TextSample
+    from reproduce.data.text.sample import identified
+
+    if sum(one is not None for one in (text, dataset, ids)) > 1:
+        raise OfeError("--text, --dataset and --text-ids each name a text", hint="give one of them", exit_code=2)
+    if text is not None:
+        source = "folder" if text.is_dir() else "file"
+        return identified(TextSample(source=source, path=str(text.absolute())))
+    if ids is not None:
+        return identified(TextSample(source="ids", path=str(ids.absolute())))
+    if dataset is not None:
+        where = {"source": "hub", "dataset": dataset} if "/" in dataset else {"source": dataset}
+        return identified(TextSample.model_validate(where))
+    return None
+
+
+def _points(text: str) -> tuple[str, ...]:
+    from typing import get_args
+
+    from reproduce.config import InnerPoint
+
+    names = dict.fromkeys(name.strip() for name in text.split(",") if name.strip())
+    known = get_args(InnerPoint)
+    for name in names:
+        if name not in ("stream", *known):
+            raise OfeError(f"there is no point {name}", hint=f"name some of stream, {', '.join(known)}", exit_code=2)
+    return tuple(name for name in known if name in names)
+
+
+def _set_up(offline: bool, device: str | None, batch: int | None) -> None:
+    """Say in the environment how the worker is to work: none of it changes a number."""
+    if offline:
+        os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    if device is not None:
+        os.environ["OFE_DEVICE"] = device
+    if batch is not None:
+        os.environ["OFE_MICRO_BATCH"] = str(batch)
+
+
+def _parents(
+    model: str,
+    revisions: Sequence[str] | None,
+    gguf: str | None,
+    steps: Sequence[int] | None,
+    offline: bool,
+    allow_pickle: bool,
+) -> tuple[list[tuple[Any, Any]], bool]:
+    """What `model` names, once for each revision or step, with its training if it is a run, and whether it is none."""
+    from reproduce.checkpoints.identity import locate
+    from reproduce.cli.cache import the_one
+    from reproduce.cli.selection import store
+    from reproduce.config import RunParent
+
+    names = {name for folder in store().list() for name in (folder.key, folder.slug, folder.path.name)}
+    if model in names:
+        for option, given in (("--revision", revisions), ("--gguf", gguf)):
+            if given:
+                raise OfeError(f"{option} has no meaning for {model}, which is a run", hint="leave it out", exit_code=2)
+        training = trained_run(the_one(model))
+        wanted = sorted(set(steps or [training.training.last_step]))
+        return [(RunParent(key=training.key, step=step), training) for step in wanted], False
+    if steps:
+        raise OfeError(f"--step has no meaning for {model}, which is no run", hint="leave it out", exit_code=2)
+    wanted_revisions: list[str | None] = list(dict.fromkeys(revisions)) if revisions else [None]
+    located = [
+        locate(model, revision=revision, gguf=gguf, offline=offline, allow_pickle=allow_pickle)
+        for revision in wanted_revisions
+    ]
+    return [(one, None) for one in located], True
 
 
 def trained_run(folder: RunFolder) -> ResolvedRun:
@@ -86,6 +255,14 @@ def trained_run(folder: RunFolder) -> ResolvedRun:
     return ResolvedRun(said["name"], said["label"], said["setting"], said["scale"], said["seed"], config, own)
 
 
+def _own_examples(
+    training: ResolvedRun, step: int, examples: int | None, point: str | None, skip_first: int
+) -> ResolvedRun:
+    """The job that measures a run after `step` steps on examples that it has held out."""
+    job = measurement(training, step, examples, point)
+    return replace(job, config=job.config.model_copy(update={"skip_first": skip_first}))
+
+
 def measurement(parent: ResolvedRun, step: int, examples: int | None, point: str | None) -> ResolvedRun:
     """The job that measures `parent` after `step` steps.
 
@@ -98,84 +275,140 @@ def measurement(parent: ResolvedRun, step: int, examples: int | None, point: str
     """
     from reproduce.specs import resolve
 
-    training = parent.training
-    if step > training.last_step:
-        raise OfeError(
-            f"{parent.slug} ends at step {training.last_step}, before step {step}",
-            hint=f"give a step from 0 to {training.last_step}",
-            exit_code=2,
-        )
+    check_step(parent, step)
     return resolve.measurement(parent, step, examples, point)
 
 
-def _do(ui: Ui, parent: ResolvedRun, jobs: Sequence[ResolvedRun]) -> None:
-    """Do the measurements that are not in the store. If `parent` lacks the weights, it is trained again before.
+def check_step(parent: ResolvedRun, step: int) -> None:
+    """Refuse a step that `parent` does not reach.
+
+    Raises:
+        OfeError: it ends before that step (exit code 2).
+    """
+    last = parent.training.last_step
+    if step > last:
+        raise OfeError(
+            f"{parent.slug} ends at step {last}, before step {step}", hint=f"give a step from 0 to {last}", exit_code=2
+        )
+
+
+def _on_text(
+    parent: Any,
+    training: ResolvedRun | None,
+    sample: TextSample | None,
+    tokens: int,
+    seq_len: int | None,
+    **config: Any,
+) -> ResolvedRun:
+    """The job that measures a checkpoint, or a run, on a text."""
+    from reproduce.config import TextData, TextSample
+    from reproduce.data.text.sample import identified
+    from reproduce.specs.resolve import checkpoint_measurement
+
+    limit = None
+    if training is not None:
+        check_step(training, parent.step)
+        data = training.training.data
+        if not isinstance(data, TextData):
+            raise OfeError(f"{training.slug} is a model of images, which reads no text", hint="leave the text out",
+                           exit_code=2)  # fmt: skip
+        limit = data.seq_len
+    sample = sample or identified(TextSample())
+    sample = sample.model_copy(update={"seq_len": seq_len or min(limit or SEQ_LEN, SEQ_LEN, tokens)})
+    if tokens < sample.seq_len:
+        raise OfeError(
+            f"{tokens} tokens are less than one sequence of {sample.seq_len}", hint="pass --seq-len", exit_code=2
+        )
+    return checkpoint_measurement(parent, sample, tokens // sample.seq_len, training=training, **config)
+
+
+# ---------------------------------------------------------------------------------------------------
+# Doing it
+
+
+def _check(ui: Ui, jobs: Sequence[ResolvedRun]) -> None:
+    """Say of each model whether the streams that are measured are its own hidden states.
+
+    Raises:
+        OfeError: they are not.
+    """
+    import torch
+
+    from reproduce.checkpoints.measuring import check_against_hidden_states
+    from reproduce.checkpoints.opening import load
+    from reproduce.cli.selection import store
+
+    for job in jobs:
+        config: Any = job.config
+        options = {} if job.trained else {
+            "allow_pickle": config.parent.allow_pickle, "trust_remote_code": config.parent.trust_remote_code
+        }  # fmt: skip
+        opened = load(config.parent, store=store(), device=torch.device("cpu"), **options)
+        length = min(32, opened.max_length or 32)
+        trial = (torch.arange(2 * length).view(2, length) * 7 + 3) % opened.vocab_size
+        wrong = check_against_hidden_states(opened, trial)
+        layers = opened.structure.depth + 1
+        if wrong:
+            raise OfeError(
+                f"{job.name}: the streams of {len(wrong)} of {layers} layers are not the model's own hidden states, "
+                f"the first in layer {wrong[0]}",
+                hint="report the architecture: its blocks were not found as they should be",
+            )
+        ui.tell(f"{job.name}: checked against output_hidden_states: all {layers} layers are equal, bit for bit")
+
+
+def _do(ui: Ui, jobs: Sequence[ResolvedRun], *, offline: bool) -> None:
+    """Do the measurements that are not in the store. If a run lacks its weights, it is trained again before.
 
     Raises:
         OfeError: a job failed.
         typer.Exit: the user stopped the jobs.
     """
     from reproduce.cli.preparing import prepare_for
+    from reproduce.cli.selection import store
+
+    missing = list({job.key: job for job in jobs if not store().folder(job).complete}.values())
+    if not missing:
+        return
+    prepare_for(ui, missing, offline=offline)
+    trainings = []
+    for training in {job.parent.key: job.parent for job in missing if job.parent is not None}.values():
+        needed = sorted({job.config.last_step for job in missing if job.parent == training})
+        if lacks_weights(ui, training, needed):
+            trainings.append(training)
+    finish(ui, [*trainings, *missing])
+
+
+def lacks_weights(ui: Ui, training: ResolvedRun, steps: Sequence[int]) -> bool:
+    """Ask a training for its weights after `steps`. It is to be trained once more if it has not kept them."""
+    from reproduce.cli.selection import store
+
+    folder = store().create(training, steps)  # may make a sealed run incomplete
+    if folder.complete:
+        return False
+    said = ", ".join(map(str, steps))
+    ui.tell(f"{training.slug} has not kept its weights of step {said}: it is trained to keep them")
+    return True
+
+
+def finish(ui: Ui, jobs: Sequence[ResolvedRun]) -> None:
+    """Do `jobs` one after the other.
+
+    Raises:
+        OfeError: a job failed.
+        typer.Exit: the user stopped the jobs.
+    """
     from reproduce.cli.progress import watching
     from reproduce.cli.selection import store
     from reproduce.jobs.executor import LocalProcesses
     from reproduce.jobs.queue import execute
     from reproduce.machine import this_machine
 
-    missing = [job for job in jobs if not store().folder(job).complete]
-    if not missing:
-        return
-    prepare_for(ui, missing, offline=False)
-    needed = [job.config.last_step for job in missing]
-    folder = store().create(parent, needed)  # asks for the weights, and so may make a sealed run incomplete
-    if not folder.complete:
-        steps = ", ".join(map(str, sorted(needed)))
-        ui.tell(f"{parent.slug} has not kept its weights of step {steps}: it is trained to keep them")
-        missing = [parent, *missing]
     with watching(ui) as watch:
-        done = execute(missing, store(), LocalProcesses(1, threads=this_machine().cores), watch=watch)
+        done = execute(jobs, store(), LocalProcesses(1, threads=this_machine().cores), watch=watch)
     if any(job.state == "interrupted" for job in done):
         ui.tell("stopped; the same command continues")
         raise typer.Exit(INTERRUPTED)
     for job in done:
         if job.state == "failed":
             raise OfeError(f"{job.run.slug} failed: {job.error}", hint=job.hint)
-
-
-def _reading(job: ResolvedRun, folder: RunFolder) -> dict[str, Any]:
-    """The measured values as `ofe measure --json` gives them."""
-    trace = folder.read_trace()
-    layers: dict[str, dict[str, float | str]] = {}
-    for metric, layer, value in zip(trace["metric"], trace["layer"], trace["value"], strict=True):
-        layers.setdefault(layer, {})[metric] = value if abs(value) < float("inf") else str(value)
-    assert job.parent is not None
-    config: Any = job.config
-    ordered = sorted(layers, key=lambda layer: (layer == "unembed", layer.zfill(6)))
-    return {
-        "model": job.parent.slug,
-        "key": job.key,
-        "step": config.parent.step,
-        "examples": config.examples,
-        "same_trace": folder.provenance()["parent"]["same_trace"],
-        "layers": [{"point": config.point, "layer": layer, "all": layers[layer]} for layer in ordered],
-    }
-
-
-def _print(ui: Ui, readings: Sequence[dict[str, Any]]) -> None:
-    shown = {
-        metric: title
-        for metric, title in SHOWN.items()
-        if any(metric in layer["all"] for reading in readings for layer in reading["layers"])
-    }
-    rows = [
-        [
-            str(reading["step"]),
-            layer["layer"],
-            *(f"{float(layer['all'][metric]):.4g}" if metric in layer["all"] else "" for metric in shown),
-        ]
-        for reading in readings
-        for layer in reading["layers"]
-    ]
-    ui.line(f"{readings[0]['model']}, measured on {readings[0]['examples']} held-out examples")
-    ui.table(["step", "layer", *shown.values()], rows)
-    ui.tell("\nlayer: the input of that block; unembed: the input of the output matrix. `--json` has all metrics")

@@ -71,8 +71,13 @@ def find_snapshot(name: str, revision: str, *, copy: str, offline: bool, wanted:
 
 
 @contextmanager
-def reaching(name: str, copy: str, offline: bool) -> Iterator[None]:
-    """Turn what stops `huggingface_hub` into an `OfeError` about the repository `name`."""
+def reaching(name: str, copy: str, offline: bool, *, other: str | None = None) -> Iterator[None]:
+    """Turn what stops `huggingface_hub` into an `OfeError` about the repository `name`.
+
+    Args:
+        copy: what the user may put in place of a dataset, as in "set data.path to ...".
+        other: all that the user may do instead, where the repository is no dataset.
+    """
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
@@ -80,8 +85,8 @@ def reaching(name: str, copy: str, offline: bool) -> Iterator[None]:
         RevisionNotFoundError,
     )
 
-    other = f"set data.path to {copy}"
-    way_out = f"{other}, or prepare the data where there is a network and copy OFE_HOME/data"
+    way_out = other or f"set data.path to {copy}, or prepare the data where there is a network and copy OFE_HOME/data"
+    other = other or f"set data.path to {copy}"
     try:
         yield
     except HFValidationError as error:

@@ -1,19 +1,23 @@
-"""The work of a measurement: it measures weights that a training has kept, and writes a trace of one step."""
+"""The work of a measurement: it measures weights that a training has kept, and writes a trace of one step.
+
+A measurement on a text of the user's choice, of a training or of any checkpoint, is in `reproduce.jobs.checkpoint`.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from reproduce.config import MeasureConfig
+from reproduce.config import MeasureConfig, RunParent
 from reproduce.environment import environment
 from reproduce.errors import OfeError
+from reproduce.jobs import checkpoint
 from reproduce.jobs.device import as_many_threads_as, pick_device
-from reproduce.measuring.probe import Probe, measure
+from reproduce.measuring.probe import ByLayer, Probe, measure
 from reproduce.parallel.shares import shared_parts
 from reproduce.processes import StopAsked
 from reproduce.store.runs import RunFolder, Store
@@ -40,8 +44,11 @@ def work(folder: RunFolder, config: MeasureConfig, stop: StopAsked) -> dict[str,
         Interrupted: `stop` returned True. No state is saved, since a measurement takes little time.
         OfeError: the parent is not in the store, or has not kept the weights that are to be measured.
     """
+    if config.text is not None:
+        return checkpoint.work(folder, config, stop)
     begin = time.perf_counter()
-    parent = parent_folder(folder, config)
+    assert isinstance(config.parent, RunParent), "a checkpoint from elsewhere is measured on a text"
+    parent = parent_folder(folder, config.parent)
     as_many_threads_as(parent)
     weights = parent.weights_file(config.parent.step)
     trained = parent.training()
@@ -58,10 +65,13 @@ def work(folder: RunFolder, config: MeasureConfig, stop: StopAsked) -> dict[str,
     parts = shared_parts(task.probe_batch(0), environment().micro_batch)
     with autocast(training, device):
         reading = measure(TrainedModel(task), parts, Probe(config.point))
+        later = _later(task, parts, config)
 
     step, kept = config.parent.step, read_weights(parent.path)
     writer = open_trace(folder.path, None)
     writer.record(step, "probe", reading.values)
+    if later:
+        writer.record(step, "skipped", later)
     for layer, moment in reading.moments.items():
         writer.moments(step, layer, moment.tolist())
     writer.close()
@@ -81,18 +91,34 @@ def work(folder: RunFolder, config: MeasureConfig, stop: StopAsked) -> dict[str,
     }
 
 
-def parent_folder(folder: RunFolder, config: MeasureConfig) -> RunFolder:
-    """The run folder of the training whose weights `config` measures, in the store that contains `folder`.
+def _later(task: Task, parts: Sequence[Any], config: MeasureConfig) -> dict[str, ByLayer]:
+    """The metrics of the stream without its first positions, if they are wanted and its inputs have positions."""
+    if config.skip_first == 0:
+        return {}
+
+    class WithoutFirst(TrainedModel):
+        def encode(self, batch: Any, observe: Callable[[str, str, Tensor], None]) -> object:
+            def show(point: str, layer: str, x: Tensor) -> None:
+                if point != "attention-logits" and x.ndim == 3:
+                    observe(point, layer, x[:, config.skip_first :])
+
+            return self.task.encode(batch, show)
+
+    return measure(WithoutFirst(task), parts, Probe(config.point)).values
+
+
+def parent_folder(folder: RunFolder, wanted: RunParent) -> RunFolder:
+    """The run folder of the training whose weights are `wanted`, in the store that contains `folder`.
 
     Raises:
         OfeError: the store has no such run.
     """
-    found = [one for one in Store.of(folder).list() if one.key == config.parent.key]
+    found = [one for one in Store.of(folder).list() if one.key == wanted.key]
     # A copy may carry the same key: the one that keeps the weights is the one to be measured.
-    parent = min(found, key=lambda one: (config.parent.step not in one.weights(), not one.sealed), default=None)
+    parent = min(found, key=lambda one: (wanted.step not in one.weights(), not one.sealed), default=None)
     if parent is None:
         raise OfeError(
-            f"the training {config.parent.key}, whose weights are measured, is not in {folder.path.parent}",
+            f"the training {wanted.key}, whose weights are measured, is not in {folder.path.parent}",
             hint="`ofe reproduce` of the figure trains it first",
         )
     return parent

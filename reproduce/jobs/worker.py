@@ -55,7 +55,7 @@ WORK = {"train": "reproduce.jobs.train", "measure": "reproduce.jobs.measure"}
 """Kind of job -> module with its function `work(folder, config, stop)`, which returns the provenance of that kind."""
 
 SEALED, FAILED, STOPPED = 0, 1, 3
-_PACKAGES = ("ofe", "torch", "numpy", "tokenizers", "datasets")
+_PACKAGES = ("ofe", "torch", "numpy", "tokenizers", "datasets", "transformers")
 _ATTEMPTS = 2
 """A training that resumes may be past a step whose weights were asked for later. The second one starts at step 0."""
 
@@ -147,7 +147,8 @@ def common_provenance(run: Mapping[str, Any], source: str) -> dict[str, Any]:
     cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
     return {
         "kind": run.get("kind", "train"),
-        "substitute": source not in load_setting(run["setting"]).paper_data,
+        # A checkpoint that a user has named belongs to no setting, and stands for nothing of the paper's.
+        "substitute": bool(run["setting"]) and source not in load_setting(run["setting"]).paper_data,
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if cuda else facts.cpu,
         "devices": group.size(),

@@ -11,6 +11,7 @@ The authors plot Var_j(s_j^2 / mean_k s_k^2) = kurtosis - 1. Their code computes
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from reproduce.metrics.inputs import metric
@@ -37,6 +38,21 @@ def kurtosis_centred(x: Tensor) -> Tensor:
     # With max |X| = 1 the sum of a row does not overflow either.
     x = at_unit_maximum(x)
     return kurtosis(x - x.mean(1, keepdim=True))
+
+
+@metric
+def kurtosis_code(x: Tensor) -> Tensor:
+    """Var_j(s_j^2 / mean_k s_k^2) of the centred inputs, with an unbiased variance, (..., d) -> (), in O(nd).
+
+    It is what the authors' code logs as kurtosis, d/(d-1) (kurtosis_centred - 1).
+    Source: the authors' code.
+    """
+    return code_form(kurtosis_centred(x), x.shape[-1])
+
+
+def code_form(centred: Tensor, d: int) -> Tensor:
+    """`kurtosis_code` from `kurtosis_centred` and the width d, -> (). It is NaN for d = 1."""
+    return (centred - 1) * d / (d - 1) if d > 1 else torch.full_like(centred, torch.nan)
 
 
 def kurtosis_of_moments(moments: Tensor) -> Tensor:

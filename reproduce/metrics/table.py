@@ -9,11 +9,12 @@ probes measure differ.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-Split = Literal["train", "eval", "probe"]
-"""Part of a trace: single training batches, evaluations on held-out data, or what a probe saw."""
+Split = Literal["train", "eval", "probe", "skipped"]
+"""Part of a trace: single training batches, evaluations on held-out data, what a probe saw, or what it saw without the
+first positions of each sequence."""
 
 Form = Literal["eq1", "variance"]
 """How kurtosis is stated: as Eq (1) of the paper, or minus one, which is what the authors plot."""
@@ -47,6 +48,8 @@ class Metric:
     """Whether each value is that of one training batch: plots smooth it, and claims average the end of a run."""
     planned: bool = False
     """Whether specs may name the metric although nothing records it yet."""
+    of_checkpoints: bool = False
+    """Whether only measurements of checkpoints record it (`reproduce.measuring.streaming`), and no training does."""
 
     @property
     def layered(self) -> bool:
@@ -105,7 +108,45 @@ _TABLE = (
     Metric("lr", "learning rate", "run", "train"),
 )
 
-METRICS = {metric.name: metric for metric in _TABLE}
+# Other conventions of kurtosis, which are measured of checkpoints alone.
+_CONVENTIONS = (
+    Metric("kurtosis_code", "kurtosis of the authors' code", "stream", of_checkpoints=True),
+    Metric("kurtosis_flat", "Pearson kurtosis of sequences", "stream", of_checkpoints=True),
+    Metric("kurtosis_excess", "excess kurtosis of inputs", "stream", of_checkpoints=True),
+)
+
+CHECKPOINT_METRICS = (
+    "kurtosis",
+    "kurtosis_centred",
+    *(metric.name for metric in _CONVENTIONS),
+    "mmr_mean",
+    "mmr_max",
+    "mmr_infinite",
+    "activation_rms",
+    "input_correlation_mean",
+)
+"""What a measurement of a checkpoint records of each stream, over all positions and without the first ones."""
+CORRELATION_METRICS = ("input_correlation_rms", "feature_correlation_rms")
+"""What it records beside these if it is asked for, from a part of the inputs."""
+
+
+def _skipped(metric: Metric) -> Metric:
+    """The same metric without the first positions of each sequence."""
+    return replace(
+        metric,
+        name=f"{metric.name}_skipped",
+        label=f"{metric.label}, first positions left out",
+        split="skipped",
+        recorded_as=metric.name,
+        of_checkpoints=True,
+    )
+
+
+_RECORDED = {metric.name: metric for metric in (*_TABLE, *_CONVENTIONS)}
+METRICS = _RECORDED | {
+    metric.name: metric
+    for metric in (_skipped(_RECORDED[name]) for name in (*CHECKPOINT_METRICS, *CORRELATION_METRICS))
+}
 """Every metric by name."""
 
 

@@ -10,6 +10,7 @@ the setting says of it in `blocks`. Nothing here imports torch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -17,7 +18,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from reproduce.config import DataConfig, JobConfig, MeasureConfig, Precision, RunConfig
+from reproduce.config import (
+    CheckpointParent,
+    DataConfig,
+    JobConfig,
+    MeasureConfig,
+    Precision,
+    RunConfig,
+    RunParent,
+    TextSample,
+)
 from reproduce.errors import OfeError, SpecError
 from reproduce.keys import recipe_key, run_key
 from reproduce.machine import Machine, best_precision, this_machine
@@ -48,11 +58,16 @@ class ResolvedRun:
     """The job whose result this one starts from: the training whose weights are measured."""
 
     @property
+    def trained(self) -> bool:
+        """Whether the job is a training of ours, or starts from one. What starts from a checkpoint does not."""
+        return isinstance(self.config, RunConfig) or (self.parent is not None and self.parent.trained)
+
+    @property
     def training(self) -> RunConfig:
-        """The configuration of the training: the job itself, or what it descends from."""
+        """The configuration of the training, which is the job or what it descends from; see `trained`."""
         if isinstance(self.config, RunConfig):
             return self.config
-        assert self.parent is not None, "a measurement has a parent"
+        assert self.parent is not None, "what starts from a checkpoint has no training"
         return self.parent.training
 
     @cached_property
@@ -61,12 +76,19 @@ class ResolvedRun:
 
     @cached_property
     def recipe(self) -> str:
+        if not self.trained:
+            return recipe_key(self.config)
         return recipe_key(self.training, *([] if isinstance(self.config, RunConfig) else [self.config]))
 
     @property
     def slug(self) -> str:
-        """The name of the run for people: `cp-op-laptop-s0`, or `cp-op-laptop-s0-at-20` for it after 20 steps."""
+        """The name of the run for people: `cp-op-laptop-s0`, or `cp-op-laptop-s0-at-20` for it after 20 steps.
+
+        A checkpoint has neither a scale nor a seed: `pythia-160m-step1000-measured`.
+        """
         suffix = "" if isinstance(self.config, RunConfig) else self.config.slug_suffix
+        if not self.trained:
+            return f"{self.name}{suffix}"
         return f"{self.name}-{self.scale}-s{self.seed}{suffix}"
 
 
@@ -228,6 +250,37 @@ def measurement(training: ResolvedRun, step: int, examples: int | None = None, p
         }
     )
     return replace(training, config=config, parent=training)
+
+
+def checkpoint_measurement(
+    parent: CheckpointParent | RunParent,
+    text: TextSample,
+    examples: int,
+    *,
+    training: ResolvedRun | None = None,
+    name: str | None = None,
+    label: str | None = None,
+    setting: str = "",
+    scale: str = "",
+    **config: Any,
+) -> ResolvedRun:
+    """The job that measures a checkpoint, or the weights of a training, on a text.
+
+    Args:
+        examples: number of sequences.
+        training: the run that `parent` names, if it names one.
+        name: how figures call it; by default its own name with its revision.
+        setting, scale: those of the figure that shows it.
+        config: further fields of `MeasureConfig`.
+    """
+    measured = MeasureConfig(parent=parent, text=text, examples=examples, **config)
+    if training is not None:
+        return replace(training, config=measured, parent=training)
+    assert isinstance(parent, CheckpointParent)
+    own = re.sub(r"[^\w.-]+", "-", "-".join(filter(None, (parent.name.rpartition("/")[2], parent.revision)))).lstrip(
+        "."
+    )
+    return ResolvedRun(name or own, label or own, setting, scale, 0, measured, paper_data=True)
 
 
 # ---------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from reproduce.config import MeasureConfig
+from reproduce.config import CheckpointParent, MeasureConfig, RunParent
 from reproduce.errors import OfeError
 from reproduce.store.atomic import write_json
 from reproduce.store.home import shared_folder
@@ -66,11 +66,18 @@ def add_reference(run_folder: RunFolder, scale: str, figures: Path | None = None
     the same recipe is replaced.
 
     Raises:
-        OfeError: the run is not sealed, is damaged, or reads data from a folder of this machine.
+        OfeError: the run is not sealed, is damaged, belongs to no figure, or reads data from a folder of this machine.
     """
     run_folder.verify()
     config = run_folder.config()
+    if isinstance(config, MeasureConfig) and (isinstance(config.parent, CheckpointParent) or config.text is not None):
+        raise OfeError(
+            f"{run_folder.path.name} was measured for no figure, so that no figure would show it",
+            hint="choose a run of a figure",
+            exit_code=2,
+        )
     if isinstance(config, MeasureConfig):  # a measurement reads the data of its parent
+        assert isinstance(config.parent, RunParent)
         parent = Store.of(run_folder).find(config.parent.key)
         if parent is None:
             raise OfeError(

@@ -29,7 +29,14 @@ SURFACE = {
         *("ID...", "--devices", "--format", "--help", "--jobs", "--keep-weights", "--offline", "--out", "--scale"),
         *("--seeds", "--set"),
     },
-    "measure": {"RUN", "--examples", "--help", "--json", "--point", "--step"},
+    "measure": {
+        *("MODEL...", "--allow-pickle", "--batch", "--check", "--correlations", "--csv", "--dataset", "--device"),
+        *("--dtype", "--examples", "--gguf", "--help", "--json", "--offline", "--plot", "--point", "--points"),
+        *("--revision", "--seq-len", "--skip-first", "--step", "--text", "--text-ids", "--tokens"),
+        "--trust-remote-code",
+    },
+    "export": {"RUN", "--help", "--step", "--to"},
+    "bench": {"[NAME]...", "--device", "--help", "--json"},
     "plot": {"[ID...]", "--format", "--from-cache", "--help", "--out", "--scale", "--seeds", "--set"},
     "verify": {"ID...", "--from-cache", "--help", "--json", "--scale", "--seeds", "--set"},
     "status": {"--help", "--json"},
@@ -49,7 +56,7 @@ SURFACE = {
     "data check": {"ID...", "--help", "--scale", "--set"},
 }
 
-HEAVY = ("torch", "pandas", "matplotlib", "pyarrow", "datasets", "sklearn", "seaborn", "tokenizers")
+HEAVY = ("torch", "transformers", "pandas", "matplotlib", "pyarrow", "datasets", "sklearn", "seaborn", "tokenizers")
 
 
 def _commands(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -36,20 +36,53 @@ def test_a_run_without_weights_is_trained_to_keep_them_and_measured_as_it_was_pr
     assert first.exit_code == 0, first.stderr
     assert "has not kept its weights of step 5, 20: it is trained to keep them" in first.stderr
     readings = json.loads(first.stdout)
-    assert [list(reading) for reading in readings] == 2 * [["model", "key", "step", "examples", "same_trace", "layers"]]
+    assert [list(reading) for reading in readings] == 2 * [
+        [*("model", "revision", "tokens", "skip_first", "layers", "neurons", "int8", "key"),
+         *("step", "examples", "same_trace")]
+    ]  # fmt: skip
     assert [reading["step"] for reading in readings] == [5, 20]
     for reading in readings:
         assert [layer["layer"] for layer in reading["layers"]] == ["1", "2", "unembed"]
         rows = before[(before.split == "probe") & (before.step == reading["step"]) & (before.metric == "kurtosis")]
         ours = {layer["layer"]: layer["all"]["kurtosis"] for layer in reading["layers"]}
         assert ours == dict(zip(rows.layer, rows.value, strict=True))
+        assert all(layer["skipped"]["kurtosis"] != layer["all"]["kurtosis"] for layer in reading["layers"])
+        assert (reading["tokens"], reading["skip_first"], reading["revision"]) == (2 * 16, 1, None)
     assert trained(own).read_trace().equals(before)
 
     again = ofe("measure", "toy-ln-laptop-s0", "--step", "20", "--step", "5", "--json", home=own)
     assert (again.stdout, again.stderr) == (first.stdout, ""), "it is cached"
     table = ofe("measure", trained(own).key, home=own)
-    assert table.stdout.startswith("toy-ln-laptop-s0, measured on 2 held-out examples")
+    assert table.stdout.startswith("toy-ln-laptop-s0 at step 20, measured on 2 held-out examples")
     assert "kurtosis" in table.stdout
+
+
+def test_a_run_is_measured_on_a_text_of_ones_own(ofe: Ofe, own: Path, tmp_path: Path) -> None:
+    text = tmp_path / "words.txt"
+    text.write_text("line 3 of 2: value = 9 and more words\n" * 50)
+    shown = ofe("measure", "toy-ln-laptop-s0", "--text", str(text), "--tokens", "64", "--json", home=own)
+    assert shown.exit_code == 0, shown.stderr
+    (reading,) = json.loads(shown.stdout)
+    assert (reading["model"], reading["tokens"], reading["step"]) == ("toy-ln-laptop-s0", 64, 20)
+    assert [layer["layer"] for layer in reading["layers"]] == ["1", "2", "unembed"]
+    assert reading["neurons"][0]["tokens"][0]["text"] in text.read_text()
+    rows = {row["slug"] for row in json.loads(ofe("status", "--json", home=own).stdout)}
+    assert "toy-ln-laptop-s0-at-20-on-file" in rows
+
+
+def test_a_run_is_exported_and_measured_as_a_folder(ofe: Ofe, own: Path, tmp_path: Path) -> None:
+    done = ofe("export", "toy-ln-laptop-s0", "--to", str(tmp_path / "out"), home=own)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    }
+    again = ofe("export", "toy-ln-laptop-s0", "--to", str(tmp_path / "out"), home=own)
+    assert (again.exit_code, "exists and is not an empty folder" in again.stderr) == (2, True)
+    late = ofe("export", "toy-ln-laptop-s0", "--step", "21", "--to", str(tmp_path / "late"), home=own)
+    assert (late.exit_code, "ends at step 20, before step 21" in late.stderr) == (2, True)
 
 
 def test_measurements_are_runs_like_others(ofe: Ofe, own: Path) -> None:
@@ -66,7 +99,7 @@ def test_measurements_are_runs_like_others(ofe: Ofe, own: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("nope",), "no run nope"),
+        (("nope",), "there is no model nope: no run, no folder, no file"),
         (("toy-ln-laptop-s0", "--step", "21"), "ends at step 20, before step 21"),
         (("toy-ln-laptop-s0", "--examples", "100000"), "measures 100,000 examples, and"),
     ],

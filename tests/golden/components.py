@@ -31,6 +31,7 @@ from reproduce.config import (
 )
 from reproduce.data import open_images, open_text
 from reproduce.measuring.moment_updates import MomentUpdates
+from reproduce.measuring.observer import OutlierObserver
 from reproduce.measuring.probe import Probe, measure
 from reproduce.models.mlp import Mlp
 from reproduce.models.transformer import Transformer
@@ -257,6 +258,24 @@ def probe() -> Numbers:
     return numbers | {name: [layers["1"]] for name, layers in updates.step().items()}
 
 
+def checkpoint() -> Numbers:
+    """Every metric of the same stream in two batches and two columns, and its worst neurons."""
+    stream = seeded(3, 7, 8, seed=1) * torch.logspace(-1, 1, 8) + 0.3
+    observer = OutlierObserver(skip_first=2, correlations=True)
+    for part in stream.split(2):
+        observer("stream", "1", part)
+    reading = observer.reading()
+    numbers = {
+        f"{metric}, {column}": [value]
+        for column, values in reading.layers[0].values.items()
+        for metric, value in values.items()
+    }
+    assert reading.int8 is not None
+    numbers["signal to noise in 8 bits"] = [reading.int8.per_tensor_db, reading.int8.per_token_db]
+    numbers["shares"] = [neuron.share for neuron in reading.neurons]
+    return numbers
+
+
 def divergence() -> Numbers:
     """The step at which each of some made-up runs fails, -1 for those that train, and what the rule keeps."""
     noise = [0.1 * math.sin(7.0 * step) for step in range(200)]
@@ -346,6 +365,7 @@ COMPONENTS: dict[str, Callable[[], Numbers]] = {
     **{name: partial(optimizer, name) for name in get_args(OptimizerConfig.model_fields["name"].annotation)},
     "schedule": schedule,
     "probe": probe,
+    "checkpoint": checkpoint,
     "divergence": divergence,
     "train": train,
 }

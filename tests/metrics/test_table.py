@@ -8,9 +8,19 @@ import sys
 import pytest
 import torch
 
+from reproduce.measuring.streaming import StreamingSums
 from reproduce.metrics.moment_updates import moment_updates
 from reproduce.metrics.stream import measure_stream
-from reproduce.metrics.table import METRICS, STREAM_METRICS, UPDATE_METRICS, layered, metric_named, terms
+from reproduce.metrics.table import (
+    CHECKPOINT_METRICS,
+    CORRELATION_METRICS,
+    METRICS,
+    STREAM_METRICS,
+    UPDATE_METRICS,
+    layered,
+    metric_named,
+    terms,
+)
 from reproduce.store.trace import Row, read_rows
 from tests.parallel.toys import image_config, toy_config, train
 
@@ -37,7 +47,8 @@ def test_moment_updates_are_those_of_the_table() -> None:
 
 
 def test_trainings_record_what_the_table_says_and_nothing_else(recorded: list[Row]) -> None:
-    places = [metric.place for metric in METRICS.values() if metric.place is not None and not metric.planned]
+    metrics = [metric for metric in METRICS.values() if not metric.planned and not metric.of_checkpoints]
+    places = [metric.place for metric in metrics if metric.place is not None]
     assert len(set(places)) == len(places)
     assert {(row.split, row.metric) for row in recorded} == set(places)
 
@@ -58,8 +69,19 @@ def test_entries_of_the_table_agree_with_one_another() -> None:
         if metric.exp_of is not None:
             assert METRICS[metric.exp_of].place is not None
     assert len({metric.label for metric in METRICS.values()}) == len(METRICS)
-    assert [name for name, metric in METRICS.items() if "variance" in metric.forms] == ["kurtosis", "kurtosis_centred"]
+    forms = [name for name, metric in METRICS.items() if "variance" in metric.forms]
+    assert forms == ["kurtosis", "kurtosis_centred", "kurtosis_skipped", "kurtosis_centred_skipped"]
     assert [name for name, metric in METRICS.items() if metric.planned] == ["w8a8_ppl"]
+
+
+def test_checkpoints_have_each_metric_with_and_without_the_first_positions() -> None:
+    of_checkpoints = (*CHECKPOINT_METRICS, *CORRELATION_METRICS)
+    for name in of_checkpoints:
+        assert METRICS[name].place == ("probe", name)
+        assert METRICS[f"{name}_skipped"].place == ("skipped", name)
+    sums = StreamingSums(correlations=True)
+    sums.add(torch.randn(2, 3, 4))
+    assert tuple(sums.values()["all"]) == of_checkpoints
 
 
 @pytest.mark.parametrize(
