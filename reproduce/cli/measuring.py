@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from reproduce.cli.console import Ui
-from reproduce.cli.options import INTERRUPTED, Json
+from reproduce.cli.options import Json
 from reproduce.errors import OfeError
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _do(ui: Ui, parent: ResolvedRun, jobs: Sequence[ResolvedRun]) -> None:
     from reproduce.cli.progress import watching
     from reproduce.cli.selection import store
     from reproduce.jobs.executor import LocalProcesses
-    from reproduce.jobs.queue import execute
+    from reproduce.jobs.queue import execute, stopped_code
     from reproduce.machine import this_machine
 
     missing = [job for job in jobs if not store().folder(job).complete]
@@ -134,9 +134,9 @@ def _do(ui: Ui, parent: ResolvedRun, jobs: Sequence[ResolvedRun]) -> None:
         missing = [parent, *missing]
     with watching(ui) as watch:
         done = execute(missing, store(), LocalProcesses(1, threads=this_machine().cores), watch=watch)
-    if any(job.state == "interrupted" for job in done):
+    if (stopped := stopped_code(done)) is not None:
         ui.tell("stopped; the same command continues")
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(stopped)
     for job in done:
         if job.state == "failed":
             raise OfeError(f"{job.run.slug} failed: {job.error}", hint=job.hint)

@@ -19,7 +19,7 @@ Ofe = Callable[..., Result]
 Reproduced = tuple[Path, subprocess.CompletedProcess[str]]
 
 FAILS = "import sys; print('error: the text is upside down', file=sys.stderr); sys.exit(1)"
-STOPS = "import os, signal, sys, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(0.5); sys.exit(3)"
+STOPS = "import os, signal, sys, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(0.5); sys.exit(75)"
 
 
 def _worker(program: str) -> Callable[[Path, int], list[str]]:
