@@ -124,7 +124,7 @@ def _print(ui: Ui, planned: Plan, timed: str) -> None:
         )
     if total.misses:
         ui.line(
-            f"about {duration(total.seconds)} on {planned.device} with {planned.jobs} at a time ({basis(planned)}), "
+            f"about {duration(total.seconds)} on {planned.device} with {planned.abreast} at a time ({basis(planned)}), "
             f"{total.flops:.2g} FLOPs, {size(total.memory_bytes)} of memory, {size(total.disk_bytes)} of disk"
         )
     if basis(planned) == "not calibrated":

@@ -69,6 +69,9 @@ def reproduce(
 
     ui: Ui = ctx.obj
     wanted = formats(image_formats)
+    if launcher == "local" and (given := [name for name, value in _of_slurm(device, partition, gres, time) if value]):
+        hint = "add --launcher slurm, or leave it out to train on this machine"
+        raise OfeError(f"{' and '.join(given)} is for jobs of a cluster", hint=hint, exit_code=2)
     changes = overrides or []
     resolveds, planned = plan_for(
         select(ids, scale),
@@ -93,6 +96,13 @@ def reproduce(
     if failures:
         ui.tell(f"{count(failures, 'run')} failed; once the cause is mended, {again} goes on")
     raise typer.Exit(int(failures > 0 or undrawn > 0))
+
+
+def _of_slurm(
+    device: str | None, partition: str | None, gres: str | None, time: int | None
+) -> list[tuple[str, str | int | None]]:
+    """The options that have no meaning for runs on this machine, by name."""
+    return [("--device", device), ("--partition", partition), ("--gres", gres), ("--time", time)]
 
 
 def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> int:
