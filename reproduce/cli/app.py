@@ -6,11 +6,14 @@ Exit codes:
     1     a run or a claim failed
     2     bad usage or a bad spec
     3     work remains: runs have to be trained first
+    75    stopped by another signal than Ctrl-C's, such as a preemption: the same command continues
     130   stopped with Ctrl-C
 """
 
 from __future__ import annotations
 
+import os
+import shlex
 from typing import Annotated, Any
 
 import typer
@@ -23,7 +26,7 @@ from reproduce.cli.doctor import doctor
 from reproduce.cli.exporting import export
 from reproduce.cli.listing import list_figures
 from reproduce.cli.measuring import measure
-from reproduce.cli.options import INTERRUPTED, TYPED
+from reproduce.cli.options import TYPED, with_archives
 from reproduce.cli.planning import plan
 from reproduce.cli.plotting import plot
 from reproduce.cli.reproducing import reproduce
@@ -31,6 +34,8 @@ from reproduce.cli.showing import show
 from reproduce.cli.status import status
 from reproduce.cli.verifying import verify
 from reproduce.errors import OfeError
+from reproduce.processes import COMMAND_VARIABLE, INTERRUPTED, Stopped, raise_when_asked, stop_code
+from reproduce.store.home import lend_home
 
 
 class Commands(TyperGroup):
@@ -41,7 +46,8 @@ class Commands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta[TYPED] = ["ofe", *args]  # a copy, since parsing removes words from the list
-        return super().parse_args(ctx, args)
+        os.environ[COMMAND_VARIABLE] = shlex.join(ctx.meta[TYPED])
+        return super().parse_args(ctx, with_archives(args))
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -51,7 +57,7 @@ class Commands(TyperGroup):
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as stop:
             (ctx.obj or ui()).tell("stopped; the same command continues")
-            raise typer.Exit(INTERRUPTED) from stop
+            raise typer.Exit(stop_code(stop.number) if isinstance(stop, Stopped) else INTERRUPTED) from stop
 
 
 app = typer.Typer(
@@ -107,4 +113,6 @@ def print_version() -> None:
 
 def main() -> None:
     """Entry point of `ofe`."""
+    raise_when_asked()
+    lend_home()
     app(prog_name="ofe")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from reproduce.choices import DEFAULT_SCALE, Scale
 from reproduce.cli.console import Ui
-from reproduce.cli.options import Json, Yes
+from reproduce.cli.options import Json, Overrides, ScaleOption, Seeds, Yes, reproduce_command
 
 if TYPE_CHECKING:
     from reproduce.store.runs import RunFolder
@@ -82,13 +86,17 @@ def prune(
     Sealed runs stay. An unfinished run that is wanted again starts from the beginning.
     """
     from reproduce.cli.selection import store
+    from reproduce.errors import OfeError
     from reproduce.units import size
 
     ui: Ui = ctx.obj
     if weights:
         _prune_weights(ui, yes)
         return
-    folders = [(folder, folder.status()) for folder in store().list()]
+    closed = [folder.unreadable for folder in store().list() if folder.unreadable]
+    for reason in closed:
+        ui.tell(f"{reason}; that folder stays as it is")
+    folders = [(folder, folder.status()) for folder in store().list() if not folder.unreadable]
     leftovers = [(folder, why) for folder, (state, why) in folders if not folder.sealed and state != "running"]
     repeated = [(folder, why) for folder, (state, why) in folders if folder.sealed and state in ("resumable", "failed")]
     repeated = [(folder, why) for folder, why in repeated if folder.holds_its_run]
@@ -101,12 +109,19 @@ def prune(
         ui.tell(f"{folder.path.name}: {why}; its sealed trace stays")
     if not yes:
         typer.confirm(f"remove these {len(leftovers) + len(repeated)} unfinished trainings?", abort=True, err=True)
-    for folder, _ in leftovers:
-        store().remove_unfinished(folder)
-        ui.line(f"removed {folder.path.name}")
-    for folder, _ in repeated:
-        folder.give_up_weights()
-        ui.line(f"removed the unfinished training in {folder.path.name}")
+    refused = 0
+    for folder, _ in leftovers + repeated:
+        try:
+            if folder.sealed:
+                folder.give_up_weights()
+                ui.line(f"removed the unfinished training in {folder.path.name}")
+            else:
+                store().remove_unfinished(folder)
+                ui.line(f"removed {folder.path.name}")
+        except OfeError as error:  # such as one that has been begun meanwhile: the others are removed all the same
+            ui.error(error)
+            refused += 1
+    raise typer.Exit(int(refused > 0))
 
 
 def _prune_weights(ui: Ui, yes: bool) -> None:
@@ -136,14 +151,31 @@ def _prune_weights(ui: Ui, yes: bool) -> None:
 @app.command("export")
 def export_runs(
     ctx: typer.Context,
-    target: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to copy the run folders to.")],
-    keys: Keys = None,
+    what: Annotated[
+        list[str], typer.Argument(metavar="WHAT...", help="DIR [KEY...], or with --out: figures, and keys of runs.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write an archive, such as fig5.ofe.tar.")
+    ] = None,
+    scale: ScaleOption = DEFAULT_SCALE,
+    seeds: Seeds = None,
+    overrides: Overrides = None,
+    weights: Annotated[bool, typer.Option("--weights", help="Put the kept weights into the archive as well.")] = False,
 ) -> None:
-    """Copy sealed runs to a folder, from which `ofe cache import` reads them."""
+    """Copy sealed runs to a folder, or write the evidence of figures to an archive.
+
+    `ofe cache export DIR [KEY...]` copies run folders. `ofe cache export fig5 -o fig5.ofe.tar` writes all runs that the
+    figure and its claims read, from which `ofe plot fig5 --from-cache fig5.ofe.tar` redraws it on any machine.
+    `ofe cache import` reads both.
+    """
     from reproduce.cli.selection import store
     from reproduce.units import count
 
     ui: Ui = ctx.obj
+    if out is not None:
+        _export_archive(ui, what, out, scale, seeds, overrides or [], weights)
+        return
+    target, keys = Path(what[0]), what[1:]
     left_behind = 0
     for folder in chosen(keys):
         if keys or folder.sealed:
@@ -153,25 +185,74 @@ def export_runs(
         ui.tell(f"weights are not copied: {count(left_behind, 'run')} of these keeps some here")
 
 
+def _export_archive(
+    ui: Ui, what: list[str], out: Path, scale: Scale, seeds: int | None, changes: list[str], weights: bool
+) -> None:
+    """Write an archive of figures, and of runs that are named by key or slug."""
+    from reproduce.cli.selection import resolve_all, select, store
+    from reproduce.errors import OfeError
+    from reproduce.store.archive import SUFFIX, write_archive
+    from reproduce.units import count, size
+
+    if out.suffix != SUFFIX:
+        raise OfeError(f"an archive ends in {SUFFIX}, and {out} does not", hint=f"-o {out}{SUFFIX}", exit_code=2)
+    known = {name for folder in store().list() for name in (folder.key, folder.slug, folder.path.name)}
+    figures = [name for name in what if name not in known]
+    folders = (
+        {folder.path: folder for folder in chosen([name for name in what if name in known] or None)}
+        if (len(figures) < len(what))
+        else {}
+    )
+    resolveds = resolve_all(select(figures, scale), scale, overrides=changes, seeds=seeds) if figures else []
+    missing = []
+    for resolved in resolveds:
+        for run in (*resolved.runs, *resolved.extra):
+            folder = store().folder(run)
+            if folder.sealed:
+                folders[folder.path] = folder
+            else:
+                missing.append(run.slug)
+    if not folders:
+        hint = f"train them first: {reproduce_command(what, scale, seeds, changes)}"
+        raise OfeError(f"no run of {', '.join(what)} is sealed here", hint=hint)
+    specs = {Path(name).stem: Path(name).read_text(encoding="utf-8") for name in figures if name.endswith(".yaml")}
+    about = {"scale": scale, "figures": [resolved.experiment.id for resolved in resolveds]}
+    write_archive(out, list(folders.values()), about, specs, weights=weights)
+    if missing:
+        ui.tell(f"without {', '.join(dict.fromkeys(missing))}, which are not sealed here")
+    ui.line(str(out))
+    ui.tell(f"{count(len(folders), 'run')}, {size(out.stat().st_size)}")
+
+
 @app.command("import")
 def import_runs(
     ctx: typer.Context,
     paths: Annotated[
-        list[Path], typer.Argument(metavar="DIR...", help="Run folders, or folders that contain some.", exists=True)
+        list[Path],
+        typer.Argument(metavar="PATH...", help="Run folders, folders that contain some, or archives.", exists=True),
     ],
 ) -> None:
     """Copy sealed runs into the cache, and check every byte of them."""
     from reproduce.cli.selection import store
     from reproduce.errors import OfeError
+    from reproduce.store.archive import SUFFIX, runs_in, unpack
     from reproduce.store.seal import is_sealed
 
     ui: Ui = ctx.obj
     for path in paths:
+        if path.is_file() and path.suffix == SUFFIX:
+            with tempfile.TemporaryDirectory(prefix="ofe-") as unpacked:
+                unpack(path, Path(unpacked))
+                for run in runs_in(Path(unpacked)):
+                    ui.line(str(store().import_folder(run.path).path))
+            continue
         folders = sorted(path.iterdir()) if path.is_dir() else []
         found = [path] if is_sealed(path) else [folder for folder in folders if is_sealed(folder)]
         if not found:
             what = "holds no sealed run" if path.is_dir() else "is a file, not a run folder"
-            raise OfeError(f"{path} {what}", hint="name a folder with a SHA256SUMS, or one that contains such")
+            raise OfeError(
+                f"{path} {what}", hint="name a folder with a SHA256SUMS, one that contains such, or an archive"
+            )
         for folder in found:
             ui.line(str(store().import_folder(folder).path))
 
@@ -291,5 +372,10 @@ def chosen(keys: list[str] | None) -> list[RunFolder]:
 
 
 def _bytes(folder: Path) -> int:
-    """Size of all files in `folder`, in bytes."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Size of all files in `folder` that can be looked at, in bytes."""
+    total = 0
+    for there, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # a file that has gone meanwhile, or a folder that may not be entered
+                total += os.stat(os.path.join(there, name)).st_size
+    return total

@@ -21,7 +21,7 @@ from typing import Any
 from reproduce.specs.resolve import Resolved
 from reproduce.specs.schema import Experiment
 from reproduce.store.atomic import write_json
-from reproduce.store.home import ensure_folder, explain_os_errors, ofe_home
+from reproduce.store.home import ensure_folder, expanded, explain_os_errors, ofe_home
 from reproduce.store.reference import reference_root
 
 SCHEMA = 3
@@ -54,7 +54,9 @@ def figures_folder(out: Path | None, scale: str, overrides: Sequence[str] = (), 
     Raises:
         OfeError: it cannot be created or written (exit code 2).
     """
-    return ensure_folder(out or default_folder(scale, overrides, seeds), "OFE_HOME" if out is None else "--out")
+    if out is None:
+        return ensure_folder(default_folder(scale, overrides, seeds), "OFE_HOME")
+    return ensure_folder(expanded(str(out)) if str(out).startswith("~") else out, "--out")
 
 
 def write_record(folder: Path, resolved: Resolved, record: Record) -> None:

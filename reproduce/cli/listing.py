@@ -60,13 +60,12 @@ def list_figures(ctx: typer.Context, scale: ScaleOption = DEFAULT_SCALE, json: J
             for experiment, row in zip(experiments, rows, strict=True)
         ],
     )
-    ui.tell(
-        "\nsealed: trained here to its end; shipped: its reference trace came with the code; "
-        "claims: verdicts from when the figure was last drawn"
-    )
+    ui.tell("\nsealed: trained here to its end; shipped: its reference trace came with the code")
+    ui.tell("claims: verdicts from when the figure was last drawn")
     at = "" if scale == DEFAULT_SCALE else f" --scale {scale}"
-    hints = (f"`ofe show ID{at}` tells what a figure claims", f"`ofe plan ID{at}` what it costs")
-    ui.tell(", ".join([*hints, f"`ofe reproduce ID{at}` makes it"]))
+    ui.tell(f"`ofe show ID{at}` tells what a figure claims")
+    ui.tell(f"`ofe plan ID{at}` tells what it costs")
+    ui.tell(f"`ofe reproduce ID{at}` makes it")
 
 
 def _state(resolved: Resolved, shelf: Shelf) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from reproduce.cli.console import Ui
-from reproduce.cli.options import INTERRUPTED, Json, Offline
+from reproduce.cli.options import Json, Offline
 from reproduce.errors import OfeError
 
 if TYPE_CHECKING:
@@ -401,14 +401,14 @@ def finish(ui: Ui, jobs: Sequence[ResolvedRun]) -> None:
     from reproduce.cli.progress import watching
     from reproduce.cli.selection import store
     from reproduce.jobs.executor import LocalProcesses
-    from reproduce.jobs.queue import execute
+    from reproduce.jobs.queue import execute, stopped_code
     from reproduce.machine import this_machine
 
     with watching(ui) as watch:
         done = execute(jobs, store(), LocalProcesses(1, threads=this_machine().cores), watch=watch)
-    if any(job.state == "interrupted" for job in done):
+    if (stopped := stopped_code(done)) is not None:
         ui.tell("stopped; the same command continues")
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(stopped)
     for job in done:
         if job.state == "failed":
             raise OfeError(f"{job.run.slug} failed: {job.error}", hint=job.hint)

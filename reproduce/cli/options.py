@@ -11,8 +11,6 @@ import typer
 
 from reproduce.choices import Scale, check_image_formats
 
-INTERRUPTED = 130
-"""Exit code of a command that was stopped with Ctrl-C."""
 WORK_REMAINS = 3
 """Exit code of a command that found runs which have to be trained first."""
 
@@ -59,6 +57,25 @@ Devices = Annotated[
     int,
     typer.Option("--devices", metavar="N", min=1, help="Let N devices share each run: GPUs, or processes on the CPU."),
 ]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="Plan for another device than this machine's, from its published rates: h100, h200, a100, l4 or cpu.",
+    ),
+]
+Partition = Annotated[str | None, typer.Option("--partition", metavar="NAME", help="Slurm: the partition of the jobs.")]
+Gres = Annotated[str | None, typer.Option("--gres", metavar="LIST", help="Slurm: what each job gets, such as gpu:1.")]
+TimeLimit = Annotated[
+    int | None,
+    typer.Option(
+        "--time",
+        metavar="MINUTES",
+        min=1,
+        help="Slurm: time limit of each job; by default from the plan, with a half more.",
+    ),
+]
 Formats = Annotated[
     str,
     typer.Option(
@@ -76,8 +93,13 @@ KeepWeights = Annotated[
 Offline = Annotated[bool, typer.Option("--offline", help="Do not use the network.")]
 FromCache = Annotated[
     bool,
-    typer.Option("--from-cache", help="Use finished runs and reference traces alone, as this command always does."),
+    typer.Option(
+        "--from-cache",
+        help="Use finished runs and reference traces alone, as this command always does. `--from-cache FILE` uses an "
+        "archive of `ofe cache export -o FILE` alone, wherever it was made.",
+    ),
 ]
+Archive = Annotated[Path | None, typer.Option("--archive", hidden=True, help="What `--from-cache FILE` stands for.")]
 Check = Annotated[bool, typer.Option("--check", help="Exit with code 3 when a run has yet to be trained.")]
 Measure = Annotated[
     bool, typer.Option("--measure", help="Time this machine first, which takes about ten seconds, and keep the result.")
@@ -94,6 +116,20 @@ def formats(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
     check_image_formats(names or ("",))
     return names
+
+
+def with_archives(words: Sequence[str]) -> list[str]:
+    """`words` with `--archive FILE` for `--from-cache FILE`, whose file may be left out."""
+    found: list[str] = []
+    for number, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if option == "--from-cache" and equals:
+            found += ["--archive", value]
+        elif number and words[number - 1] == "--from-cache" and word.endswith(".tar"):
+            found[-1:] = ["--archive", word]
+        else:
+            found.append(word)
+    return found
 
 
 def typed(ctx: typer.Context) -> str:

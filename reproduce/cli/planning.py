@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,15 +11,19 @@ from reproduce.cli.console import Ui
 from reproduce.cli.options import (
     WORK_REMAINS,
     Check,
+    Device,
     Devices,
+    Gres,
     Ids,
     Jobs,
     Json,
     KeepWeights,
     Measure,
     Overrides,
+    Partition,
     ScaleOption,
     Seeds,
+    TimeLimit,
     typed,
 )
 
@@ -34,11 +38,18 @@ def plan(
     scale: ScaleOption = DEFAULT_SCALE,
     jobs: Jobs = None,
     devices: Devices = 1,
+    device: Device = None,
     seeds: Seeds = None,
     overrides: Overrides = None,
     keep_weights: KeepWeights = False,
     measure: Measure = False,
     check: Check = False,
+    sbatch: Annotated[
+        bool, typer.Option("--sbatch", help="Print a script that submits the runs to Slurm, in place of the plan.")
+    ] = False,
+    partition: Partition = None,
+    gres: Gres = None,
+    time: TimeLimit = None,
     json: Json = False,
 ) -> None:
     """Show what would be trained, why, and what it costs.
@@ -57,12 +68,22 @@ def plan(
         devices=devices,
         keep_weights=keep_weights,
         measure=measure,
+        device=device,
         report=ui.tell,
     )[1]
-    if json:
+    if sbatch:
+        from reproduce.cli.submitting import print_script
+        from reproduce.jobs.batch import Site
+
+        print_script(ui, planned, ids, overrides or [], Site(partition, gres, time))
+    elif json:
         ui.json(planned.as_json())
     else:
         _print(ui, planned, timed=f"{typed(ctx)} --measure")
+        if device is not None:
+            from reproduce.plan.devices import assumptions, named_device
+
+            ui.tell(f"\n{assumptions(named_device(device), devices)}")
     raise typer.Exit(WORK_REMAINS if check and not planned.complete else 0)
 
 
@@ -103,7 +124,7 @@ def _print(ui: Ui, planned: Plan, timed: str) -> None:
         )
     if total.misses:
         ui.line(
-            f"about {duration(total.seconds)} on {planned.device} with {planned.jobs} at a time ({basis(planned)}), "
+            f"about {duration(total.seconds)} on {planned.device} with {planned.abreast} at a time ({basis(planned)}), "
             f"{total.flops:.2g} FLOPs, {size(total.memory_bytes)} of memory, {size(total.disk_bytes)} of disk"
         )
     if basis(planned) == "not calibrated":

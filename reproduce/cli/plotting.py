@@ -8,6 +8,7 @@ from reproduce.choices import DEFAULT_SCALE
 from reproduce.cli.console import Ui
 from reproduce.cli.options import (
     WORK_REMAINS,
+    Archive,
     Formats,
     FromCache,
     OptionalIds,
@@ -30,6 +31,7 @@ def plot(
     overrides: Overrides = None,
     image_formats: Formats = "png",
     out: Out = None,
+    archive: Archive = None,
 ) -> None:
     """Draw figures without training.
 
@@ -37,30 +39,33 @@ def plot(
     """
     from reproduce.cli.drawing import draw
     from reproduce.cli.gallery import figures_folder
-    from reproduce.cli.selection import Shelf, resolve_all, select
+    from reproduce.cli.selection import Shelf, reading, resolve_all, select
     from reproduce.specs.load import load_experiment
 
     ui: Ui = ctx.obj
     wanted = formats(image_formats)
-    changes = overrides or []
-    ids = ids or ["all"]
-    shelf = Shelf(scale)
-    resolveds = resolve_all(select(ids, scale), scale, overrides=changes, seeds=seeds)
-    trained = [one for one in resolveds if one.runs]
-    if ids == ["all"]:
-        complete = [one for one in resolveds if all(shelf.key(run) for run in one.runs)]
-        resolveds = [one for one in complete if one.runs or one.experiment.kind == "diagram"]
-        if trained and not any(one.runs for one in resolveds):
-            first = reproduce_command([trained[0].experiment.id], scale, seeds, changes)
-            ui.tell(f"no figure has all its traces at {scale} scale; `{first}` trains those of one")
-    for resolved in resolveds:
-        if resolved.runs and not any(shelf.key(run) for run in resolved.runs):
-            figure = resolved.experiment.id
-            name = next((name for name in ids if name != "all" and load_experiment(name).id == figure), figure)
-            hint = f"train its runs first: {reproduce_command([name], scale, seeds, changes)}"
-            raise OfeError(f"{figure} has no trace at {scale} scale", hint=hint, exit_code=WORK_REMAINS)
-    folder = figures_folder(out, scale, changes, seeds)
-    for resolved in resolveds:
-        paths, _ = draw(ui, resolved, scale, shelf, folder, wanted, reference=True)
-        for path in paths:
-            ui.line(str(path))
+    with reading(archive) as about:
+        if about is not None:
+            scale, ids = about["scale"], ids or about["figures"]
+        changes = overrides or []
+        ids = ids or ["all"]
+        shelf = Shelf(scale)
+        resolveds = resolve_all(select(ids, scale), scale, overrides=changes, seeds=seeds)
+        trained = [one for one in resolveds if one.runs]
+        if ids == ["all"]:
+            complete = [one for one in resolveds if all(shelf.key(run) for run in one.runs)]
+            resolveds = [one for one in complete if one.runs or one.experiment.kind == "diagram"]
+            if trained and not any(one.runs for one in resolveds):
+                first = reproduce_command([trained[0].experiment.id], scale, seeds, changes)
+                ui.tell(f"no figure has all its traces at {scale} scale; `{first}` trains those of one")
+        for resolved in resolveds:
+            if resolved.runs and not any(shelf.key(run) for run in resolved.runs):
+                figure = resolved.experiment.id
+                name = next((name for name in ids if name != "all" and load_experiment(name).id == figure), figure)
+                hint = f"train its runs first: {reproduce_command([name], scale, seeds, changes)}"
+                raise OfeError(f"{figure} has no trace at {scale} scale", hint=hint, exit_code=WORK_REMAINS)
+        folder = figures_folder(out, scale, changes, seeds)
+        for resolved in resolveds:
+            paths, _ = draw(ui, resolved, scale, shelf, folder, wanted, reference=about is None)
+            for path in paths:
+                ui.line(str(path))

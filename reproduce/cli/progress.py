@@ -39,6 +39,7 @@ class PlainLines:
         self._ui = ui
         self._every_s = every_s
         self._told: dict[str, tuple[str, float]] = {}
+        self._taken: set[str] = set()
 
     def __call__(self, jobs: Sequence[Job]) -> None:
         now = time.monotonic()
@@ -48,6 +49,13 @@ class PlainLines:
             if job.state == state and not due:
                 continue
             self._told[job.run.key] = (job.state, now)
+            if (
+                (lost := job.progress.get("taken_over_from"))
+                and job.state == "running"
+                and job.run.key not in self._taken
+            ):
+                self._taken.add(job.run.key)
+                self._ui.tell(f"{job.run.slug} is taken over from {lost}, which has not been heard of for long")
             self._ui.tell(f"[{number}/{len(jobs)}] {job.run.slug}: {', '.join(filter(None, words(job)))}")
 
 
@@ -63,6 +71,8 @@ def words(job: Job) -> list[str]:
         return ["trained by another process", holder, "waiting for it"]
     if job.state != "running":
         return [job.state]
+    if "step" not in job.progress and job.says:  # such as why its processes wait for one another
+        return [job.state, f"no step yet, its process says: {job.says}"]
     loss, speed, kurtosis, left = cells(job.progress)
     told = [f"loss {loss}", f"{speed} tokens/s", f"peak kurtosis {kurtosis}", f"{left} left"]
     known = [loss, speed, kurtosis, left]

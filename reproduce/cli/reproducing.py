@@ -5,24 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from reproduce.choices import DEFAULT_SCALE, Scale
 from reproduce.cli.console import Ui
 from reproduce.cli.options import (
-    INTERRUPTED,
+    Device,
     Devices,
     Formats,
+    Gres,
     Ids,
     Jobs,
     KeepWeights,
     Offline,
     Out,
     Overrides,
+    Partition,
     ScaleOption,
     Seeds,
+    TimeLimit,
     formats,
     typed,
 )
@@ -46,17 +49,29 @@ def reproduce(
     out: Out = None,
     offline: Offline = False,
     keep_weights: KeepWeights = False,
+    launcher: Annotated[
+        Literal["local", "slurm"],
+        typer.Option("--launcher", help="local: train here and wait; slurm: submit one job for each run and return."),
+    ] = "local",
+    device: Device = None,
+    partition: Partition = None,
+    gres: Gres = None,
+    time: TimeLimit = None,
 ) -> None:
     """Train missing runs, draw the figures, and judge the claims.
 
     The command may be stopped at any time, and the same command continues. The exit code is 1 if a run failed or a
-    figure could not be drawn. Whether the claims hold is told by the exit code of `ofe verify`.
+    figure could not be drawn. With `--launcher slurm` it returns at once, with exit code 3 while runs are not done, and
+    the same command draws the figures when they are. Whether the claims hold is told by the exit code of `ofe verify`.
     """
     from reproduce.cli.gallery import figures_folder
     from reproduce.cli.selection import plan_for, select
 
     ui: Ui = ctx.obj
     wanted = formats(image_formats)
+    if launcher == "local" and (given := [name for name, value in _of_slurm(device, partition, gres, time) if value]):
+        hint = "add --launcher slurm, or leave it out to train on this machine"
+        raise OfeError(f"{' and '.join(given)} is for jobs of a cluster", hint=hint, exit_code=2)
     changes = overrides or []
     resolveds, planned = plan_for(
         select(ids, scale),
@@ -67,7 +82,13 @@ def reproduce(
         devices=devices,
         to_train=True,
         keep_weights=keep_weights,
+        device=device,
     )
+    if launcher == "slurm":
+        from reproduce.cli.submitting import submit_missing
+        from reproduce.jobs.batch import Site
+
+        submit_missing(ui, planned, Site(partition, gres, time), offline, f"`{typed(ctx)}`")
     folder = figures_folder(out, scale, changes, seeds)
     again = f"`{typed(ctx)}`"
     failures = _train(ui, planned, offline, again)
@@ -75,6 +96,13 @@ def reproduce(
     if failures:
         ui.tell(f"{count(failures, 'run')} failed; once the cause is mended, {again} goes on")
     raise typer.Exit(int(failures > 0 or undrawn > 0))
+
+
+def _of_slurm(
+    device: str | None, partition: str | None, gres: str | None, time: int | None
+) -> list[tuple[str, str | int | None]]:
+    """The options that have no meaning for runs on this machine, by name."""
+    return [("--device", device), ("--partition", partition), ("--gres", gres), ("--time", time)]
 
 
 def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> int:
@@ -91,7 +119,7 @@ def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> int:
     from reproduce.cli.progress import watching
     from reproduce.cli.selection import store
     from reproduce.jobs.executor import LocalProcesses
-    from reproduce.jobs.queue import execute
+    from reproduce.jobs.queue import execute, stopped_code
     from reproduce.plan.planner import basis
 
     todo = [entry.run for entry in planned.runs if not entry.hit]
@@ -107,9 +135,9 @@ def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> int:
     executor = LocalProcesses(planned.abreast, threads=planned.threads, gpus=gpus, devices=planned.devices)
     with watching(ui) as watch:
         jobs = execute(todo, store(), executor, keep=planned.keep, watch=watch)
-    if any(job.state == "interrupted" for job in jobs):
+    if (stopped := stopped_code(jobs)) is not None:
         ui.tell(f"stopped; what was trained is saved, and {again} continues")
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(stopped)
     failed = [job for job in jobs if job.state == "failed"]
     for job in failed:
         ui.error(OfeError(f"{job.run.slug} failed: {job.error}", hint=job.hint))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from reproduce.errors import OfeError
 from reproduce.specs.load import list_experiments, load_experiment, load_setting
 from reproduce.specs.resolve import Resolved, ResolvedRun, fingerprint_if_any, fingerprint_of, resolve
 from reproduce.specs.schema import Experiment, Scale
+from reproduce.store.archive import ArchivedRuns, unpack
 from reproduce.store.home import ofe_home
 from reproduce.store.reference import read_index, reference_root
 from reproduce.store.runs import Store
@@ -27,7 +31,7 @@ def experiments(ids: Sequence[str]) -> list[Experiment]:
     Raises:
         SpecError: there is no experiment of that name, or its file is not a valid spec. The hint names similar ones.
     """
-    found = [one for name in ids for one in (list_experiments() if name == "all" else [load_experiment(name)])]
+    found = [one for name in ids for one in (list_experiments() if name == "all" else [_spec_of(name)])]
     return list({experiment.id: experiment for experiment in found}.values())
 
 
@@ -68,9 +72,43 @@ def resolve_all(
     ]
 
 
+_archives: list[ArchivedRuns] = []
+"""The opened archive, where a command reads one in place of OFE_HOME."""
+
+
 def store() -> Store:
-    """The runs of this OFE_HOME."""
-    return Store(ofe_home())
+    """The runs of this OFE_HOME, or of the archive that the command reads."""
+    return _archives[-1] if _archives else Store(ofe_home())
+
+
+@contextmanager
+def reading(archive: Path | None) -> Iterator[dict[str, Any] | None]:
+    """A context in which `store` has the runs of `archive`, and of OFE_HOME if None; yields what ofe.json says.
+
+    Specs that came in the archive are read from there by `select`.
+
+    Raises:
+        OfeError: the archive is refused (`reproduce.store.archive`).
+    """
+    if archive is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="ofe-", ignore_cleanup_errors=True) as folder:
+        about = unpack(archive, Path(folder))
+        _archives.append(ArchivedRuns(Path(folder)))
+        try:
+            yield about
+        finally:
+            _archives.pop()
+
+
+def _spec_of(name: str) -> Experiment:
+    """The experiment of that name, from the opened archive if it has a spec of that name."""
+    if _archives:
+        given = _archives[-1].runs.parent / "specs" / f"{Path(name).stem}.yaml"
+        if given.is_file():
+            return load_experiment(str(given))
+    return load_experiment(name)
 
 
 def plan_for(
@@ -84,6 +122,7 @@ def plan_for(
     to_train: bool = False,
     keep_weights: bool = False,
     measure: bool = False,
+    device: str | None = None,
     report: Callable[[str], None] | None = None,
 ) -> tuple[list[Resolved], Plan]:
     """The runs of the figures, and the plan for them that `ofe plan` prints and `ofe reproduce` carries out.
@@ -91,15 +130,19 @@ def plan_for(
     Args:
         jobs: number of runs at the same time; by default the number of cores divided by `devices`.
         devices: number of devices of each run.
+        device: name of the device that the runs are to be trained on, if that is not this machine's.
 
     Raises:
-        OfeError: the machine has fewer GPUs, or an environment variable has an invalid value.
+        OfeError: there is no device of that name, the machine has fewer GPUs, or an environment variable has an invalid
+            value.
     """
     from reproduce.environment import environment
     from reproduce.machine import this_machine
+    from reproduce.plan.devices import machine_of, named_device
     from reproduce.plan.planner import plan
 
-    machine = this_machine(environment().device)
+    named = None if device is None else named_device(device)
+    machine = this_machine(environment().device) if named is None else machine_of(named, devices)
     gpus = len(machine.gpus)
     if to_train and machine.device == "cuda" and not gpus:
         hint = "unset it to train on the CPU"
@@ -117,6 +160,7 @@ def plan_for(
         devices=devices,
         keep_weights=keep_weights,
         measure=measure,
+        named=named,
         report=report,
     )
     return resolveds, planned
@@ -141,6 +185,8 @@ class Shelf:
     def __init__(self, scale: str) -> None:
         self._own = {folder.key for folder in store().list() if folder.sealed}
         self._shipped = {recipe: entry["key"] for recipe, entry in read_index(scale, reference_root()).items()}
+        if _archives:  # which stand in for both
+            self._shipped = {recipe: folder.key for recipe, folder in _archives[-1].by_recipe.items()}
 
     def own(self, run: ResolvedRun) -> bool:
         """Whether the store has a sealed trace of `run`."""
@@ -150,7 +196,7 @@ class Shelf:
         """Key of the trace of `run` in the store, or else of its reference trace, or None if there is neither."""
         if self.own(run):
             return run.key
-        return self._shipped.get(run.recipe) if reference else None
+        return self._shipped.get(run.recipe) if reference or _archives else None
 
     def traces(self, resolved: Resolved, *, reference: bool = True) -> dict[str, str | None]:
         """Slug -> `key`, for every run that the figure and its claims read."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def status(ctx: typer.Context, json: Json = False) -> None:
     """Show how far every run in the cache is.
 
-    A run is running, sealed, failed, resumable or new.
+    A run is running, sealed, failed, resumable or new, or queued as a job of a cluster.
     """
     from reproduce.cli.selection import store
 
@@ -43,11 +43,16 @@ def row_of(folder: RunFolder) -> dict[str, Any]:
     A folder that cannot be read, or with a damaged file, has a row with state "failed" that says so.
     """
     from reproduce.errors import OfeError
+    from reproduce.jobs.cluster import submitted
 
+    state: str
     try:
         state, reason = folder.status()
         known = _of_sealed(folder) if state == "sealed" else folder.progress() or {}
         error = reason if state == "failed" else None
+        job = submitted(folder.path)
+        if job is not None and state in ("new", "resumable"):
+            state = "queued"
     except OfeError as damage:
         state, known, error = "failed", {}, damage.message
     return {

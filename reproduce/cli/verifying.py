@@ -6,7 +6,7 @@ import typer
 
 from reproduce.choices import DEFAULT_SCALE
 from reproduce.cli.console import Ui
-from reproduce.cli.options import FromCache, Ids, Json, Overrides, ScaleOption, Seeds
+from reproduce.cli.options import Archive, FromCache, Ids, Json, Overrides, ScaleOption, Seeds
 
 
 def verify(
@@ -17,25 +17,28 @@ def verify(
     seeds: Seeds = None,
     overrides: Overrides = None,
     json: Json = False,
+    archive: Archive = None,
 ) -> None:
     """Judge the claims on the traces at hand.
 
     The exit code is 1 if a claim is not reproduced, and 3 if none can be measured.
     """
     from reproduce.claims import exit_code
-    from reproduce.cli.selection import judged, resolve_all, select
+    from reproduce.cli.selection import judged, reading, resolve_all, select
     from reproduce.cli.verdicts import show_verdicts
     from reproduce.report.verdicts import tally
 
     ui: Ui = ctx.obj
-    figures = select(ids, scale)
     verdicts = []
-    for resolved in resolve_all(figures, scale, overrides=overrides or [], seeds=seeds):
-        ours = judged(resolved, scale, reference=True)[1]
-        verdicts += ours
-        if not json:
-            show_verdicts(ui, resolved.experiment.id, [verdict.to_json() for verdict in ours])
-            ui.line()
+    with reading(archive) as about:
+        scale = scale if about is None else about["scale"]
+        figures = select(ids, scale)
+        for resolved in resolve_all(figures, scale, overrides=overrides or [], seeds=seeds):
+            ours = judged(resolved, scale, reference=about is None)[1]
+            verdicts += ours
+            if not json:
+                show_verdicts(ui, resolved.experiment.id, [verdict.to_json() for verdict in ours])
+                ui.line()
     if json:
         ui.json([verdict.to_json() for verdict in verdicts])
     elif len(figures) > 1:

@@ -22,7 +22,7 @@ def save_array(path: Path, array: np.ndarray) -> None:
     Raises:
         OfeError: the disk is full or cannot be written.
     """
-    with replacing(path) as aside, aside.open("wb") as file:
+    with replacing(path, needs=array.nbytes) as aside, aside.open("wb") as file:
         # NumPy writes to a real file by itself and then raises a full disk without its errno. To anything else it
         # gives blocks of 16 MiB, so that Python's own file raises what the system says.
         np.save(SimpleNamespace(write=file.write), array)
@@ -38,7 +38,7 @@ def new_array(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> Iterator[n
     Raises:
         OfeError: the disk is full or cannot be written.
     """
-    with replacing(path) as aside:
+    with replacing(path, needs=dtype.itemsize * math.prod(shape)) as aside:
         with aside.open("wb") as file:
             header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)

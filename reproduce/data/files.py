@@ -209,9 +209,11 @@ def first_stray_line(path: Path) -> int | None:
 
 
 def find_damage(files: Mapping[str, Path]) -> str | None:
-    """The first line of rows in text form (jsonl, csv, ...) that cannot be read, as a phrase; None if all can be."""
+    """The first line or row of files of rows that cannot be read, as a phrase; None if all can be."""
     for name, path in files.items():
         kinds = _kinds(path)
+        if ".parquet" in kinds and (damage := _damaged_parquet(path)):
+            return f"{name} {damage}"
         if not kinds & (_JSON | _TABLES | {".txt"}):
             continue
         line = 0
@@ -239,6 +241,22 @@ def find_damage(files: Mapping[str, Path]) -> str | None:
             return f"line {line:,} of {name} is not JSON"
         except (EOFError, OSError, zlib.error):
             return f"{name} is cut off or damaged after its line {line:,}"
+    return None
+
+
+def _damaged_parquet(path: Path) -> str | None:
+    """What is wrong with a parquet file, as a predicate; None if all its rows can be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                rows += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        reason = next(iter(str(error).splitlines()), "").rstrip(".")
+        return f"is cut off or damaged after its row {rows:,} ({reason})"
     return None
 
 

@@ -6,15 +6,19 @@ A dataset that is named is read from the hub, never from a folder of the same na
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from reproduce.data.files import find_damage, find_files, user_folder
-from reproduce.errors import OfeError, SpecError
+from reproduce.errors import OfeError
 
 
 def hub_address(name: str) -> str:
@@ -97,12 +101,60 @@ def reaching(name: str, copy: str, offline: bool, *, other: str | None = None) -
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         hint = f"check the name and the revision, log in with `hf auth login` if it is private, or {other}"
         raise OfeError(f"{name} is not to be found on the Hugging Face hub", hint=hint) from error
-    except OSError as error:
+    except OfeError:
+        raise
+    except Exception as error:  # what the HTTP client or the library raises, such as for a proxy that it cannot use
+        if not isinstance(error, OSError):
+            hint = (
+                f"unset or mend the variables of proxies and certificates ({_proxies() or 'none is set'}), or {other}"
+            )
+            reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+            raise OfeError(f"the Hugging Face hub cannot be asked for {name}: {reason}", hint=hint) from error
         if offline:
             message = f"{name} is not in the cache of the Hugging Face hub, and the network may not be used"
             raise OfeError(message, hint=way_out) from error
-        hint = f"check the network, or {way_out}"
+        hint = f"check the network{_by_proxy()}, or {way_out}"
         raise OfeError(f"{name} cannot be reached on the Hugging Face hub", hint=hint) from error
+
+
+_NETWORK_VARIABLES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HF_ENDPOINT")
+
+
+def _proxies() -> str:
+    """The names of the variables that are set and decide how the hub is reached. Values may hold passwords."""
+    names = [name for one in _NETWORK_VARIABLES for name in (one, one.lower())]
+    return ", ".join(name for name in names if os.environ.get(name))
+
+
+def _by_proxy() -> str:
+    return f" and {found}" if (found := _proxies()) else ""
+
+
+def without_patterns(folder: Path) -> Path:
+    """`folder`, or a folder of links with plain names where names in it mean something to `datasets`.
+
+    The library takes `*`, `?` and brackets for patterns, and `::` for the address of a file inside another. The links
+    lie in a temporary folder, which is removed when this process ends.
+    """
+    files = find_files(folder, None, ()).files
+    if _plain(str(folder.resolve())) == str(folder.resolve()) and not any("::" in name for name in files):
+        return folder
+    around = Path(tempfile.mkdtemp(prefix="ofe-"))
+    atexit.register(shutil.rmtree, around, ignore_errors=True)
+    links = around / _plain(folder.name)
+    links.mkdir()
+    for number, (name, path) in enumerate(files.items()):
+        link = links / _plain(name)
+        if link.exists():  # two names that differ only in such characters
+            link = link.with_name(f"{number}-{link.name}")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path.resolve())
+    return links
+
+
+def _plain(name: str) -> str:
+    """`name` without characters that mean something to `datasets`."""
+    return re.sub(r"[*?\[\]]|::", "_", name)
 
 
 @contextmanager
@@ -143,12 +195,6 @@ def copy_of_rows(path: str) -> Path:
     """The folder that `data.path` names, for a source that reads it with `datasets`.
 
     Raises:
-        SpecError: there is no such folder, or its name means something else to the library.
+        SpecError: there is no such folder.
     """
-    folder = user_folder(path)
-    if set("*?[]").intersection(str(folder)):
-        raise SpecError(
-            f"{folder} has one of * ? [ ] in its name, which the library that reads data sets takes for a pattern",
-            hint="rename the folder, or copy it to another place",
-        )
-    return folder
+    return user_folder(path)

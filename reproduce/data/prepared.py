@@ -59,17 +59,19 @@ def prepare_once(
     """
     if folder.is_dir() and not doubt():
         return
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
+
+    from reproduce.store.lock import acquire, system_lock
 
     ensure_home()
-    lock = FileLock(f"{folder}.lock")
+    lock = system_lock(folder.with_name(f"{folder.name}.lock"))
     with explain_os_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
-            lock.acquire(timeout=0)
+            acquire(lock, 0)
         except Timeout:
             progress(f"waiting for another process that prepares {folder.name}")
-            lock.acquire()
+            acquire(lock)
     try:
         if folder.is_dir() and (reason := doubt()):
             progress(f"preparing {folder.name} again: {reason}")

@@ -3,10 +3,11 @@
     handle = executor.submit(folder, place)     start a worker on the job in `folder`
     handle.poll()                               its exit code, or None while it works
     handle.stop(); handle.stop(kill=True)       ask it to save and stop; end it at once
+    handle.says()                               the last line that it has written to stderr so far
     handle.messages()                           what it wrote to stderr
 
 The queue (`reproduce.jobs.queue`) uses nothing else of an executor, so the scheduler of a cluster can become one by
-implementing these four functions.
+implementing these five functions.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ class Handle(Protocol):
 
     def stop(self, *, kill: bool = False) -> None:
         """Ask the worker to save its state and stop, or end it at once."""
+        ...
+
+    def says(self) -> str:
+        """The last line that a worker has written to stderr so far; empty if there is none."""
         ...
 
     def messages(self) -> str:
@@ -88,6 +93,9 @@ class LocalProcesses:
     def environment(self, place: int) -> dict[str, str]:
         """The environment variables of the worker in this place: its number of threads, and its CUDA devices."""
         environment = child_environment(OMP_NUM_THREADS=str(self.threads))
+        # A thread that waits for the others of its process sleeps. By default it spins, which on cores that other
+        # processes use as well takes the time from those that it waits for.
+        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         if self.devices > 1:  # gloo would look for the address of the host name, which may have none
             environment.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK)
         if self.gpus > 1:
@@ -140,6 +148,12 @@ class LocalProcess:
                 os.kill(progress["pid"], number)
         else:
             self._process.send_signal(number)
+
+    def says(self) -> str:
+        descriptor = self._stderr.fileno()
+        size = os.fstat(descriptor).st_size
+        lines = os.pread(descriptor, 4096, max(0, size - 4096)).decode(errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     def messages(self) -> str:
         self._stderr.seek(0)

@@ -14,6 +14,7 @@ A job whose parent is in the same queue waits until the parent is sealed.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from reproduce.errors import OfeError
 from reproduce.jobs.executor import Executor, Handle
-from reproduce.processes import STOP_SIGNALS, handle
+from reproduce.processes import REQUEUE, STOP_SIGNALS, handle, stop_code
 from reproduce.store.runs import RunFolder, Store
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 JobState = Literal["waiting", "running", "elsewhere", "sealed", "failed", "interrupted"]
 Watcher = Callable[[Sequence["Job"]], None]
 
-SEALED_EXIT, STOPPED_EXIT = 0, 3
+SEALED_EXIT, STOPPED_EXIT = 0, REQUEUE
 """Exit codes of a worker that sealed its run, and of one that was asked to stop and saved the state."""
 _POLL_S = 0.25
 """Seconds between two looks at the workers."""
@@ -57,6 +58,10 @@ class Job:
     """What the user can do about it, where that is known."""
     progress: Mapping[str, Any] = field(default_factory=dict)
     """The last progress.json of its worker."""
+    says: str = ""
+    """The last line that its worker has written to stderr while it runs."""
+    stopped_by: int | None = None
+    """The signal that the queue was stopped with, if that is why the job is interrupted."""
     worker: Handle | None = None
     place: int | None = None
     """The place of the executor that it has while it runs."""
@@ -78,8 +83,9 @@ def execute(
     """Do the jobs of `runs`, as many at a time as the executor has places, and return them in their final states.
 
     Jobs start in the order of `runs`. A job that fails does not stop the others, except those that start from it.
-    SIGINT, SIGTERM or SIGHUP is passed on to the workers, which save their state and stop. No further job starts then,
-    and jobs that are not finished are "interrupted". A second signal kills the workers.
+    A stop signal is passed on to the workers, which save their state and stop. No further job starts then, and jobs
+    that are not finished are "interrupted". The same signal once more kills the workers. Another one does not: a batch
+    system warns with one signal and stops with the next.
 
     Args:
         keep: key of a run -> steps whose weights it is to keep.
@@ -90,7 +96,7 @@ def execute(
     """
     keep = keep or {}
     # All folders are created before the first job starts, so that a full disk is reported at once.
-    queue = [Job(run, store.create(run, keep.get(run.key, ()))) for run in runs]
+    queue = [_created(run, store, keep.get(run.key, ())) for run in runs]
     with _stop_requests() as requests:
         while not all(job.ended for job in queue):
             # Ended workers are settled before new ones start, so that their places are free and parents are sealed.
@@ -104,8 +110,31 @@ def execute(
             watch(queue)
             idle = not any(job.state == "running" for job in queue)
             requests.wait(_ELSEWHERE_POLL_S if idle else _POLL_S)
+    for job in queue:
+        if job.state == "interrupted":
+            job.stopped_by = requests.first
     watch(queue)
     return queue
+
+
+def _created(run: ResolvedRun, store: Store, keep: Iterable[int]) -> Job:
+    """The job of `run` with its folder. One whose folder is there and cannot be used has failed, and alone fails."""
+    folder = store.folder(run)
+    try:
+        return Job(run, store.create(run, keep))
+    except OfeError as error:
+        if not os.path.isdir(folder.path):
+            raise
+        return Job(run, folder, "failed", error.message, error.hint)
+
+
+def stopped_code(jobs: Sequence[Job]) -> int | None:
+    """The exit code of a command whose jobs were interrupted; None if none was."""
+    interrupted = [job for job in jobs if job.state == "interrupted"]
+    if not interrupted:
+        return None
+    # Jobs that something else than the queue has stopped can be continued, and so the command can be requeued.
+    return next((stop_code(job.stopped_by) for job in interrupted if job.stopped_by), REQUEUE)
 
 
 def _start(queue: list[Job], executor: Executor) -> None:
@@ -163,6 +192,7 @@ def _follow(job: Job, *, stopping: bool) -> None:
     code = job.worker.poll()
     job.progress = job.folder.progress() or job.progress
     if code is None:
+        job.says = job.worker.says()
         return
     said = job.worker.messages()
     try:
@@ -224,11 +254,13 @@ class _Requests:
     """The handler of stop signals: it counts those received, and those that have been passed on to the workers."""
 
     def __init__(self) -> None:
+        self.first: int | None = None
         self.count = 0
         self.passed_on = 0
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.count += 1
+        self.first = self.first or number
+        self.count += number == self.first
 
     def wait(self, seconds: float) -> None:
         """Sleep for some seconds, or until a signal comes that has not been passed on."""
@@ -255,7 +287,7 @@ def _stop_requests() -> Iterator[_Requests]:
 def _stop(queue: list[Job], requests: _Requests) -> None:
     """End the jobs that have not started, and pass new signals on to the workers.
 
-    The first signal asks the workers to save their state and stop. A later one kills them.
+    The first signal asks the workers to save their state and stop. The same one once more kills them.
     """
     for job in queue:
         if job.state in ("waiting", "elsewhere"):

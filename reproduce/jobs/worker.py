@@ -7,7 +7,8 @@ and seals the folder. It reports in progress.json and by its exit code:
 
     0   The run is sealed, with all the weights that were asked for.
     1   There was an error, which is in progress.json and on stderr.
-    3   SIGINT or SIGTERM stopped the worker. Its state is saved, and the same command continues.
+    75  A signal stopped the worker (`reproduce.processes.STOP_SIGNALS`). Its state is saved, and the same command
+        continues.
 
 In a group of processes (`reproduce.parallel`), only the chief holds the lock and writes. A signal to any process stops
 all of them. An error in any process ends all of them, and the first to fail reports it. All need the same OFE_HOME.
@@ -20,8 +21,10 @@ import hashlib
 import importlib
 import os
 import platform
+import shlex
 import signal
 import socket
+import subprocess
 import sys
 import traceback
 from collections.abc import Mapping
@@ -40,9 +43,10 @@ from reproduce.errors import OfeError
 from reproduce.jobs.device import set_up
 from reproduce.machine import this_machine
 from reproduce.parallel import group
-from reproduce.processes import PACKAGE_VARIABLE, handle
+from reproduce.processes import COMMAND_VARIABLE, PACKAGE_VARIABLE, REQUEUE, STOP_SIGNALS, handle
 from reproduce.specs.load import load_setting
 from reproduce.store.atomic import file_hash
+from reproduce.store.home import lend_home
 from reproduce.store.layout import TRACE
 from reproduce.store.parquet import trace_bytes
 from reproduce.store.runs import RunFolder
@@ -54,16 +58,17 @@ from reproduce.training.train import Interrupted
 WORK = {"train": "reproduce.jobs.train", "measure": "reproduce.jobs.measure"}
 """Kind of job -> module with its function `work(folder, config, stop)`, which returns the provenance of that kind."""
 
-SEALED, FAILED, STOPPED = 0, 1, 3
+SEALED, FAILED, STOPPED = 0, 1, REQUEUE
 _PACKAGES = ("ofe", "torch", "numpy", "tokenizers", "datasets", "transformers")
 _ATTEMPTS = 2
 """A training that resumes may be past a step whose weights were asked for later. The second one starts at step 0."""
 
 
 class StopFlag:
-    """A flag that SIGINT and SIGTERM set. The work reads it between two steps.
+    """A flag that the stop signals set. The work reads it between two steps.
 
-    A worker that a queue has started heeds both whatever its parent ignores: the queue stops it with one of them.
+    A worker that a queue has started heeds SIGINT and SIGTERM whatever its parent ignores: the queue stops it with one
+    of them.
     """
 
     def __init__(self) -> None:
@@ -71,8 +76,7 @@ class StopFlag:
         if PACKAGE_VARIABLE in os.environ:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, self._raise)
-        else:
-            handle((signal.SIGINT, signal.SIGTERM), self._raise)
+        handle(STOP_SIGNALS, self._raise)
 
     def _raise(self, number: int, frame: object) -> None:
         self.set = True
@@ -91,7 +95,7 @@ def do(folder: RunFolder, stop: StopFlag) -> int:
             otherwise belongs to that process.
     """
     run, config = folder.read_run_yaml(), folder.config()
-    with folder.lock() if group.chief() else nullcontext():
+    with folder.lock() if group.chief() else nullcontext() as lost:
         if group.from_chief(folder.complete):
             if group.chief():
                 discard_leftovers(folder.path)
@@ -99,11 +103,13 @@ def do(folder: RunFolder, stop: StopFlag) -> int:
         started = datetime.now(UTC).isoformat(timespec="seconds")
         if group.chief():  # overwrites how an earlier attempt ended
             now = {"state": "running", "error": None, "hint": None, "host": socket.gethostname(), "pid": os.getpid()}
-            folder.write_progress((folder.progress() or {}) | now | {"launcher": os.getppid(), "started": started})
+            now |= {"launcher": os.getppid(), "started": started, "taken_over_from": lost}
+            folder.write_progress((folder.progress() or {}) | now)
         try:
             work = importlib.import_module(WORK[kind_of(config)]).work
             for _ in range(_ATTEMPTS):
                 about = {"failed": False, "failed_step": None} | work(folder, config, stop)
+                about["device_hours"] = about["seconds"] * group.size() / 3600
                 if group.chief():
                     finish(folder, common_provenance(run, about["data"]["source"]) | about | {"started": started})
                 if group.from_chief(folder.complete):
@@ -152,10 +158,28 @@ def common_provenance(run: Mapping[str, Any], source: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if cuda else facts.cpu,
         "devices": group.size(),
+        "command": os.environ.get(COMMAND_VARIABLE)
+        or shlex.join(["python", "-m", "reproduce.jobs.worker", *sys.argv[1:]]),
+        "git": git_state(),
         "machine": {"cpu": facts.cpu, "cores": facts.cores, "os": facts.os, "host": socket.gethostname()},
         "packages": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def git_state() -> dict[str, Any] | None:
+    """The commit of the clone that this package lies in, and whether its files differ from it; None without a clone."""
+    clone = Path(reproduce.__file__).resolve().parent.parent
+    if not (clone / ".git").exists():
+        return None
+    answers = []
+    for question in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
+        try:
+            command = ["git", "-C", str(clone), *question]
+            answers.append(subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout)
+        except (OSError, subprocess.SubprocessError):
+            return None
+    return {"commit": answers[0].strip(), "dirty": bool(answers[1].strip())}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -163,6 +187,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="run folder with a run.yaml")
     folder = RunFolder(parser.parse_args(arguments).folder)
     stop = StopFlag()
+    lend_home()
     try:
         check_package()
         set_up()

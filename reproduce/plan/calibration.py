@@ -33,8 +33,9 @@ FILE = "calibration.json"
 SCHEMA = 1
 TIMEOUT_S = 60.0
 
-Basis = Literal["measured on this machine", "calibrated", "not calibrated"]
-"""Where an estimate of time comes from: earlier runs alike, the calibration, or a guess at an ordinary machine."""
+Basis = Literal["measured on this machine", "calibrated", "published rates", "not calibrated"]
+"""Where an estimate of time comes from: earlier runs alike, the calibration, the published rates of a named device
+(`reproduce.plan.devices`), or a guess at an ordinary machine."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,10 @@ def threads_per_run(machine: Machine, jobs: int) -> int:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The rates that were measured on one machine, by `device/precision/threads`."""
+    """The rates that were measured on one machine, or published for it, by `device/precision/threads`."""
 
     rates: dict[str, Rate]
+    basis: Basis = "calibrated"
 
     def find(self, device: str, precision: str, threads: int) -> Rate | None:
         """The rate for so many threads, or for the most that were measured below; None if there is none."""
@@ -111,7 +113,7 @@ class Calibration:
     def rate(self, device: str, precision: str, threads: int) -> tuple[Rate, Basis]:
         """The rate to reckon with, and whether it was measured."""
         found = self.find(device, precision, threads)
-        return (found, "calibrated") if found else (guess(device, precision, threads), "not calibrated")
+        return (found, self.basis) if found else (guess(device, precision, threads), "not calibrated")
 
 
 def load(machine: Machine) -> Calibration:

@@ -240,8 +240,16 @@ def _data(machine: Machine) -> Iterator[Check]:
 
 def _hub() -> Iterator[Check]:
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    given = os.environ.get("HF_HUB_CACHE") or os.environ.get("HF_HOME")
     root = os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or "~/.cache/huggingface") / "hub"
-    cache = expanded(str(root))
+    try:
+        cache = expanded(str(root))
+    except OfeError as error:
+        if given:
+            raise
+        hint = "set HF_HOME to a folder, if data of the hub are wanted"
+        yield Check("hub", "warn", f"no folder for data sets: {error.message}", hint)
+        return
     kept = sorted(path.name.removeprefix("datasets--").replace("--", "/") for path in cache.glob("datasets--*"))
     detail = f"data sets in the cache: {', '.join(kept)}" if kept else "no data sets in the cache"
     detail = f"offline, {detail}" if offline else detail

@@ -15,6 +15,7 @@ from reproduce.environment import environment
 from reproduce.machine import Machine
 from reproduce.models.size import flops, forward_flops, parameters, positions, tokens
 from reproduce.plan.calibration import Basis, Calibration, calibrate, load, threads_per_run
+from reproduce.plan.devices import NamedDevice, rates_of, speed_of
 from reproduce.plan.footprint import Footprint, footprint, measurement_footprint
 from reproduce.plan.history import TO_TRAIN, History, PlannedState
 from reproduce.plan.lineage import Required, with_parents
@@ -200,6 +201,7 @@ def plan(
     keep_weights: bool = False,
     calibration: Calibration | None = None,
     measure: bool = False,
+    named: NamedDevice | None = None,
     report: Callable[[str], None] | None = None,
 ) -> Plan:
     """The runs of `resolveds`, each once, with their states and costs. Creates nothing but a calibration.
@@ -207,7 +209,9 @@ def plan(
     Args:
         machine: what the runs are to be trained on; it need not be this one.
         jobs: runs to be trained side by side.
-        devices: of each run. N of them are reckoned to be N times as fast as one.
+        devices: of each run, see `reproduce.plan.devices` on how much faster than one they are reckoned to be.
+        named: the device that the runs are to be trained on, where that is not this machine's. Its published rates
+            count, and nothing is measured.
         keep_weights: whether all trainings are to keep their final weights. Those that were sealed without are planned
             again, as are the trainings whose weights a planned measurement needs.
         calibration: speed of `machine`; by default what is kept of it in the home.
@@ -222,6 +226,8 @@ def plan(
     threads = threads_per_run(machine, devices * side_by_side(machine, jobs, devices))
     history = History(store, machine, threads, devices)
     needed = with_parents(uses, history, keep_weights=keep_weights)
+    if named is not None:
+        calibration = rates_of(named, threads)
     if calibration is None and measure:
         unknown = {
             one.run.training.precision
@@ -274,7 +280,7 @@ def price(
 def basis(plan: Plan) -> Basis | None:
     """The least certain source of the times of the runs to train; None if there is none."""
     used = {planned.basis for planned in plan.runs if planned.to_train}
-    doubtful: tuple[Basis, ...] = ("not calibrated", "calibrated", "measured on this machine")
+    doubtful: tuple[Basis, ...] = ("not calibrated", "published rates", "calibrated", "measured on this machine")
     return next((one for one in doubtful if one in used), None)
 
 
@@ -320,7 +326,7 @@ def _planned(one: Required, history: History, calibration: Calibration) -> Plann
         needs_bytes = measurement_footprint(training, examples)
     else:
         counted, work = tokens(training), flops(training)
-        seconds = known * training.last_step if known is not None else rate.run_seconds(training) / devices
+        seconds = known * training.last_step if known is not None else rate.run_seconds(training) / speed_of(devices)
         needs_bytes = footprint(training, micro_batch(training, machine, devices))
     return PlannedRun(
         run=run,

@@ -22,18 +22,19 @@ def aside_of(path: Path) -> Path:
 
 
 @contextmanager
-def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+def replacing(path: Path, *, durable: bool = True, needs: int | None = None) -> Iterator[Path]:
     """Yield a path to write to. It replaces `path` in one step when the context ends without an error.
 
     Args:
         durable: whether to wait until the content and the name are on the disk. A file that is not durable survives a
             killed process, though not a power cut, which is enough for state that is rewritten every second.
+        needs: size of the content in bytes, where that is known: an error of a full disk then tells it.
 
     Raises:
         OfeError: the disk is full or cannot be written.
     """
     aside = aside_of(path)
-    with explain_os_errors(path):
+    with explain_os_errors(path, needs=needs):
         try:
             yield aside
             if durable:
@@ -59,7 +60,7 @@ def sync(path: Path) -> None:
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write `data` to `path` atomically, see `replacing`."""
-    with replacing(path, durable=durable) as aside:
+    with replacing(path, durable=durable, needs=len(data)) as aside:
         aside.write_bytes(data)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import reproduce
 from reproduce.errors import OfeError
+from reproduce.units import size
 
 _REASONS = {
     errno.ENOSPC: ("no space is left for {path}", "free some space, or set {name} to a folder on another disk"),
@@ -24,6 +26,17 @@ _REASONS = {
     errno.EFBIG: ("{path} is larger than the limit for files here", "raise the limit (`ulimit -f unlimited`)"),
     errno.EIO: ("the disk reports an error at {path}", "check the disk, or set {name} to a folder on another one"),
     errno.ESTALE: ("the network folder of {path} is gone", "mount it again, or set {name} to a folder on a local disk"),
+    errno.ENOENT: ("{path} is gone: its folder was removed meanwhile", "start the same command again"),
+    errno.ETIMEDOUT: ("the network folder of {path} does not answer", "set {name} to a folder on a local disk"),
+    errno.ENODEV: ("the disk of {path} is gone", "mount it again, or set {name} to a folder on another disk"),
+    errno.ENXIO: ("the disk of {path} is gone", "mount it again, or set {name} to a folder on another disk"),
+    errno.ENOTCONN: ("the network folder of {path} is gone", "mount it again, or set {name} to another folder"),
+    errno.EHOSTDOWN: ("the network folder of {path} does not answer", "set {name} to a folder on a local disk"),
+    errno.EMLINK: ("the folder of {path} holds too many entries", "set {name} to another folder"),
+    errno.ETXTBSY: ("{path} is in use by another program", "stop that program, or set {name} to another folder"),
+    errno.EMFILE: ("too many files are open to write {path}", "raise the limit (`ulimit -n 4096`)"),
+    errno.ENFILE: ("too many files are open to write {path}", "raise the limit (`ulimit -n 4096`)"),
+    errno.ELOOP: ("{path} is a link that leads to itself", "remove that link, or set {name} to another folder"),
     errno.ENAMETOOLONG: ("the path {path} is too long", "set {name} to a folder with a shorter path"),
 }
 
@@ -37,7 +50,9 @@ class _CannotWrite(OfeError):
 
 
 @contextmanager
-def explain_os_errors(path: Path, name: str = "OFE_HOME", *, exit_code: int = 1) -> Iterator[None]:
+def explain_os_errors(
+    path: Path, name: str = "OFE_HOME", *, exit_code: int = 1, needs: int | None = None
+) -> Iterator[None]:
     """Turn an error of the operating system in writing `path` into an `OfeError` that says what to do.
 
     An `OSError` that is not in `_REASONS` passes through, since writing elsewhere would not help. If one such context
@@ -47,6 +62,7 @@ def explain_os_errors(path: Path, name: str = "OFE_HOME", *, exit_code: int = 1)
     Args:
         name: the variable or option that says where `path` is.
         exit_code: 1 if work failed, 2 if the place was refused before any work.
+        needs: size of what is written in bytes, where that is known.
 
     Raises:
         OfeError: `path` cannot be written, for one of the reasons in `_REASONS`.
@@ -57,10 +73,24 @@ def explain_os_errors(path: Path, name: str = "OFE_HOME", *, exit_code: int = 1)
         error.hint = error.way_out.format(name=name)
         raise
     except OSError as error:
-        if error.errno not in _REASONS:
+        known = error.errno in _REASONS and (error.errno != errno.ENOENT or not os.path.isdir(path.parent))
+        if not known or error.errno is None:
             raise
         message, way_out = _REASONS[error.errno]
-        raise _CannotWrite(message.format(path=path), way_out, name, exit_code) from error
+        raise _CannotWrite(
+            message.format(path=path) + _room(error.errno, path, needs), way_out, name, exit_code
+        ) from error
+
+
+def _room(number: int, path: Path, needs: int | None) -> str:
+    """How much `path` takes and how much is left on its disk, where that is what the error `number` is about."""
+    if number not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return ""
+    told = [] if needs is None else [f"it needs {size(needs)}"]
+    there = next((folder for folder in path.parents if os.path.isdir(folder)), None)
+    if there is not None and number != errno.EFBIG:
+        told.append(f"{size(shutil.disk_usage(there).free)} are free on its disk")
+    return f" ({', '.join(told)})" if told else ""
 
 
 def ofe_home() -> Path:
@@ -78,6 +108,17 @@ def ofe_home() -> Path:
     except RuntimeError as error:  # a user without an entry in the list of users, as in some containers
         hint = "set OFE_HOME to a folder that can be written"
         raise OfeError("this user has no home folder to keep state in", hint=hint, exit_code=2) from error
+
+
+def lend_home() -> None:
+    """Where this user has no home folder, let libraries keep their state below OFE_HOME.
+
+    They would make a folder called `~` in the current one, complain at length, or end with an error of Python.
+    """
+    chosen = os.environ.get("OFE_HOME")
+    if chosen and not chosen.startswith("~") and os.path.expanduser("~") == "~":
+        for variable, name in (("HF_HOME", "huggingface"), ("MPLCONFIGDIR", "matplotlib")):
+            os.environ.setdefault(variable, str(ofe_home() / name))
 
 
 def expanded(path: str) -> Path:

@@ -7,6 +7,7 @@ training    trace.jsonl         metrics, one record a line
             checkpoint-<step>/  the same in shards, where several devices divide the state among them
             progress.json       live state for displays
             lock                locked by the process that trains
+            heartbeat           which process that is, for other machines (`reproduce.store.lock`)
 sealed      trace.parquet       the trace in long form
             moments.parquet     the second moments, as vectors
             provenance.json     all that may differ between two equal runs: time, machine, versions
@@ -19,6 +20,7 @@ if asked    keep.json           the steps whose weights are to be kept
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from reproduce.errors import OfeError
@@ -30,6 +32,7 @@ CHECKPOINT = "checkpoint.pt"
 SHARDED_CHECKPOINTS = "checkpoint-*"
 PROGRESS = "progress.json"
 LOCK = "lock"
+HEARTBEAT = "heartbeat"
 TRACE = "trace.parquet"
 MOMENTS = "moments.parquet"
 PROVENANCE = "provenance.json"
@@ -48,8 +51,8 @@ LEFTOVERS = (LIVE_TRACE, LIVE_MOMENTS, CHECKPOINT, PROGRESS)
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in `folder`. There are two while one is being replaced by the next, and else at most one."""
-    sharded = [path for path in folder.glob(SHARDED_CHECKPOINTS) if path.is_dir()]
-    return [path for path in (folder / CHECKPOINT, *sharded) if path.exists()]
+    sharded = [path for path in folder.glob(SHARDED_CHECKPOINTS) if os.path.isdir(path)]
+    return [path for path in (folder / CHECKPOINT, *sharded) if os.path.exists(path)]
 
 
 def damaged(path: Path, what: str) -> OfeError:

@@ -18,8 +18,9 @@ from reproduce.config import CheckpointParent, MeasureConfig, RunParent
 from reproduce.errors import OfeError
 from reproduce.store.atomic import write_json
 from reproduce.store.home import shared_folder
-from reproduce.store.layout import PROVENANCE, damaged
+from reproduce.store.layout import damaged
 from reproduce.store.runs import RunFolder, Store
+from reproduce.store.seal import write_provenance
 from reproduce.store.transfer import copy_sealed, remove_folder
 
 INDEX = "index.json"
@@ -98,7 +99,7 @@ def add_reference(run_folder: RunFolder, scale: str, figures: Path | None = None
     earlier = index.get(content["recipe"])
     reference = RunFolder(_traces(scale, figures) / run_folder.path.name)
     copy_sealed(run_folder.path, reference.path)
-    write_json(reference.path / PROVENANCE, without_machine(run_folder.provenance()))
+    write_provenance(reference.path, without_machine(run_folder.provenance()))
     index[content["recipe"]] = {"folder": reference.path.name} | {
         name: content[name] for name in ("key", "name", "seed")
     }

@@ -74,7 +74,7 @@ def stated_key(folder: Path) -> str | None:
     try:
         with (folder / RUN_YAML).open(encoding="utf-8", errors="replace") as file:
             found = re.search(r"^key: '?([0-9a-f]{16})'?$", file.read(200), re.MULTILINE)
-    except FileNotFoundError:
+    except OSError:
         return None
     return found[1] if found else None
 

@@ -7,21 +7,21 @@ a server. The state of a run follows from the files in the folder, see `reproduc
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import filelock
-
 from reproduce.config import JobConfig, RunConfig
 from reproduce.errors import OfeError
+from reproduce.store import lock as locking
 from reproduce.store import run_yaml
 from reproduce.store import weights as kept
 from reproduce.store.atomic import write_json, write_text
 from reproduce.store.home import explain_os_errors
-from reproduce.store.layout import KEEP, LIVE_TRACE, LOCK, PROGRESS, RUN_YAML, checkpoints, damaged
+from reproduce.store.layout import KEEP, LIVE_TRACE, PROGRESS, RUN_YAML, checkpoints, damaged
 from reproduce.store.seal import (
     discard_leftovers,
     is_sealed,
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from reproduce.specs.resolve import ResolvedRun
 
 State = Literal["sealed", "running", "resumable", "failed", "new"]
-_LOCK_PATIENCE_S = 0.5
-"""Seconds that a training waits for the lock, because asking for a folder's state holds the lock for a moment."""
 
 
 class Status(NamedTuple):
@@ -95,10 +93,25 @@ class RunFolder:
         A sealed run that is trained again for its weights is running, resumable or failed until it has them. A folder
         that cannot be read has failed, with that as the reason, so that it does not end a list of many runs.
         """
+        if self.unreadable:
+            return Status("failed", self.unreadable)
         try:
             return self._status()
         except OSError as error:
             return Status("failed", f"{self.path} cannot be read: {error.strerror or error}")
+
+    @property
+    def unreadable(self) -> str | None:
+        """Why the folder cannot be entered or one of its files not be read, in words for the user; None if it can."""
+        try:
+            for name in (".", RUN_YAML):
+                os.close(os.open(self.path / name, os.O_RDONLY))
+            os.stat(self.path / RUN_YAML)
+        except FileNotFoundError:
+            return None  # what a missing file means is told elsewhere
+        except OSError as error:
+            return f"{self.path} cannot be read: {error.strerror or error}"
+        return None
 
     def _status(self) -> Status:
         sealed = self.sealed
@@ -110,7 +123,7 @@ class RunFolder:
         if sealed and not (self.path / LIVE_TRACE).exists() and not (self.path / PROGRESS).exists():
             return Status("sealed", "trained and sealed")
         progress = self.progress() or {}
-        if self._is_locked():
+        if locking.is_held(self.path):
             return Status("running", f"{_process(progress)} is at {_where(progress)}")
         try:
             lacking = self.lacking_weights()
@@ -128,38 +141,25 @@ class RunFolder:
             return Status("resumable", f"training{again} stopped before its first checkpoint and starts again")
         return Status("sealed", "trained and sealed") if sealed else Status("new", "never trained")
 
-    def _is_locked(self) -> bool:
-        if not (self.path / LOCK).exists():
-            return False
-        lock = filelock.FileLock(self.path / LOCK)
-        try:
-            with lock.acquire(timeout=0):
-                return False
-        except filelock.Timeout:
-            return True
-        except OSError:  # the folder of another user, which we may read but not lock
-            return False
-
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the exclusive right to work on this run. The operating system releases it if the process dies.
+    def lock(self) -> Iterator[str | None]:
+        """Hold the exclusive right to work on this run. It ends with the process (`reproduce.store.lock`).
+
+        Yields the process of another machine, in words, from which the run is taken over because its heartbeat has
+        lapsed, or None.
 
         Raises:
             OfeError: another process holds it.
         """
-        lock = filelock.FileLock(self.path / LOCK)
-        with explain_os_errors(self.path / LOCK):
+        with ExitStack() as stack:
             try:
-                lock.acquire(timeout=_LOCK_PATIENCE_S)
-            except filelock.Timeout as error:
+                lost = stack.enter_context(locking.held(self.path))
+            except locking.Held as error:
                 raise OfeError(
                     f"another process is training this run: {_process(self.progress() or {})}",
                     hint=f"wait for it (`ofe status` shows how far it is), or stop it; the run is in {self.path}",
                 ) from error
-        try:
-            yield
-        finally:
-            lock.release()
+            yield None if lost is None else _process(lost._asdict())
 
     # -- content -----------------------------------------------------------------------------------
 
@@ -198,7 +198,7 @@ class RunFolder:
         """
         try:
             content = json.loads((self.path / PROGRESS).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             return None
         return content if isinstance(content, dict) else None
 
@@ -276,7 +276,8 @@ class RunFolder:
         """
         with self.lock():
             discard_leftovers(self.path)
-            (self.path / KEEP).unlink(missing_ok=True)
+            with explain_os_errors(self.path / KEEP):
+                (self.path / KEEP).unlink(missing_ok=True)
             self.keep_weights(self.weights())
 
     def drop_weights(self) -> int:
@@ -332,8 +333,8 @@ class Store:
         folder = self.folder(run)
         with explain_os_errors(folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
-        if not (folder.path / RUN_YAML).exists():
-            write_text(folder.path / RUN_YAML, run_yaml.render(run))
+            if not (folder.path / RUN_YAML).exists():
+                write_text(folder.path / RUN_YAML, run_yaml.render(run))
         folder.keep_weights(keep)
         return folder
 
@@ -344,12 +345,17 @@ class Store:
 
     def list(self) -> list[RunFolder]:
         """All run folders, by name."""
-        if not self.runs.is_dir():
+        try:
+            found = sorted(self.runs.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
             return []
+        except OSError as error:
+            hint = "change its permissions, or set OFE_HOME to a folder of your own"
+            raise OfeError(f"{self.runs} cannot be read: {error.strerror}", hint=hint) from error
         return [
             RunFolder(path)
-            for path in sorted(self.runs.iterdir())
-            if path.is_dir() and not path.name.startswith(".") and "-" in path.name
+            for path in found
+            if os.path.isdir(path) and not path.name.startswith(".") and "-" in path.name
         ]
 
     def remove_unfinished(self, folder: RunFolder) -> None:

@@ -7,7 +7,9 @@ leaves one of these two states, and sealing again completes the work.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,18 +19,24 @@ from reproduce.errors import OfeError
 from reproduce.store import run_yaml
 from reproduce.store.atomic import file_hash, write_bytes, write_json, write_text
 from reproduce.store.home import explain_os_errors
+from reproduce.store.json_text import dumps
 from reproduce.store.layout import CHECKED_FILES, LEFTOVERS, MOMENTS, PROVENANCE, SUMS, TRACE, checkpoints, damaged
 
 if TYPE_CHECKING:
     import pandas as pd
 
+CHECKSUM = "checksum"
+"""The field of provenance.json with the SHA-256 of its other fields."""
 REQUIRED_PROVENANCE = ("failed", "failed_step", "substitute")
 """Fields that every provenance needs, because plots and claims read them."""
 
 
 def is_sealed(folder: Path) -> bool:
-    """Whether the folder is sealed. It says nothing of whether the files are undamaged."""
-    return (folder / SUMS).is_file()
+    """Whether the folder is sealed. It says nothing of whether the files are undamaged.
+
+    A folder that may not be entered is not sealed as far as can be known. `RunFolder.unreadable` tells the two apart.
+    """
+    return os.path.isfile(folder / SUMS)
 
 
 def seal(folder: Path, provenance: Mapping[str, Any]) -> None:
@@ -54,7 +62,7 @@ def seal(folder: Path, provenance: Mapping[str, Any]) -> None:
     if not is_sealed(folder):
         write_bytes(folder / TRACE, trace_bytes(read_rows(folder)))
         write_bytes(folder / MOMENTS, moments_bytes(read_moments(folder)))
-        write_json(folder / PROVENANCE, provenance)
+        write_provenance(folder, provenance)
         # The format of sha256sum, so that `sha256sum --check SHA256SUMS` verifies a folder without this program.
         sums = "".join(f"{file_hash(folder / name)}  {name}\n" for name in CHECKED_FILES)
         write_text(folder / SUMS, sums)  # last: from here on the folder is sealed
@@ -67,7 +75,7 @@ def discard_leftovers(folder: Path) -> None:
     with explain_os_errors(folder):
         # `.*.tmp` are files that a killed process was writing (`reproduce.store.atomic`).
         for path in [*(folder / name for name in LEFTOVERS), *checkpoints(folder), *folder.glob(".*.tmp")]:
-            if path.is_dir():
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
@@ -113,11 +121,22 @@ def _read_sums(folder: Path) -> dict[str, str]:
     return sums
 
 
+def write_provenance(folder: Path, provenance: Mapping[str, Any]) -> None:
+    """Write provenance.json with a checksum of its own: SHA256SUMS covers what is the same in equal runs."""
+    plain = {name: value for name, value in provenance.items() if name != CHECKSUM}
+    write_json(folder / PROVENANCE, plain | {CHECKSUM: _provenance_hash(plain)})
+
+
+def _provenance_hash(provenance: Mapping[str, Any]) -> str:
+    plain = json.loads(dumps(provenance))  # as it is read again, with texts for all keys
+    return hashlib.sha256(dumps(plain).encode()).hexdigest()
+
+
 def read_provenance(folder: Path) -> dict[str, Any]:
     """The content of provenance.json.
 
     Raises:
-        OfeError: the file is missing, damaged, or lacks a field of `REQUIRED_PROVENANCE`.
+        OfeError: the file is missing, damaged, edited, or lacks a field of `REQUIRED_PROVENANCE`.
     """
     path = folder / PROVENANCE
     try:
@@ -126,6 +145,9 @@ def read_provenance(folder: Path) -> dict[str, Any]:
         raise damaged(path, "cannot be read") from error
     if not isinstance(provenance, dict) or any(name not in provenance for name in REQUIRED_PROVENANCE):
         raise damaged(path, f"lacks one of {', '.join(REQUIRED_PROVENANCE)}")
+    checksum = provenance.pop(CHECKSUM, None)  # runs that were sealed by earlier versions have none
+    if checksum is not None and checksum != _provenance_hash(provenance):
+        raise damaged(path, "is not what was sealed: its checksum differs")
     return provenance
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from reproduce.errors import OfeError
 from reproduce.store.atomic import file_hash, write_json
+from reproduce.store.home import explain_os_errors
 from reproduce.store.layout import FINAL_WEIGHTS, KEEP, WEIGHTS
 
 
@@ -149,8 +150,9 @@ def drop_weights(folder: Path) -> int:
     # The list goes before the files, so that it never names weights that are gone.
     paths = [folder / WEIGHTS, folder / KEEP, *folder.glob("model*.safetensors")]
     freed = sum(path.stat().st_size for path in paths if path.is_file())
-    for path in paths:
-        path.unlink(missing_ok=True)
+    with explain_os_errors(folder):
+        for path in paths:
+            path.unlink(missing_ok=True)
     return freed
 
 

@@ -6,12 +6,15 @@
                            `torch.distributed.checkpoint`, the chief also writes `rest.pt`, and the folder gets its name
                            when it is complete
 
+The file of a whole state ends with its SHA-256: torch reads a file in which bits have changed, and computes on.
+
 Either form can be read by any number of processes in any mode. A whole state is cut into shards, and shards are put
 together, by the names of the parameters.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import shutil
@@ -34,6 +37,7 @@ from reproduce.store.layout import CHECKPOINT, checkpoints, damaged
 if TYPE_CHECKING:
     from reproduce.environment import Mode
 
+_MARK = b"SHA-256:"
 REST = "rest.pt"
 """The file of a sharded checkpoint with everything that is not divided among the processes."""
 
@@ -117,6 +121,7 @@ def _step(path: Path) -> int:
 
 def _read(path: Path, device: torch.device, *, mmap: bool = False) -> dict[str, Any]:
     try:
+        _check_digest(path)
         return torch.load(path, map_location=device, weights_only=True, mmap=mmap)
     except Exception as error:  # the bytes of a damaged file may mean anything to the reader
         whole = path.parent if path.name == REST else path
@@ -125,12 +130,38 @@ def _read(path: Path, device: torch.device, *, mmap: bool = False) -> dict[str, 
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:
-    with explain_os_errors(path), replacing(path) as aside, open(aside, "wb") as file:
+    with replacing(path, needs=_bytes(state)) as aside, open(aside, "wb") as file:
         watched = _Watched(file)
         try:
             torch.save(state, cast("IO[bytes]", watched))
+            watched.write(_MARK + watched.digest.digest())  # readers of zip files pass over what follows
         except RuntimeError as error:  # torch says "unexpected pos" of a write that the system has refused
             raise watched.refused or error from error
+
+
+def _check_digest(path: Path) -> None:
+    """Compare the content of a checkpoint with the SHA-256 at its end.
+
+    Raises:
+        ValueError: it differs, or the end is missing.
+    """
+    length = len(_MARK) + hashlib.sha256().digest_size
+    left = path.stat().st_size - length
+    content = hashlib.sha256()
+    with path.open("rb") as file:
+        while left > 0 and (block := file.read(min(left, 2**20))):
+            content.update(block)
+            left -= len(block)
+        if file.read() != _MARK + content.digest():
+            raise ValueError("its checksum differs")
+
+
+def _bytes(value: object) -> int:
+    """Size of all tensors in `value`, in bytes."""
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return sum(map(_bytes, parts))
 
 
 class _Watched:
@@ -139,8 +170,11 @@ class _Watched:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self.refused: OSError | None = None
+        self.digest = hashlib.sha256()
+        """Of what has been written so far, all of it in order."""
 
     def write(self, data: bytes) -> int:
+        self.digest.update(data)
         try:
             return self._file.write(data)
         except OSError as error:

@@ -41,7 +41,7 @@ def keep_weights(folder: Path, model: nn.Module, step: int, last_step: int) -> N
     if not group.chief():
         return
     path = folder / file_name(step, last_step)
-    with replacing(path) as aside:
+    with replacing(path, needs=sum(tensor.nbytes for tensor in tensors.values())) as aside:
         try:
             aside.touch()
             mode = aside.stat().st_mode  # as any other file has it; safetensors lets the owner alone read

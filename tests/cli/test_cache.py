@@ -147,3 +147,36 @@ def test_doctor_looks_and_says_what_to_do_next(ofe: Ofe) -> None:
     checks = json.loads(ofe("doctor", "--json").stdout)
     assert {"name", "status", "detail", "hint"} == set(checks[0])
     assert checks[-1]["name"] == "next"
+
+
+def test_the_evidence_of_a_figure_travels_in_one_file(ofe: Ofe, reproduced: Reproduced, tmp_path: Path) -> None:
+    archive = str(tmp_path / "fig1.ofe.tar")
+    done = ofe("cache", "export", "fig1", "-o", archive, home=reproduced[0])
+    assert (done.exit_code, done.stdout) == (0, f"{archive}\n")
+    there, out = tmp_path / "there", tmp_path / "out"
+    drawn = ofe("plot", "fig1", "--from-cache", archive, "--out", str(out), home=there)
+    assert (drawn.exit_code, drawn.stdout) == (0, f"{out / 'fig1.png'}\n")
+    here = ofe("verify", "fig1", "--json", home=reproduced[0])
+    again = ofe("verify", "fig1", f"--from-cache={archive}", "--json", home=there)
+    assert json.loads(again.stdout) == json.loads(here.stdout)
+    assert again.exit_code == here.exit_code == 1
+    assert not (there / "runs").exists(), "reading an archive brings nothing into the cache"
+    assert ofe("cache", "import", archive, home=there).exit_code == 0
+    assert ofe("plan", "fig1", "--check", home=there).exit_code == 0
+
+
+def test_a_file_that_is_no_archive_is_refused_in_words(ofe: Ofe, tmp_path: Path) -> None:
+    (tmp_path / "no.tar").write_bytes(b"no archive")
+    for words in (("plot", "--from-cache", str(tmp_path / "no.tar")), ("cache", "import", str(tmp_path / "no.tar"))):
+        result = ofe(*words)
+        assert result.exit_code == 1
+        assert "hint:" in result.stderr
+    assert ofe("cache", "export", "fig1", "-o", str(tmp_path / "x.zip")).exit_code == 2
+
+
+def test_provenance_says_how_and_with_what_a_run_was_trained(reproduced: Reproduced) -> None:
+    provenance = json.loads((_run_folder(reproduced[0]) / "provenance.json").read_text())
+    assert provenance["command"].startswith("ofe reproduce fig1")
+    assert provenance["device_hours"] == pytest.approx(provenance["seconds"] / 3600)
+    assert {"packages", "machine", "threads", "precision", "git", "device", "data"} <= provenance.keys()
+    assert "environ" not in json.dumps(provenance)

@@ -19,7 +19,7 @@ Ofe = Callable[..., Result]
 Reproduced = tuple[Path, subprocess.CompletedProcess[str]]
 
 FAILS = "import sys; print('error: the text is upside down', file=sys.stderr); sys.exit(1)"
-STOPS = "import os, signal, sys, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(0.5); sys.exit(3)"
+STOPS = "import os, signal, sys, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(0.5); sys.exit(75)"
 
 
 def _worker(program: str) -> Callable[[Path, int], list[str]]:
@@ -116,3 +116,33 @@ def test_a_senseless_variable_is_refused_before_anything_is_trained(
     assert result.exit_code == 2
     assert "OFE_MICRO_BATCH is 'all'" in result.stderr
     assert not (tmp_path / "home" / "runs").exists()
+
+
+def test_an_option_of_a_cluster_means_nothing_on_this_machine(ofe: Ofe) -> None:
+    result = ofe("reproduce", "fig1", "--gres", "gpu:1")
+    assert result.exit_code == 2
+    assert "--launcher slurm" in result.stderr
+
+
+def test_the_figures_are_not_drawn_before_the_jobs_of_a_cluster_are_done(
+    ofe: Ofe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slurm's programs are stand-ins here, and submitit is real."""
+    pytest.importorskip("submitit")
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name, text in {
+        "sbatch": "echo Submitted batch job 12",
+        "srun": "true",
+        "squeue": "echo PENDING",
+        "sacct": "true",
+    }.items():
+        (tools / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
+    words = ("reproduce", "fig1", "--scale", "laptop", "--launcher", "slurm", "--partition", "p")
+    result = ofe(*words)
+    assert result.exit_code == 3, result.stderr
+    assert "job 12" in result.stdout
+    assert json.loads(ofe("status", "--json").stdout)[0]["state"] == "queued"
+    assert "queued before" in ofe(*words).stdout

@@ -15,7 +15,7 @@ import pytest
 from reproduce.config import MeasureConfig, RunConfig, RunParent
 from reproduce.errors import OfeError
 from reproduce.jobs.executor import LocalProcesses, worker_command
-from reproduce.jobs.queue import Job, execute
+from reproduce.jobs.queue import Job, execute, stopped_code
 from reproduce.specs.resolve import ResolvedRun
 from reproduce.store.runs import RunFolder, Store
 
@@ -31,7 +31,7 @@ def report(text):  # whole or not at all, as a worker does
 SAVE_WHEN_STOPPED = """
 def stop(number, frame):
     (folder / 'saved').write_text(signal.Signals(number).name)
-    sys.exit(3)
+    sys.exit(75)
 signal.signal(signal.SIGINT, stop)
 report('{"state": "running", "step": 3, "steps": 9}')
 time.sleep(60)
@@ -264,7 +264,7 @@ def test_what_starts_from_a_run_that_was_stopped_from_outside_is_not_waited_for(
         idle = 0 if any(job.state == "running" for job in jobs) else idle + 1
         assert idle < 5, f"the queue never ends: {[job.state for job in jobs]}"
 
-    program = f"if '-s0-' in folder.name and 'seen' not in folder.name: sys.exit(3)\n{SEAL}"
+    program = f"if '-s0-' in folder.name and 'seen' not in folder.name: sys.exit(75)\n{SEAL}"
     chain = [measured(runs[0], 9), runs[0], runs[1]]
     done = execute(chain, store, LocalProcesses(1, command=worker(program)), watch=watch)
     assert [job.state for job in done] == ["interrupted", "interrupted", "sealed"]
@@ -342,3 +342,69 @@ def test_workers_heed_a_stop_though_the_queue_was_started_with_interrupts_ignore
         signal.signal(signal.SIGINT, before)
     assert (job.state, job.error) == ("interrupted", None)
     assert job.folder.state == "resumable"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_a_signal_of_a_cluster_is_told_by_the_exit_code(
+    runs: list[ResolvedRun], store: Store, number: signal.Signals
+) -> None:
+    watch = stop_when_all_run(1, [number])
+    done = execute(runs[:1], store, LocalProcesses(1, command=worker(SAVE_WHEN_STOPPED)), watch=watch)
+    assert stopped_code(done) == 75
+    assert (done[0].folder.path / "saved").exists()
+
+
+def test_what_was_ignored_at_the_start_stays_ignored(runs: list[ResolvedRun], store: Store) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        watch = stop_when_all_run(1, [signal.SIGHUP])
+        seals = f"report('{{\"step\": 1}}'); time.sleep(1); {SEAL}"
+        done = execute(runs[:1], store, LocalProcesses(1, command=worker(seals)), watch=watch)
+        assert (done[0].state, stopped_code(done)) == ("sealed", None)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_another_signal_than_the_first_kills_no_worker(runs: list[ResolvedRun], store: Store) -> None:
+    """A batch system warns with one signal and stops with the next, while the worker still saves."""
+    slow = SAVE_WHEN_STOPPED.replace("(folder / 'saved')", "time.sleep(1.5); (folder / 'saved')")
+    watch = stop_when_all_run(1, [signal.SIGUSR1, signal.SIGTERM])
+    (job,) = execute(runs[:1], store, LocalProcesses(1, command=worker(slow)), watch=watch)
+    assert (job.folder.path / "saved").exists()
+
+
+def test_ctrl_c_has_the_exit_code_of_a_shell(runs: list[ResolvedRun], store: Store) -> None:
+    watch = stop_when_all_run(1, [signal.SIGINT])
+    done = execute(runs[:1], store, LocalProcesses(1, command=worker(SAVE_WHEN_STOPPED)), watch=watch)
+    assert stopped_code(done) == 130
+
+
+def test_a_folder_that_cannot_be_used_fails_its_own_job_alone(runs: list[ResolvedRun], store: Store) -> None:
+    bad = store.create(runs[0]).path
+    (bad / "keep.json").write_text("{")
+    done = execute(runs[:2], store, LocalProcesses(1, command=worker(SEAL)), keep={runs[0].key: [9]})
+    assert [job.state for job in done] == ["failed", "sealed"]
+    assert "keep.json" in str(done[0].error)
+
+
+def test_what_a_silent_worker_says_is_heard(runs: list[ResolvedRun], store: Store) -> None:
+    heard: list[str] = []
+
+    def watch(jobs: Sequence[Job]) -> None:
+        heard.append(jobs[0].says)
+        if jobs[0].says:
+            (jobs[0].folder.path / "heard").touch()
+
+    program = (
+        "print('waiting for the other process', file=sys.stderr, flush=True)\n"
+        "while not (folder / 'heard').exists(): time.sleep(0.05)\n" + SEAL
+    )
+    execute(runs[:1], store, LocalProcesses(1, command=worker(program)), watch=watch)
+    assert "waiting for the other process" in heard
+
+
+def test_threads_that_wait_sleep_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert LocalProcesses(1, threads=2).environment(0)["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert LocalProcesses(1, threads=2).environment(0)["OMP_WAIT_POLICY"] == "ACTIVE"

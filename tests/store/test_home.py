@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 import reproduce
 from reproduce.errors import OfeError
-from reproduce.store.home import ensure_home, expanded, explain_os_errors, ofe_home, shared_folder
+from reproduce.store.home import ensure_home, expanded, explain_os_errors, lend_home, ofe_home, shared_folder
 from reproduce.store.runs import RunFolder
 
 
@@ -81,7 +82,7 @@ def test_other_errors_are_left_alone(tmp_path: Path) -> None:
 def test_the_outer_of_two_contexts_names_the_option_and_the_inner_one_the_path(tmp_path: Path) -> None:
     with pytest.raises(OfeError) as caught, explain_os_errors(tmp_path, "--out"), explain_os_errors(tmp_path / "file"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    assert caught.value.message == f"no space is left for {tmp_path / 'file'}"
+    assert re.fullmatch(rf"no space is left for {tmp_path / 'file'} \(.+ are free on its disk\)", caught.value.message)
     assert caught.value.hint == "free some space, or set --out to a folder on another disk"
 
 
@@ -149,3 +150,32 @@ def test_a_file_system_without_locks_is_told_when_a_run_is_locked(
     with pytest.raises(OfeError, match="has no locks") as caught, RunFolder(tmp_path).lock():
         pytest.fail("locked")
     assert "local disk" in str(caught.value.hint)
+
+
+def test_libraries_are_lent_a_home_where_the_user_has_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """They would make a folder called `~` in the current one, or end with an error of Python."""
+    for name in ("HF_HOME", "MPLCONFIGDIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OFE_HOME", str(tmp_path))
+    lend_home()
+    assert "HF_HOME" not in os.environ
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    lend_home()
+    assert (os.environ["HF_HOME"], os.environ["MPLCONFIGDIR"]) == (
+        str(tmp_path / "huggingface"),
+        str(tmp_path / "matplotlib"),
+    )
+    monkeypatch.delenv("HF_HOME")
+    monkeypatch.delenv("MPLCONFIGDIR")
+
+
+def test_a_folder_that_was_removed_meanwhile_is_told(tmp_path: Path) -> None:
+    with pytest.raises(OfeError, match="is gone") as caught, explain_os_errors(tmp_path / "gone" / "file"):
+        (tmp_path / "gone" / "file").write_text("x")
+    assert caught.value.hint
+
+
+def test_a_full_disk_is_told_with_what_is_needed_and_what_is_free(tmp_path: Path) -> None:
+    with pytest.raises(OfeError) as caught, explain_os_errors(tmp_path / "there", needs=3_400_000):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert re.search(r"\(it needs 3\.4 MB, .+ are free on its disk\)$", caught.value.message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -372,3 +373,27 @@ def test_a_repeated_training_can_be_given_up(
     assert folder.complete
     assert folder.weights() == [20]
     folder.verify()
+
+
+def test_a_folder_whose_files_cannot_be_opened_is_one_row_and_no_more(store: Store, make_run: MakeRun) -> None:
+    """As root nothing is closed to us, so a link that leads to itself stands for a file that may not be read."""
+    bad, good = store.create(make_run(seed=1)), store.create(make_run())
+    (bad.path / "run.yaml").unlink()
+    (bad.path / "run.yaml").symlink_to("run.yaml")
+    assert "cannot be read" in str(bad.unreadable)
+    assert bad.status() == ("failed", bad.unreadable)
+    assert (good.unreadable, good.state) == (None, "new")
+    assert not bad.sealed
+
+
+def test_a_folder_that_may_not_be_entered(store: Store, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = store.create(make_run())
+    real = os.open
+
+    def refuse(path: object, *arguments: object, **options: object) -> int:
+        if str(path).startswith(str(folder.path)):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert folder.status() == ("failed", f"{folder.path} cannot be read: Permission denied")

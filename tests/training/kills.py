@@ -12,18 +12,22 @@ from pathlib import Path
 from reproduce.specs.resolve import ResolvedRun
 from reproduce.store.layout import CHECKED_FILES, CHECKPOINT, LIVE_TRACE
 from reproduce.store.runs import RunFolder
+from tests.drills.amount import FACTOR
 from tests.runs import create, worker
+
+KILLS = 4 if FACTOR == 1 else 50
+"""How many workers of a run are killed, in the tests and in `make drills`."""
 
 
 def check_kills(run: ResolvedRun, tmp_path: Path) -> None:
-    """Four workers are killed at random moments; the fifth must seal the bytes of an uninterrupted one."""
+    """Workers are killed at random moments; one more must seal the bytes of an uninterrupted one."""
     straight = create(tmp_path / "straight", run)
     finish(straight, tmp_path / "straight")
 
     home = tmp_path / "killed"
     folder, chance = create(home, run), random.Random(run.name)
     resumed_from_a_checkpoint = 0
-    for _ in range(4):
+    for _ in range(KILLS):
         resumed_from_a_checkpoint += (folder.path / CHECKPOINT).exists()
         process, goal = worker(folder, home, OFE_CHECKPOINT_S="0"), lines(folder) + chance.randrange(3, 18)
         wait_for(lambda goal=goal: lines(folder) >= goal, process)

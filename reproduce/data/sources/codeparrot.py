@@ -33,7 +33,7 @@ from reproduce.data.columns import (
     without_text,
 )
 from reproduce.data.files import digest, find_files
-from reproduce.data.hub import copy_of_rows, explained, find_snapshot, may_not_download, reaching
+from reproduce.data.hub import copy_of_rows, explained, find_snapshot, may_not_download, reaching, without_patterns
 from reproduce.data.progress import LeftOut, Progress, left_out
 from reproduce.data.sources.hub_text import AGAIN
 from reproduce.data.text.documents import SPLITS, Bookmark, Split
@@ -77,7 +77,7 @@ class CodeParrot:
 
     def open(self, *, pinned: Mapping[str, Any] | None, offline: bool, progress: Progress) -> HubDocuments:
         if self.path is not None:
-            return _open_copy(self.path, pinned, progress)
+            return _open_copy(without_patterns(self.path), pinned, progress)
         return _open_hub(pinned, offline, progress)
 
 

@@ -36,7 +36,7 @@ from reproduce.data.columns import (
     text_of,
 )
 from reproduce.data.files import digest, find_files
-from reproduce.data.hub import copy_of_rows, explained, find_snapshot, may_not_download
+from reproduce.data.hub import copy_of_rows, explained, find_snapshot, may_not_download, without_patterns
 from reproduce.data.progress import LeftOut, Progress, Step, left_out, printable
 from reproduce.data.text.documents import Bookmark, Split
 from reproduce.errors import OfeError, SpecError
@@ -107,7 +107,7 @@ class HubSource:
         if self.path is not None:
             progress(f"looking at the columns of {self.path}")
             description = f"documents of {printable(self.path.name)}"
-            place = Place(str(self.path), self.copy_subset, None)
+            place = Place(str(without_patterns(self.path)), self.copy_subset, None)
             documents = StreamedDocuments(description, place, pinned or {}, self.column, self.path)
         else:
             documents = self._open_hub(pinned, offline, progress)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,26 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         show_progress=False,
     )
     pieces = (piece for text in texts for piece in _cut(text))
-    tokenizer.train_from_iterator(pieces, trainer)
+    _interruptible(lambda: tokenizer.train_from_iterator(pieces, trainer))
     return tokenizer
+
+
+def _interruptible(work: Callable[[], None]) -> None:
+    """Do `work` in a thread, so that this one hears signals while the library hears none."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)  # which does not keep the process when this thread is stopped
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.1)
+    if failed:
+        raise failed[0]
 
 
 def _cut(text: str) -> Iterator[str]:

@@ -282,9 +282,12 @@ def test_a_damaged_file_stops_with_its_place(data: TextData) -> None:
     path = Path(str(data.path)) / "data/train-00001-of-00003.parquet"
     content = path.read_bytes()
     path.write_bytes(content[:200] + bytes(200) + content[400:])
-    with pytest.raises(OfeError, match=r"reading .*copy stopped after row 30: ") as caught:
+    said = (
+        r"reading .*copy stopped after row 30: data/train-00001-of-00003\.parquet is cut off or damaged after its row 0"
+    )
+    with pytest.raises(OfeError, match=said) as caught:
         open_text(data)
-    assert "replace the file" in str(caught.value.hint)
+    assert "mend that file" in str(caught.value.hint)
 
 
 def test_too_few_rows_to_hold_any_out(tmp_path: Path) -> None:
@@ -482,12 +485,17 @@ def test_an_archive_that_was_cut_off_is_named(tmp_path: Path) -> None:
         open_text(data)
 
 
-@pytest.mark.parametrize("name", ["h-glob[1]", "what?", "all*"])
+@pytest.mark.parametrize("name", ["h-glob[1]", "what?", "all*", "a::b"])
 def test_a_name_that_is_a_pattern_to_the_library(tmp_path: Path, name: str) -> None:
-    write_parquet(tmp_path / name, "train", TEXTS)
-    with pytest.raises(SpecError, match="takes for a pattern") as caught:
-        fingerprint(TextData(source="hub", path=str(tmp_path / name), seq_len=8, vocab_size=320))
-    assert "rename" in str(caught.value.hint)
+    for folder in ("plain", name):
+        write_parquet(tmp_path / folder, "train", TEXTS)
+    plain, odd = (
+        open_text(TextData(source="hub", path=str(tmp_path / folder), seq_len=8, vocab_size=320, train_tokens=limit))
+        for folder, limit in (("plain", None), (name, 10**9))  # a limit makes another prepared folder
+    )
+    assert plain.folder != odd.folder
+    assert np.array_equal(plain.eval_batch(0, 1), odd.eval_batch(0, 1))
+    assert np.array_equal(plain.batch(0, 0, 2), odd.batch(0, 0, 2))
 
 
 # ---------------------------------------------------------------------------------------------------

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
+
 import numpy as np
 import pytest
 
@@ -67,3 +72,22 @@ def test_a_word_without_end_is_cut(word: str) -> None:
 
 def test_text_of_ordinary_words_is_one_piece() -> None:
     assert list(tokeniser._cut(make_text(3))) == [make_text(3)]
+
+
+def test_training_can_be_interrupted() -> None:
+    """The library hears no signal while it trains. The thread that waits for it does."""
+    begun = threading.Event()
+
+    def never_ends(*_: object) -> None:
+        begun.set()
+        time.sleep(60)
+
+    def interrupt() -> None:
+        begun.wait(30)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        tokeniser._interruptible(never_ends)
+    assert time.monotonic() - start < 30
