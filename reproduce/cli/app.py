@@ -56,8 +56,7 @@ app = typer.Typer(
     cls=Commands,
     name="ofe",
     help="Re-make the figures of the paper on outlier features (arXiv 2405.19279), with a verdict on each claim.",
-    no_args_is_help=True,
-    add_completion=False,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -66,9 +65,10 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from reproduce.cli.start import version_lines
 
-        ui().line(f"ofe {version('ofe')}")
+        for line in version_lines():
+            ui().line(line)
         raise typer.Exit
 
 
@@ -76,10 +76,20 @@ def _print_version(wanted: bool) -> None:
 def root(
     ctx: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version, that of Python and torch, and the device; then stop.",
+        ),
     ] = False,
 ) -> None:
     ctx.obj = ui()
+    if ctx.invoked_subcommand is None:
+        from reproduce.cli.start import what_next
+
+        what_next(ctx.obj)
 
 
 app.command("list")(list_figures)
@@ -97,7 +107,7 @@ app.command("doctor")(doctor)
 
 @app.command("version")
 def print_version() -> None:
-    """Print the version of ofe."""
+    """Print the version of ofe, that of Python and torch, and the device."""
     _print_version(True)
 
 

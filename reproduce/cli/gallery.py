@@ -86,8 +86,15 @@ def read_record(folder: Path, resolved: Resolved, traces: Mapping[str, str | Non
 
 def find_record(resolved: Resolved, traces: Mapping[str, str | None]) -> Record | None:
     """The record of the figure that was drawn here, else of the one that came with the code, else None."""
+    found = find_drawn(resolved, traces)
+    return found[1] if found else None
+
+
+def find_drawn(resolved: Resolved, traces: Mapping[str, str | None]) -> tuple[Path, Record] | None:
+    """The folder and the record of the figure that was drawn here, else of the one that came with the code."""
     folders = (default_folder(resolved.scale), reference_root() / resolved.scale)
-    return next((record for folder in folders if (record := read_record(folder, resolved, traces))), None)
+    records = ((folder, read_record(folder, resolved, traces)) for folder in folders)
+    return next(((folder, record) for folder, record in records if record), None)
 
 
 def drawn(folder: Path, record: Record, experiment: Experiment, formats: Iterable[str]) -> list[Path] | None:
