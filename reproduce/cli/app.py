@@ -20,6 +20,7 @@ from reproduce.cli import cache, data
 from reproduce.cli.console import ui
 from reproduce.cli.doctor import doctor
 from reproduce.cli.listing import list_figures
+from reproduce.cli.making import new, schema
 from reproduce.cli.measuring import measure
 from reproduce.cli.options import INTERRUPTED, TYPED
 from reproduce.cli.planning import plan
@@ -100,6 +101,8 @@ app.command("plot")(plot)
 app.command("verify")(verify)
 app.command("measure")(measure)
 app.command("status")(status)
+app.command("new")(new)
+app.command("schema")(schema)
 app.add_typer(cache.app, name="cache")
 app.add_typer(data.app, name="data")
 app.command("doctor")(doctor)

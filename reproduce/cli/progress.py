@@ -66,11 +66,10 @@ def summary(jobs: Sequence[Job]) -> str:
     if len(running) > _MOST_TOLD:
         told.append(f"and {len(running) - _MOST_TOLD} more")
     ended = sum(job.state == "sealed" for job in jobs)
-    lefts = [
-        left for job in running if (left := _number(job.progress.get("eta_s"))) is not None and math.isfinite(left)
-    ]
-    left = f"; {duration(max(lefts))} left for {'these' if len(running) > 1 else 'it'}" if lefts else ""
-    return f"{ended} of {len(jobs)} sealed; {', '.join(told)}{left}"
+    known = [_number(job.progress.get("eta_s")) for job in running]
+    seconds = [left for left in known if left is not None and math.isfinite(left)]
+    end = f"; {duration(max(seconds))} left for {'these' if len(running) > 1 else 'it'}" if seconds else ""
+    return f"{ended} of {len(jobs)} sealed; {', '.join(told)}{end}"
 
 
 def words(job: Job) -> list[str]:

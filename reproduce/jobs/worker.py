@@ -41,10 +41,10 @@ from reproduce.jobs.device import set_up
 from reproduce.machine import this_machine
 from reproduce.parallel import group
 from reproduce.processes import PACKAGE_VARIABLE, handle
-from reproduce.specs.load import load_setting
 from reproduce.store.atomic import file_hash
 from reproduce.store.layout import TRACE
 from reproduce.store.parquet import trace_bytes
+from reproduce.store.run_yaml import on_paper_data
 from reproduce.store.runs import RunFolder
 from reproduce.store.seal import discard_leftovers, seal
 from reproduce.store.trace import read_rows
@@ -147,7 +147,7 @@ def common_provenance(run: Mapping[str, Any], source: str) -> dict[str, Any]:
     cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
     return {
         "kind": run.get("kind", "train"),
-        "substitute": source not in load_setting(run["setting"]).paper_data,
+        "substitute": not on_paper_data(run, source),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if cuda else facts.cpu,
         "devices": group.size(),

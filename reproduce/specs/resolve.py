@@ -173,7 +173,7 @@ def shown_runs(experiment: Experiment) -> Iterator[_Entry]:
 def _needed(experiment: Experiment, shown: set[str]) -> Iterator[_Entry]:
     names = dict.fromkeys(name for claim in experiment.claims for name in claim.needs if name not in shown)
     if names:
-        runs = catalogue()
+        runs = catalogue(experiment)
         for name in names:
             yield (*runs[name], RunRef(name=name))
 
@@ -194,7 +194,7 @@ def _seeds(
     limit = setting.scales[scale].seeds
     count = seeds if seeds is not None else min(ref.seeds, limit or ref.seeds)
     label = ref.label if ref.label is not None else run.label
-    own = config.data.source in setting.paper_data
+    own = setting.is_paper_data(config.data.source)
     for seed in range(count):
         seeded = config.model_copy(update={"seed": seed})
         training = ResolvedRun(run.name, label, setting.id, scale, seed, seeded, own)

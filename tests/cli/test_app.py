@@ -36,6 +36,8 @@ SURFACE = {
     "plot": {"[ID...]", "--format", "--from-cache", "--help", "--out", "--scale", "--seeds", "--set"},
     "verify": {"ID...", "--from-cache", "--help", "--json", "--scale", "--seeds", "--set"},
     "status": {"--help", "--json"},
+    "new": {"FILE", "--from", "--help"},
+    "schema": {"[experiment|setting]", "--help"},
     "doctor": {"--deep", "--help", "--json"},
     "version": {"--help"},
     "cache dir": {"--help"},
