@@ -55,6 +55,11 @@ class ResolvedRun:
         assert self.parent is not None, "a measurement has a parent"
         return self.parent.training
 
+    @property
+    def last_step(self) -> int:
+        """The last optimiser step of the training."""
+        return self.training.last_step
+
     @cached_property
     def key(self) -> str:
         return run_key(self.config)
@@ -71,6 +76,19 @@ class ResolvedRun:
 
 
 @dataclass(frozen=True)
+class Guest:
+    """A line that a user draws into a figure whose spec does not name it. Claims do not read it."""
+
+    name: str
+    label: str
+    setting: str
+    seed: int
+    last_step: int
+    training: RunConfig | None
+    """Its configuration; None for a trace that another program wrote."""
+
+
+@dataclass(frozen=True)
 class Resolved:
     """An experiment at one scale."""
 
@@ -80,6 +98,13 @@ class Resolved:
     """The runs that the figure shows, in its order, with the seeds of a run together."""
     extra: tuple[ResolvedRun, ...]
     """Further runs that only the claims read."""
+    guests: tuple[Guest, ...] = ()
+    """Lines that the user adds to the picture."""
+
+    @property
+    def lines(self) -> tuple[ResolvedRun | Guest, ...]:
+        """All that the picture shows: the figure's own runs, then the guests."""
+        return (*self.runs, *self.guests)
 
 
 def resolve(
