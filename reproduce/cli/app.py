@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from reproduce.cli import cache, data
 from reproduce.cli.console import ui
+from reproduce.cli.differing import diff
 from reproduce.cli.doctor import doctor
 from reproduce.cli.listing import list_figures
 from reproduce.cli.making import new, schema
@@ -101,6 +102,7 @@ app.command("plot")(plot)
 app.command("verify")(verify)
 app.command("measure")(measure)
 app.command("status")(status)
+app.command("diff")(diff)
 app.command("new")(new)
 app.command("schema")(schema)
 app.add_typer(cache.app, name="cache")

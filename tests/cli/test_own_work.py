@@ -109,3 +109,21 @@ def test_a_drawing_takes_no_curves(ofe: Ofe, trace: Path) -> None:
 def test_the_schema_is_json(ofe: Ofe) -> None:
     assert json.loads(ofe("schema").stdout)["title"] == "Experiment"
     assert json.loads(ofe("schema", "setting").stdout)["title"] == "Setting"
+
+
+def test_a_trace_goes_where_other_tools_read_it(ofe: Ofe, reproduced: Reproduced, tmp_path: Path) -> None:
+    run, home = "toy-ln-laptop-s0", reproduced[0]
+    csv = ofe("cache", "trace", run, home=home).stdout
+    file = tmp_path / "trace.csv"
+    assert ofe("cache", "trace", run, "--out", str(file), home=home).stdout == f"{file}\n"
+    assert file.read_text() == csv
+    lines = [json.loads(line) for line in ofe("cache", "trace", run, "--to", "wandb", home=home).stdout.splitlines()]
+    assert sum(len(line) - 1 for line in lines) == len(csv.splitlines()) - 1
+    assert "probe/kurtosis/2" in lines[0] | lines[1]
+    assert ofe("cache", "trace", run, "--to", "tensorboard", home=home).exit_code == 2
+    events = tmp_path / "events"
+    assert ofe("cache", "trace", run, "--to", "tensorboard", "--out", str(events), home=home).exit_code == 0
+    assert list(events.glob(f"{run}-*/events.out.tfevents.*"))
+    # What ofe exports, it draws again.
+    again = ofe("plot", "fig1", "--add", f"again={file}", "--out", str(tmp_path / "out"), home=home)
+    assert again.exit_code == 0, again.stderr
