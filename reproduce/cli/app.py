@@ -26,6 +26,7 @@ from reproduce.cli.measuring import measure
 from reproduce.cli.options import INTERRUPTED, TYPED
 from reproduce.cli.planning import plan
 from reproduce.cli.plotting import plot
+from reproduce.cli.reporting import report
 from reproduce.cli.reproducing import reproduce
 from reproduce.cli.showing import show
 from reproduce.cli.status import status
@@ -102,6 +103,7 @@ app.command("plot")(plot)
 app.command("verify")(verify)
 app.command("measure")(measure)
 app.command("status")(status)
+app.command("report")(report)
 app.command("diff")(diff)
 app.command("new")(new)
 app.command("schema")(schema)

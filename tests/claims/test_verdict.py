@@ -322,7 +322,7 @@ def test_json_has_the_promised_keys_and_no_value_that_json_lacks() -> None:
     promised = {"id", "claim", "says", "scale", "data", "verdict", "measured", "bound", "published", "n_seeds", "test"}
     promised |= {"early", "reason", "because"}
     assert promised <= set(found)
-    assert found["measured"] == {"left": "inf", "right": 3.0, "where": {}, "agree": 1, "of": 1, "text": "inf > 3"}
+    assert found["measured"] == {"left": "inf", "right": 3.0, "where": {}, "agree": 1, "of": 1, "text": "inf, above 3"}
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 

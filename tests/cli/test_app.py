@@ -37,6 +37,7 @@ SURFACE = {
         *("[ID...]", "--add", "--format", "--from-cache", "--help", "--layers", "--logy", "--out", "--overlay"),
         *("--scale", "--seeds", "--set", "--smooth", "--style"),
     },
+    "report": {"[ID...]", "--help", "--out"},
     "diff": {"RUN_A RUN_B|ID", "--help", "--json", "--layer", "--metric", "--scale"},
     "verify": {"ID...", "--from-cache", "--help", "--json", "--scale", "--seeds", "--set"},
     "status": {"--help", "--json"},
