@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
+
+from reproduce.cli.app import app
 
 OP, PRE_LN = "cp-op-laptop-s0", "cp-preln-laptop-s0"
 
 
-def ofe(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def ofe(tmp_path: Path, *arguments: str) -> Result:
     """The command line on the shipped specs and traces, with an empty home."""
-    code = "import os, sys; os.environ['OFE_HOME'] = sys.argv.pop(1); from reproduce.cli.app import main; main()"
-    command = [sys.executable, "-c", code, str(tmp_path), "diff", *arguments]
-    return subprocess.run(command, capture_output=True, text=True)
+    return CliRunner().invoke(app, ["diff", *arguments], env={"OFE_HOME": str(tmp_path), "OFE_DEVICE": "cpu"})
 
 
 def test_two_runs_differ_in_the_fields_of_their_blocks_and_in_what_they_measured(tmp_path: Path) -> None:
@@ -27,7 +26,7 @@ def test_two_runs_differ_in_the_fields_of_their_blocks_and_in_what_they_measured
     assert fields["model.block.post_qk"] == ("rms", "none")
     assert all(name.startswith("model.block.") for name in fields)
     trace = {(row["metric"], row["what"]): (row["a"], row["b"]) for row in told["trace"]}
-    # tests/store and figures/laptop/fig2.json have these numbers as well: the losses of fig2's claim p4
+    # The record beside the shipped picture has these numbers as well, in the claims p4 and p2.
     record = json.loads((Path(__file__).parents[2] / "figures" / "laptop" / "fig2.json").read_text())
     p4 = next(verdict["measured"] for verdict in record["verdicts"] if verdict["claim"] == "p4")
     assert trace["eval_loss", "last"] == pytest.approx((p4["left"], p4["right"]))
@@ -72,6 +71,6 @@ def test_a_figure_is_compared_at_two_scales(tmp_path: Path) -> None:
 )
 def test_wrong_usage_is_one_sentence(tmp_path: Path, arguments: list[str], message: str) -> None:
     done = ofe(tmp_path, *arguments)
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert message in done.stderr
     assert done.stdout == ""
