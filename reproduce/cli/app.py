@@ -114,7 +114,7 @@ app.command("doctor")(doctor)
 
 @app.command("version")
 def print_version() -> None:
-    """Print the version of ofe, that of Python and torch, and the device."""
+    """Print the versions of ofe, Python and torch."""
     _print_version(True)
 
 

@@ -52,7 +52,9 @@ class Ui:
         """Print rows under titles on stdout."""
         from rich.table import Table
 
-        table = Table(*titles, box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        for title in titles:
+            table.add_column(title, overflow="fold")
         for row in rows:
             table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
         self.out.print(table)

@@ -174,14 +174,14 @@ def _print(ui: Ui, rows: Sequence[dict[str, Any]], scale: str) -> None:
     if rows:
         what = "figure or table" if len(rows) == 1 else "figures and tables"
         ui.line(f"{len(rows)} {what} at {scale} scale, {traced} with all traces")
-        ui.prose(f"claims: {tally(every)}")
+        ui.prose(f"claims: {tally(every) if every else 'none judged yet'}")
     else:
         ui.line("no figure or table is like that")
     at = "" if scale == DEFAULT_SCALE else f" --scale {scale}"
     ui.tell(
         "\nruns: trained here, or shipped with the code as reference traces\n"
-        "reproduced: claims of the figure that held when it was last drawn, and how many did not\n"
-        f"next: `ofe show ID{at}` tells what a figure claims, `ofe reproduce ID{at}` makes it"
+        "reproduced: claims that held when the figure was last drawn, and how many did not\n"
+        f"next: `ofe show ID{at}` tells what a figure claims,\n      `ofe reproduce ID{at}` makes it"
     )
 
 

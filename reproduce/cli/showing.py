@@ -30,9 +30,10 @@ def show(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what a figure claims, what became of that, where its picture is, and what it costs.
+    """Show what a figure claims, and what became of that.
 
-    With `--full`, its runs and hyperparameters are listed too, each value with its source.
+    The path of its picture and its cost are told too. With `--full`, its runs and hyperparameters are listed as well,
+    each value with its source.
     """
     from reproduce.cli.selection import resolve_all
     from reproduce.specs.load import load_experiment
@@ -165,8 +166,8 @@ def _print_brief(ui: Ui, about: Mapping[str, Any], typed: str) -> None:
     ui.line()
     ui.columns(facts, widths=[9])
     ui.tell(
-        f"\nnext: `ofe reproduce {name}{at}` makes it, `ofe verify {name}{at}` tells what was measured, "
-        f"\n`ofe show {name}{at} --full` lists runs and hyperparameters"
+        f"\nnext: `ofe reproduce {name}{at}` makes it,\n      `ofe verify {name}{at}` tells what was measured,"
+        f"\n      `ofe show {name}{at} --full` lists runs and hyperparameters"
     )
 
 
