@@ -5,6 +5,9 @@ Two forms are read, with or without a layer for each row:
     long    step,metric,layer,value      as `ofe cache trace` prints it; a column `split` may stand there too
     wide    step,layer,kurtosis,...      one column for each metric, by its name in the table of metrics
 
+The CSV of `ofe measure` is of the long form. Of its rows those count that are of all positions and of the residual
+stream, which is what figures show.
+
 A metric is named as specs name it (`kurtosis`, `eval_loss`), or as a trace does (`loss` of split `eval`). An empty
 cell, and in JSON lines a missing field, is a value that was not recorded.
 """
@@ -24,8 +27,10 @@ import pandas as pd
 from reproduce.errors import OfeError
 from reproduce.metrics.table import METRICS
 
-_OWN = ("step", "split", "layer", "metric", "value")
+_OWN = ("step", "split", "layer", "metric", "value", "positions", "point")
 """Columns that are not metrics."""
+_SHOWN = {"positions": "all", "point": "residual"}
+"""Column of the CSV of `ofe measure` -> the value that a row must have there to be read."""
 
 
 def read_foreign_trace(path: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -85,6 +90,8 @@ def _json_lines(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]
 
 def _rows(place: str, record: Mapping[str, Any], unknown: dict[str, None]) -> Iterator[tuple[Any, ...]]:
     """The rows that one line stands for. Names that are no metric are added to `unknown`."""
+    if any(record.get(name) not in (None, "", value) for name, value in _SHOWN.items()):
+        return
     step, layer = _step(place, record["step"]), _layer(place, record.get("layer"))
     split = str(record.get("split") or "")
     if "metric" in record:

@@ -34,6 +34,12 @@ def test_all_forms_give_the_same_rows(tmp_path: Path, name: str, text: str) -> N
     assert read(tmp_path / name, text) == (ROWS, [])
 
 
+def test_of_the_csv_of_measure_the_rows_that_figures_show_are_read(tmp_path: Path) -> None:
+    head = "model,revision,step,point,layer,positions,metric,value\n"
+    rows = "m,,5,residual,2,all,kurtosis,9\nm,,5,residual,2,skipped,kurtosis,3\nm,,5,mlp-input,2,all,kurtosis,7\n"
+    assert read(tmp_path / "t.csv", head + rows) == ([(5, "probe", "kurtosis", "2", 9.0)], [])
+
+
 def test_what_is_no_metric_is_named_and_left_out(tmp_path: Path) -> None:
     assert read(tmp_path / "t.csv", "step,layer,kurtosis,mood\n0,unembed,2,good\n") == (
         [(0, "probe", "kurtosis", "unembed", 2.0)],
