@@ -134,15 +134,10 @@ def guest_styles(guests: int) -> list[LineStyle]:
 
 
 def _colours(blocks: Sequence[str | None]) -> list[str]:
-    """A colour for each entry: the block's own for the first of its kind, the next free one for all others.
-
-    The colours that belong to no block are given first, so that a block's colour means that block while others last.
-    """
+    """A colour for each entry: the block's own for the first of its kind, the next free one for all others."""
     palette = _palette()
     own = {block: palette[BLOCK_COLOURS[block]] for block in blocks if block in BLOCK_COLOURS}
-    of_none = [colour for i, colour in enumerate(palette) if i not in BLOCK_COLOURS.values()]
-    rest = [colour for colour in palette if colour not in own.values() and colour not in of_none]
-    free = iter([*reversed(of_none), *rest])
+    free = iter([colour for colour in palette if colour not in own.values()])
     return [own.pop(block) if block in own else next(free) for block in blocks]
 
 
