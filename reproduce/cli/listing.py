@@ -110,14 +110,16 @@ def _sealed(resolved: Resolved, shelf: Shelf) -> str:
 
 
 def _runs(resolved: Resolved, shelf: Shelf) -> str:
-    """The same in the few words that a narrow column holds: `5 shipped`, `2 trained`, `3 of 5`."""
+    """The same in the few words that a narrow column holds: `5 shipped`, `2 trained`, `3 of 5`, `1 + 4 shipped`."""
     own, shipped = _counts(resolved, shelf)
     every = len(resolved.runs)
     if not every:
         return "no runs"
     if own + shipped < every:
         return f"{own + shipped} of {every}"
-    return f"{own} trained" if own == every else f"{shipped} shipped" if shipped == every else f"{own}+{shipped} ship."
+    return (
+        f"{own} trained" if own == every else f"{shipped} shipped" if shipped == every else f"{own} + {shipped} shipped"
+    )
 
 
 def _state(resolved: Resolved | None, shelf: Shelf) -> State:

@@ -50,7 +50,7 @@ def report(
         out.parent.mkdir(parents=True, exist_ok=True)
         write_text(out, text)
     ui.line(str(out))
-    ui.tell(f"{count(len(made), 'entry').replace('entrys', 'entries')}, {size(len(text.encode()))}")
+    ui.tell(f"{count(len(made), 'item')}, {size(len(text.encode()))}")
 
 
 def _wanted(ids: list[str], shelves: dict[str, Shelf]) -> list[Resolved]:
