@@ -19,7 +19,7 @@ from reproduce.optim.records import OPTIMIZERS
 
 Norm = Literal["none", "ln", "rms", "srms"]
 Precision = Literal["fp32", "bf16", "fp16"]
-ProbePoint = Literal["residual", "attention-input"]
+ProbePoint = Literal["residual", "attention-input", "mlp-input"]
 
 
 class Frozen(BaseModel):
@@ -66,10 +66,13 @@ class BlockConfig(Frozen):
     """Weight alpha of the identity that is added to the attention matrix (Value-SkipInit). 0 is plain attention."""
     attn_beta: float = 1.0
     """Weight beta of the softmax matrix in Value-SkipInit. 0 leaves alpha I, which depends on no query or key."""
-    mlp_input_scale: float | Literal["unit-preactivation"] = 1.0
-    """Scale alpha_mlp of the MLP's input.
+    mlp_input_scale: float | Literal["unit-preactivation", "unit-stream"] = 1.0
+    """Scale alpha_mlp of the MLP's input. The paper gives no number and points to NFNets, which has two readings.
 
     `unit-preactivation` stands for 1 / (init_std sqrt(width)), with which the output of W_1 is O(1) at initialisation.
+    `unit-stream` stands for 1 / sqrt(v), with the variance v that the stream has there at initialisation. As in NFNets
+    (Brock et al., arXiv 2102.06171), v starts as the variance of the embeddings, and every branch adds the square of
+    its gain.
     """
 
     @model_validator(mode="after")
@@ -137,9 +140,17 @@ class TransformerConfig(Frozen):
         return round(self.width * self.mlp_ratio)
 
     @property
-    def mlp_input_scale(self) -> float:
-        scale = self.block.mlp_input_scale
-        return 1 / (self.init_std * math.sqrt(self.width)) if isinstance(scale, str) else scale
+    def mlp_input_scales(self) -> list[float]:
+        """Scale of the MLP's input in each block."""
+        match self.block.mlp_input_scale:
+            case "unit-preactivation":
+                return [1 / (self.init_std * math.sqrt(self.width))] * self.layers
+            case "unit-stream":
+                embedded = self.init_std**2 * (self.embed_scale**2 + (self.positions == "learnt"))
+                attention, both = self.block.attn_gain**2, self.block.attn_gain**2 + self.block.mlp_gain**2
+                return [1 / math.sqrt(embedded + place * both + attention) for place in range(self.layers)]
+            case scale:
+                return [scale] * self.layers
 
 
 class MlpConfig(Frozen):
@@ -171,6 +182,8 @@ class VitConfig(Frozen):
     def _consistent(self) -> VitConfig:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if self.block.mlp_input_scale == "unit-stream":
+            raise ValueError("the variance of embedded images is not known: set mlp_input_scale to a number")
         return self
 
 
@@ -267,6 +280,10 @@ else:
 """A name in `reproduce.optim.records.OPTIMIZERS`. Type checkers cannot evaluate the table, so they see any string."""
 
 
+def _shown(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
+
+
 class OptimizerConfig(Frozen):
     """The optimiser and its constants. The modules of `reproduce.optim` give equations and sources."""
 
@@ -279,6 +296,9 @@ class OptimizerConfig(Frozen):
     """Decay of the second moment."""
     eps: float = Field(default=1e-8, ge=0)
     """Constant that keeps the update finite where the second moment is 0."""
+    placement: Literal["torch", "transformers"] = "torch"
+    """Where adamw adds eps and decays the weights (`reproduce.optim.adamw`): as PyTorch does, or as the AdamW of
+    transformers does, with which the authors' released code trains."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay of matrices and embeddings. Norm parameters, biases and gains are not decayed."""
     precond_freq: int = Field(default=10, ge=1)
@@ -294,7 +314,7 @@ class OptimizerConfig(Frozen):
             if getattr(self, name) != field.default:
                 readers = [other for other, record in OPTIMIZERS.items() if name in record.reads]
                 raise ValueError(
-                    f"{name} has no effect on {self.name}: set it to its default {field.default:g}, "
+                    f"{name} has no effect on {self.name}: set it to its default {_shown(field.default)}, "
                     f"or name to one of {', '.join(readers)}"
                 )
         return self
@@ -343,7 +363,8 @@ class ProbeConfig(Frozen):
     batch_size: int = Field(ge=1)
     """Number of examples (sequences or images) in the fixed held-out probe batch."""
     point: ProbePoint = "residual"
-    """residual: the stream that enters each block. attention-input: the same after attention's Pre-Norm, if any."""
+    """residual: the stream that enters each block. attention-input: the same after attention's Pre-Norm, if any.
+    mlp-input: the stream between the two branches of each block, before the MLP's Pre-Norm, if any."""
     on: Literal["held-out", "train-batch"] = "held-out"
     """held-out: one held-out batch for all steps. train-batch: the step's training batch, as in the authors' code."""
     moment_updates_layer: int | None = Field(default=None, ge=1)
@@ -394,7 +415,7 @@ class RunConfig(Frozen):
             if self.data.side % self.model.patch:
                 raise ValueError(f"side {self.data.side} is not a multiple of patch {self.model.patch}")
         if isinstance(self.model, MlpConfig) and self.probe.point != "residual":
-            raise ValueError("an mlp has no attention: set probe.point to residual")
+            raise ValueError("an mlp has no attention, and one stream in each block: set probe.point to residual")
         layer = self.probe.moment_updates_layer
         if layer is not None and layer > self.model.layers:
             raise ValueError(f"probe.moment_updates_layer {layer} lies beyond the model's {self.model.layers} layers")

@@ -87,6 +87,7 @@ DEFAULTS: dict[type[BaseModel], dict[str, Any]] = {
         "beta1": 0.9,
         "beta2": 0.999,
         "eps": 1e-8,
+        "placement": "torch",
         "weight_decay": 0.0,
         "precond_freq": 10,
         "max_precond_dim": 10_000,
@@ -214,8 +215,19 @@ def test_images_that_do_not_fit(changes: dict[str, Any], message: str) -> None:
 def test_derived_sizes() -> None:
     model = TransformerConfig(layers=1, width=768, heads=12, block=BlockConfig(mlp_input_scale="unit-preactivation"))
     assert (model.head_width, model.mlp_width) == (64, 3072)
-    assert model.mlp_input_scale == pytest.approx(1.804, abs=5e-4)  # v2 App B with sigma_w 0.02, as in spec 3.10
-    assert TransformerConfig(layers=1, width=8, heads=1).mlp_input_scale == 1.0
+    assert model.mlp_input_scales == [pytest.approx(1.804, abs=5e-4)]  # v2 App B with sigma_w 0.02
+    assert TransformerConfig(layers=2, width=8, heads=1).mlp_input_scales == [1.0, 1.0]
+
+
+def test_the_scale_of_nfnets_counts_the_branches_before_the_mlp() -> None:
+    """A stream of variance 1, to which branches of unit variance add their squared gains: 1.01, 1.03, 1.05."""
+    block = BlockConfig(mlp_input_scale="unit-stream", attn_gain=0.1, mlp_gain=0.1)
+    model = TransformerConfig(layers=3, width=8, heads=1, positions="rope", embed_scale=50.0, block=block)
+    assert model.mlp_input_scales == pytest.approx([1.01**-0.5, 1.03**-0.5, 1.05**-0.5])
+    learnt = model.model_copy(update={"positions": "learnt"})
+    assert learnt.mlp_input_scales[0] == pytest.approx((1.01 + 0.0004) ** -0.5)
+    with pytest.raises(ValidationError, match="variance of embedded images"):
+        VitConfig(layers=1, width=8, heads=2, block=block)
 
 
 def test_warmup_in_steps() -> None:

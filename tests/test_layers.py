@@ -44,6 +44,7 @@ measuring           the metrics of a model
 plan                what runs cost on this machine
 training
 jobs                a run in a process of its own, and many of them
+bench               how fast trainings are on this machine
 claims
 plots
 report

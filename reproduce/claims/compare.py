@@ -10,17 +10,19 @@ slack = max(tol, rel_tol |rhs|) the margins are:
     approx                   slack - |left - rhs|
     eq                       -|left - rhs|
     within_factor            bound - max(left / rhs, rhs / left)
-    spearman_ge              correlation over `across` - bound
+    spearman_ge              correlation over `across` - bound; over steps it is that of each layer
     decreasing, increasing   inversions_allowed - inversions, an inversion being two runs out of order (a tie is one)
 
-The word `some` asks for one layer or step and picks the largest margin; every other word asks for all of them and
-picks the smallest. Steps are picked first, then layers, then runs. The pair that is left decides: the claim holds when
-its margin is not negative, or for gt and lt when it is positive.
+The word `some` asks for one layer or step and picks the largest margin. The word `most` asks for more than half of them
+and picks the largest margin that more than half reach. Every other word asks for all and picks the smallest. Steps are
+picked first, then layers, then runs. The pair that is left decides: the claim holds when its margin is not negative, or
+for gt and lt when it is positive.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass
 from itertools import combinations
 from typing import assert_never
@@ -28,9 +30,19 @@ from typing import assert_never
 import numpy as np
 import pandas as pd
 
-from reproduce.claims.quantity import FEWEST_RANKS, FactsOf, constant, dims, join, layers_of, rank_correlation, read
+from reproduce.claims.quantity import (
+    CASE,
+    FEWEST_RANKS,
+    FactsOf,
+    constant,
+    dims,
+    join,
+    layers_of,
+    rank_correlation,
+    read,
+)
 from reproduce.claims.ruling import NotMeasured, Ruling
-from reproduce.specs.claims import ACROSS, DIMS, TRENDS, UNEMBED, quantities
+from reproduce.specs.claims import ACROSS, DIMS, TRENDS, UNEMBED, open_dims, quantities
 from reproduce.specs.schema import Claim, Quantity
 
 
@@ -62,19 +74,31 @@ def sides(claim: Claim, frame: pd.DataFrame, facts: FactsOf) -> Sides:
     """
     variance = claim.form == "variance"
     left = read(claim.left, frame, facts, variance=variance)
+    if not isinstance(claim.right, Quantity):
+        return left, numbers_on_the_right(claim, facts)
+    right = read(claim.right, frame, facts, variance=variance)
+    return left, named_as_left(claim, right) if "run" in left.columns else right
+
+
+def named_as_left(claim: Claim, right: pd.DataFrame) -> pd.DataFrame:
+    """The table of the right side under the names of the left side's runs, with which its own are matched in order."""
+    assert isinstance(claim.right, Quantity), "the right side reads runs"
+    if "run" not in right.columns:
+        return right
+    return right.assign(run=right["run"].map(dict(zip(claim.right.run_names, claim.left.run_names, strict=True))))
+
+
+def numbers_on_the_right(claim: Claim, facts: FactsOf) -> pd.DataFrame | None:
+    """The table of a right side that reads no runs: a number, one for each run of the left side, or none at all."""
     right, names = claim.right, claim.left.run_names
     if right is None:
-        return left, None
-    if isinstance(right, Quantity):
-        table = read(right, frame, facts, variance=variance)
-        if "run" in table.columns and "run" in left.columns:
-            table = table.assign(run=table["run"].map(dict(zip(right.run_names, names, strict=True))))
-        return left, table
+        return None
+    assert not isinstance(right, Quantity), "the right side reads no runs"
     if right == UNEMBED:
         values = [1.0 + layers_of(run, facts) for run in names]
     else:
         values = [float(value) for value in right] if isinstance(right, list) else [float(right)] * len(names)
-    return left, pd.DataFrame({"run": names, "value": values}) if "run" in left.columns else constant(values[0])
+    return pd.DataFrame({"run": names, "value": values}) if "run" in open_dims(claim.left) else constant(values[0])
 
 
 def compare(claim: Claim, tables: Sides) -> Comparison:
@@ -83,9 +107,8 @@ def compare(claim: Claim, tables: Sides) -> Comparison:
     Raises:
         NotMeasured: the sides have no row in common, or their ranks are undefined.
     """
-    pairs = _with_margins(claim, *tables)
-    pairs["enough"] = pairs["margin"] > 0 if claim.cmp in ("gt", "lt") else pairs["margin"] >= 0
-    decider = _decider(claim, pairs)
+    pairs = with_margins(claim, *tables)
+    decider = deciders(claim, pairs).iloc[0]
     left, right = decider["left"], decider.get("right")
     where = {dim: int(decider[dim]) if dim == "step" else str(decider[dim]) for dim in dims(pairs)}
     return Comparison(
@@ -99,18 +122,19 @@ def compare(claim: Claim, tables: Sides) -> Comparison:
 
 
 def same_direction(claim: Claim, tables: Sides) -> bool:
-    """Whether the weak form of `claim` holds, which is its direction without the amount.
+    """Whether the weak form of `claim` holds, which is its direction without the amount, and without a tolerance.
 
     Comparators that ask for equality have no weak form, so that theirs never holds.
     """
     match claim.cmp:
         case "gt" | "ge" | "lt" | "le":
-            return compare(claim.model_copy(update={"factor": 1.0, "plus": 0.0}), tables).holds
+            bare = {"factor": 1.0, "plus": 0.0, "tol": 0.0, "rel_tol": 0.0}
+            return compare(claim.model_copy(update=bare), tables).holds
         case "spearman_ge":
             above_zero = math.nextafter(0.0, 1.0)
             return compare(claim.model_copy(update={"bound": above_zero}), tables).holds
         case "decreasing" | "increasing":
-            return all(_trends_weakly(claim, values) for values in _with_margins(claim, *tables)["left"])
+            return all(_trends_weakly(claim, values) for values in with_margins(claim, *tables)["left"])
         case "eq" | "approx" | "within_factor":
             return False
         case _:
@@ -148,15 +172,21 @@ def _trends_weakly(claim: Claim, values: list[float]) -> bool:
 # Margins
 
 
-def _with_margins(claim: Claim, left: pd.DataFrame, right: pd.DataFrame | None) -> pd.DataFrame:
-    """The matched pairs with the margin of each; for a trend and for spearman_ge, a row for each group of pairs."""
+def with_margins(claim: Claim, left: pd.DataFrame, right: pd.DataFrame | None) -> pd.DataFrame:
+    """The matched pairs with the margin of each, and whether that is `enough`.
+
+    For a trend and for spearman_ge there is a row for each group of pairs.
+    """
     if claim.cmp in TRENDS:
-        return _trend(claim, left)
-    assert right is not None, f"{claim.cmp} has a right side"
-    pairs = join(left, right)
-    if claim.cmp == "spearman_ge":
-        return _correlations(claim, pairs)
-    return pairs.assign(margin=_margins(claim, pairs).fillna(-np.inf))
+        pairs = _trend(claim, left)
+    else:
+        assert right is not None, f"{claim.cmp} has a right side"
+        pairs = join(left, right)
+        if claim.cmp == "spearman_ge":
+            pairs = _correlations(claim, pairs)
+        else:
+            pairs = pairs.assign(margin=_margins(claim, pairs).fillna(-np.inf))
+    return pairs.assign(enough=pairs["margin"] > 0 if claim.cmp in ("gt", "lt") else pairs["margin"] >= 0)
 
 
 def _margins(claim: Claim, pairs: pd.DataFrame) -> pd.Series:
@@ -208,15 +238,23 @@ def _trend(claim: Claim, left: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*kept, "left", "margin"])
 
 
-def _decider(claim: Claim, pairs: pd.DataFrame) -> pd.Series:
-    """The pair that decides: one dim after the other is reduced to its largest or smallest margin."""
+def deciders(claim: Claim, pairs: pd.DataFrame) -> pd.DataFrame:
+    """The pair that decides: one dim after the other is reduced to the margin that its word picks.
+
+    There is one row. A table that holds several cases side by side (`CASE`) has one for each of them.
+    """
     for dim in reversed(DIMS):
         if dim not in pairs.columns:
             continue
         word = {"run": "runs", "layer": "layer", "step": "over"}[dim]
-        some = any(getattr(quantity, word) == "some" for quantity in quantities(claim).values())
-        kept = [other for other in DIMS[: DIMS.index(dim)] if other in pairs.columns]
-        pick = "idxmax" if some else "idxmin"
+        words = [getattr(quantity, word) for quantity in quantities(claim).values() if dim != "run"]
+        kept = [other for other in (CASE, *DIMS[: DIMS.index(dim)]) if other in pairs.columns]
+        pick = "idxmax" if "some" in words else _most if "most" in words else "idxmin"
         best = pairs.groupby(kept, sort=False)["margin"].agg(pick) if kept else [pairs["margin"].agg(pick)]
         pairs = pairs.loc[best]
-    return pairs.iloc[0]
+    return pairs.reset_index(drop=True)
+
+
+def _most(margins: pd.Series) -> Hashable:
+    """The index of the largest margin that more than half of `margins` reach."""
+    return margins.sort_values(ascending=False, kind="stable").index[len(margins) // 2]

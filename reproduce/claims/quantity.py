@@ -5,17 +5,18 @@ over which the quantity still has several values. Those columns are the table's 
 this order, each of which is a function:
 
     trajectories   takes the metric's rows, kurtosis minus one where asked, adds plus_metric, sums over the steps so
-                   far (cumulative), takes absolute values
+                   far (cumulative), divides by per_metric, takes absolute values
     probes         reduces the layers at every step (`mean`, `max`) or selects some (a block, a list, `early`, ...)
-    steps          drops the steps before `after`, then takes the initial, final, largest, ... value; `each` and
-                   `some` keep all steps
+    steps          drops the steps before `after` and behind `until`, then takes the initial, final, largest, ... value;
+                   `change` is the final value less the initial one, and `each`, `some` and `most` keep all steps
     seeds          takes the mean over seeds: a peak over three seeds is the mean of three peaks, as in the tables
     argmax         finds the layer with the largest value
     runs           reduces the runs (reduce_runs), then subtracts minus_run
 
-The words `each`, `some`, `max` and `argmax` are about every probed layer, the input of the unembedding (`unembed`)
-included, unless `blocks` leaves that one out. The words `mean`, `early` and `late` are about the blocks alone: the
-paper averages over blocks, its "final few blocks" are blocks, and the plots' mean is the same one.
+The words `each`, `some`, `most`, `max` and `argmax` are about every probed layer, the input of the unembedding
+(`unembed`) included, unless `blocks` leaves that one out or says which third of the blocks is meant. The words `mean`,
+`early` and `late` are about the blocks alone: the paper averages over blocks, its "final few blocks" are blocks, and
+the plots' mean is the same one.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import pandas as pd
 
 from reproduce.claims.ruling import NotMeasured
 from reproduce.metrics.table import METRICS
-from reproduce.specs.claims import DIMS, PAIR, UNEMBED, reads_fact
+from reproduce.specs.claims import DIMS, PAIR, QUANTIFIERS, UNEMBED, reads_fact
 from reproduce.specs.schema import Quantity
 from reproduce.store.frame import metric_rows
 
@@ -44,7 +45,10 @@ steps."""
 FEWEST_RANKS = 3
 """Fewest pairs whose ranks may be correlated; two pairs are always perfectly correlated."""
 
-_DIMS = ("run", "seed", *DIMS[1:])
+CASE = "case"
+"""The dim of tables that hold several cases side by side, each to be judged by itself."""
+
+_DIMS = (CASE, "run", "seed", *DIMS[1:])
 
 FactsOf = Mapping[tuple[str, int], "RunFacts"]
 """Facts of the runs by (run, seed)."""
@@ -80,23 +84,27 @@ def read(quantity: Quantity, frame: pd.DataFrame, facts: FactsOf, *, variance: b
             for name in (pair[2], pair[3])
         )
         pairs = join(first, second)
-        return constant(_OF_TWO[pair[1]](pairs["left"], pairs["right"]))
+        return constant(OF_TWO[pair[1]](pairs["left"], pairs["right"]))
 
     if reads_fact(quantity):
         table = _facts_table(quantity, facts)
     else:
-        table = trajectories(quantity, frame, facts, variance=variance)
-        table = _probes(table, quantity)
-        table = _steps(table, quantity)
-        table = _seed_means(table)
-        table = _argmax(table, quantity, facts)
+        table = of_each_run(quantity, trajectories(quantity, frame, facts, variance=variance), facts)
     if len(quantity.run_names) == 1:
         return table.drop(columns="run")
-    return table if quantity.reduce_runs is None else _reduce(table, "run", quantity.reduce_runs)
+    return table if quantity.reduce_runs is None else reduce_dim(table, "run", quantity.reduce_runs)
+
+
+def of_each_run(quantity: Quantity, curves: pd.DataFrame, facts: FactsOf) -> pd.DataFrame:
+    """The value of `quantity` for each run in `curves`, which are its `trajectories`: the stages probes to argmax."""
+    table = _probes(curves, quantity)
+    table = _steps(table, quantity)
+    table = _seed_means(table)
+    return _argmax(table, quantity, facts)
 
 
 def dims(table: pd.DataFrame) -> list[str]:
-    """The dims of `table`, in the order run, seed, layer, step."""
+    """The dims of `table`, in the order case, run, seed, layer, step."""
     return [dim for dim in _DIMS if dim in table.columns]
 
 
@@ -122,14 +130,12 @@ def join(left: pd.DataFrame, right: pd.DataFrame) -> pd.DataFrame:
 
 
 def rank_correlation(x: pd.Series, y: pd.Series) -> float:
-    """Spearman's rank correlation, in [-1, 1]."""
-    from scipy.stats import spearmanr
-
+    """Spearman's rank correlation, in [-1, 1]: Pearson's correlation of the ranks, where equal values share theirs."""
     if len(x) < FEWEST_RANKS:
         raise NotMeasured(f"a rank correlation needs {FEWEST_RANKS} pairs, there are {len(x)}")
     if x.nunique() == 1 or y.nunique() == 1:
         raise NotMeasured("a rank correlation needs values that differ")
-    return float(spearmanr(x.to_numpy(), y.to_numpy()).statistic)
+    return float(np.corrcoef(x.rank(), y.rank())[0, 1])
 
 
 def rank_at_max(x: pd.Series, y: pd.Series) -> float:
@@ -137,7 +143,7 @@ def rank_at_max(x: pd.Series, y: pd.Series) -> float:
     return float(x.rank(ascending=False, method="min").to_numpy()[y.to_numpy().argmax()])
 
 
-_OF_TWO: dict[str, Callable[[pd.Series, pd.Series], float]] = {
+OF_TWO: dict[str, Callable[[pd.Series, pd.Series], float]] = {
     "rank_corr": rank_correlation,
     "rank_at_max": rank_at_max,
 }
@@ -174,10 +180,19 @@ def trajectories(quantity: Quantity, frame: pd.DataFrame, facts: FactsOf, *, var
         pairs = join(table, _rows(quantity.plus_metric, quantity, frame, facts, variance=variance))
         table = pairs.assign(value=pairs["left"] + pairs["right"]).drop(columns=["left", "right"])
     if quantity.cumulative:
-        table["value"] = table.groupby(["run", "seed", "layer"], sort=False)["value"].cumsum()
+        table = _cumulated(table)
+    if quantity.per_metric is not None:
+        divisor = _rows(quantity.per_metric, quantity, frame, facts, variance=variance)
+        pairs = join(table, _cumulated(divisor) if quantity.cumulative else divisor)
+        table = pairs.assign(value=pairs["left"] / pairs["right"]).drop(columns=["left", "right"])
     if quantity.abs:
         table["value"] = table["value"].abs()
     return table
+
+
+def _cumulated(table: pd.DataFrame) -> pd.DataFrame:
+    """The values of each curve, summed over the steps so far."""
+    return table.assign(value=table.groupby(["run", "seed", "layer"], sort=False)["value"].cumsum())
 
 
 def _rows(metric: str, quantity: Quantity, frame: pd.DataFrame, facts: FactsOf, *, variance: bool) -> pd.DataFrame:
@@ -204,7 +219,9 @@ def _rows(metric: str, quantity: Quantity, frame: pd.DataFrame, facts: FactsOf, 
         place=rows["run"].map({run: place for place, run in enumerate(names)}),
         depth=rows["layer"].map({label: _depth(label) for label in rows["layer"].unique()}),
     )
-    return rows.sort_values(["place", "seed", "depth", "step"], ignore_index=True)[[*_DIMS, "value"]]
+    return rows.sort_values(["place", "seed", "depth", "step"], ignore_index=True)[
+        ["run", "seed", "layer", "step", "value"]
+    ]
 
 
 def _failures_as_inf(rows: pd.DataFrame, facts: FactsOf) -> pd.DataFrame:
@@ -234,22 +251,27 @@ def _depth(label: str) -> float:
 
 def _probes(table: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
     layer = quantity.layer
-    if quantity.blocks:
-        table = table[table["layer"] != UNEMBED]
     blocks = table[table["layer"] != UNEMBED]
+    match quantity.blocks:
+        case True:
+            table = blocks
+        case "early" | "late" as which:
+            table = _thirds(blocks, which)
+        case False:
+            pass
+        case _:
+            assert_never(quantity.blocks)
     match layer:
         case None:
             return table.drop(columns="layer")
-        case "each" | "some" | "argmax":
+        case "each" | "some" | "most" | "argmax":
             return table
         case "max":
-            return _reduce(table, "layer", "max")
+            return reduce_dim(table, "layer", "max")
         case "mean":
-            return _reduce(blocks, "layer", "mean")
+            return reduce_dim(blocks, "layer", "mean")
         case "early" | "late":
-            return pd.concat(
-                [_third(group, layer) for _, group in blocks.groupby("run", sort=False)], ignore_index=True
-            )
+            return _thirds(blocks, layer)
         case "unembed" | int():
             return _selected(table, [str(layer)], quantity).drop(columns="layer")
         case list():
@@ -265,6 +287,11 @@ def _selected(table: pd.DataFrame, wanted: list[str], quantity: Quantity) -> pd.
         if absent:
             raise NotMeasured(f"{run} has no {quantity.metric} in layer {', '.join(absent)}")
     return table[table["layer"].isin(wanted)]
+
+
+def _thirds(blocks: pd.DataFrame, which: Literal["early", "late"]) -> pd.DataFrame:
+    """The first or the last third of the blocks of each run."""
+    return pd.concat([_third(group, which) for _, group in blocks.groupby("run", sort=False)], ignore_index=True)
 
 
 def _third(of_run: pd.DataFrame, which: Literal["early", "late"]) -> pd.DataFrame:
@@ -295,6 +322,7 @@ def _tail_mean(steps: NDArray[np.int64], values: NDArray[np.float64]) -> float:
 _OVER_STEPS: dict[str, Callable[[NDArray[np.int64], NDArray[np.float64]], float]] = {
     "init": lambda steps, values: float(values[0]),
     "final": lambda steps, values: float(values[-1]),
+    "change": lambda steps, values: float(values[-1] - values[0]),
     "peak": lambda steps, values: float(values.max()),
     "min": lambda steps, values: float(values.min()),
     "mean": _time_mean,
@@ -303,21 +331,22 @@ _OVER_STEPS: dict[str, Callable[[NDArray[np.int64], NDArray[np.float64]], float]
 
 
 def _steps(table: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
-    if quantity.after:
+    if quantity.after or quantity.until < 1:
         last = table.groupby(["run", "seed"], sort=False)["step"].transform("max")
-        table = table[table["step"] >= quantity.after * last]
-    if quantity.over is None or quantity.over in ("each", "some"):
+        table = table[(table["step"] >= quantity.after * last) & (table["step"] <= quantity.until * last)]
+    if quantity.over is None or quantity.over in QUANTIFIERS:
         return table
     over = _OVER_STEPS[quantity.over]
     metric = METRICS.get(quantity.metric)  # None for a sum of metrics
     if quantity.over == "final" and metric is not None and metric.single_batch:
         over = _tail_mean
+    # The rows of one curve follow one another, so that its steps and values are parts of two arrays.
     left = [dim for dim in dims(table) if dim != "step"]
-    reduced = [
-        (*labels, over(group["step"].to_numpy(), group["value"].to_numpy()))
-        for labels, group in table.groupby(left, sort=False)
-    ]
-    return pd.DataFrame(reduced, columns=[*left, "value"])
+    curve = table.groupby(left, sort=False).ngroup().to_numpy()
+    starts = np.flatnonzero(np.diff(curve, prepend=-1))
+    steps, values = (np.split(table[name].to_numpy(), starts[1:]) for name in ("step", "value"))
+    reduced = [over(*one) for one in zip(steps, values, strict=True)]
+    return table.iloc[starts][left].assign(value=reduced).reset_index(drop=True)
 
 
 def _seed_means(table: pd.DataFrame) -> pd.DataFrame:
@@ -370,7 +399,7 @@ def _facts_table(quantity: Quantity, facts: FactsOf) -> pd.DataFrame:
     return pd.DataFrame({"run": list(values), "value": list(values.values())})
 
 
-def _reduce(table: pd.DataFrame, dim: str, how: str) -> pd.DataFrame:
+def reduce_dim(table: pd.DataFrame, dim: str, how: str) -> pd.DataFrame:
     left = [name for name in dims(table) if name != dim]
     if not left:
         return constant(table["value"].agg(how))

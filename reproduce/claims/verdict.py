@@ -55,6 +55,8 @@ class Verdict:
     """Why the claim is not measured."""
     because: str
     """Why the scale has a bound of its own; empty where the bound in force is the claim's, which is the paper's."""
+    kind: str = "finding"
+    """A finding, or an identity, which holds by algebra and tests the metrics."""
 
     @property
     def shown(self) -> str:
@@ -90,7 +92,9 @@ def judge(experiment: Experiment, loaded: Loaded, scale: Scale) -> list[Verdict]
             loaded.frame,
             loaded.facts,
             scale,
-            paper_data=not any(fact.substitute for (run, _), fact in loaded.facts.items() if run in runs_of(claim)),
+            paper_data=not any(
+                fact.substitute for (run, _), fact in loaded.facts.items() if run in runs_of(at_scale(claim, scale))
+            ),
             figure=experiment.id,
             published=experiment.published,
         )
@@ -127,7 +131,7 @@ def evaluate(
     in_force = at_scale(claim, scale)
     because = claim.at[scale].because if scale in claim.at else ""
     check(in_force)
-    names = runs_of(claim)
+    names = runs_of(in_force)
     unjudged = Verdict(
         id=figure,
         claim=claim.id,
@@ -143,9 +147,10 @@ def evaluate(
         early="",
         reason="",
         because=because,
+        kind=claim.kind,
     )
     try:
-        _can_be_judged(claim, facts, scale)
+        _can_be_judged(in_force, facts, scale)
         ours = frame[frame["run"].isin(names)]
         tables = sides(in_force, ours, facts)
         comparison = compare(in_force, tables)

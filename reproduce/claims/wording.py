@@ -21,20 +21,23 @@ _OVER: dict[Over | None, str] = {
     None: "",
     "init": "initial",
     "final": "final",
+    "change": "change of",
     "peak": "peak",
     "min": "lowest",
     "mean": "mean",
     "argpeak": "step of the peak of",
     "each": "",
     "some": "",
+    "most": "",
 }
 """What stands before the metric."""
-_STEPS: dict[str | None, str] = {"each": "at each step", "some": "at some step"}
+_STEPS: dict[str | None, str] = {"each": "at each step", "some": "at some step", "most": "at most steps"}
 """What stands behind the metric, for the words that keep the steps."""
 _LAYERS = {
     UNEMBED: "at the unembedding",
     "each": "in each layer",
     "some": "in some layer",
+    "most": "in most layers",
     "early": "in each early block",
     "late": "in each late block",
     "mean": "averaged over blocks",
@@ -43,7 +46,7 @@ _LAYERS = {
 }
 """What `layer` says; argmax stands before all other words instead."""
 _RUNS = {None: "", "max": "the highest of ", "min": "the lowest of ", "mean": "the mean of "}
-_ACROSS = {"layer": "layers", "run": "runs", "layer_and_run": "layers and runs"}
+_ACROSS = {"layer": "layers", "run": "runs", "layer_and_run": "layers and runs", "step": "steps"}
 _MOST_RUNS = 4
 """The longest list of runs that is written out; the runs of a longer one are counted."""
 
@@ -119,12 +122,15 @@ def quantity_words(quantity: Quantity, form: str = "either") -> str:
     metric = _pair_words(pair[1], pair[2], pair[3], form) if pair else _metric_words(quantity.metric, form)
     if quantity.plus_metric is not None:
         metric = f"{metric} + {_metric_words(quantity.plus_metric, form)}"
+    if quantity.per_metric is not None:
+        metric = f"{metric} per {_metric_words(quantity.per_metric, form)}"
     if quantity.cumulative:
         metric = f"cumulative {metric}"
     if quantity.abs:
         metric = f"|{metric}|"
     after = f"after the first {number(100 * quantity.after)} %" if quantity.after else ""
-    steps = [_STEPS.get(quantity.over, ""), after]
+    until = f"in the first {number(100 * quantity.until)} %" if quantity.until < 1 else ""
+    steps = [_STEPS.get(quantity.over, ""), after, until]
     parts = [_OVER[quantity.over], metric, *steps, _layer_words(quantity), _run_words(quantity)]
     text = " ".join(part for part in parts if part)
     return f"{'block' if quantity.blocks else 'layer'} of the {text}" if quantity.layer == "argmax" else text
@@ -155,6 +161,8 @@ def _layer_words(quantity: Quantity) -> str:
     if isinstance(layer, list):
         return f"in each of layers {', '.join(str(label) for label in layer)}"
     words = f"in layer {layer}" if isinstance(layer, int) else _LAYERS[layer]
+    if isinstance(quantity.blocks, str):
+        return words.replace("layer", f"{quantity.blocks} block")
     return words.replace("layer", "block") if quantity.blocks else words
 
 

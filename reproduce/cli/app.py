@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from reproduce.cli import cache, data
+from reproduce.cli.benchmarking import bench
 from reproduce.cli.console import ui
 from reproduce.cli.differing import diff
 from reproduce.cli.doctor import doctor
@@ -110,6 +111,7 @@ app.command("schema")(schema)
 app.add_typer(cache.app, name="cache")
 app.add_typer(data.app, name="data")
 app.command("doctor")(doctor)
+app.command("bench")(bench)
 
 
 @app.command("version")

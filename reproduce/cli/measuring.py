@@ -43,7 +43,7 @@ def measure(
         ),
     ] = None,
     point: Annotated[
-        Literal["residual", "attention-input"] | None,
+        Literal["residual", "attention-input", "mlp-input"] | None,
         typer.Option("--point", help="Where in a layer to measure; by default as the run."),
     ] = None,
     json: Json = False,

@@ -59,10 +59,12 @@ def _about(experiment: Experiment, resolved: Resolved, scale: Scale) -> dict[str
     from reproduce.environment import environment
     from reproduce.machine import this_machine
     from reproduce.plan.planner import price
+    from reproduce.report.discrimination import shipped_shares
     from reproduce.specs.load import load_setting
     from reproduce.specs.provenance import hyperparameters
     from reproduce.specs.resolve import shown_runs
 
+    others = shipped_shares(scale).get(experiment.id, {})
     shelf = Shelf(scale)
     machine = this_machine(environment().device)
     prices = price(experiment, store(), machine, jobs=machine.cores) if experiment.settings else []
@@ -80,7 +82,7 @@ def _about(experiment: Experiment, resolved: Resolved, scale: Scale) -> dict[str
         "scale": scale,
         "because": {setting.id: setting.scales[scale].because for setting in settings},
         "setting_notes": {setting.id: setting.notes for setting in settings if setting.notes},
-        "claims": [_claim(claim, scale) for claim in experiment.claims],
+        "claims": [_claim(claim, scale, others.get(claim.id)) for claim in experiment.claims],
         "runs": [
             {"name": run.name, "label": run.label, "seed": run.seed, "slug": run.slug, "key": run.key}
             | {"state": "sealed" if shelf.own(run) else "shipped" if shelf.key(run) else "missing"}
@@ -108,8 +110,12 @@ def _picture(experiment: Experiment, folder: Path) -> str | None:
     return next((str(path) for path in paths if path.is_file()), None)
 
 
-def _claim(claim: Claim, scale: Scale) -> dict[str, Any]:
-    """What a claim asks for in the paper (`paper`) and at this scale (`bound`), in words."""
+def _claim(claim: Claim, scale: Scale, share: list[int] | None) -> dict[str, Any]:
+    """What a claim asks for in the paper (`paper`) and at this scale (`bound`), in words.
+
+    Args:
+        share: the exchanges for other runs that satisfy it too, and all of them.
+    """
     from reproduce.claims.wording import asked
     from reproduce.specs.claims import at_scale
 
@@ -119,10 +125,12 @@ def _claim(claim: Claim, scale: Scale) -> dict[str, Any]:
         "says": claim.says,
         "source": claim.source,
         "basis": claim.basis,
+        "kind": claim.kind,
         "paper": asked(claim),
         "bound": asked(at_scale(claim, scale)),
         "because": own.because if own else None,
         "judged": scale in claim.scales and scale != "smoke",
+        "other_runs": {"satisfy": share[0], "of": share[1]} if share else None,
     }
 
 
@@ -214,6 +222,11 @@ def _print_full(ui: Ui, about: Mapping[str, Any]) -> None:
         ui.line(f"      asked for: {claim['paper']}")
         if claim["because"]:
             ui.line(f"      at {scale}: {claim['bound']}, because {claim['because']}")
+        if claim["kind"] == "identity":
+            ui.line("      an identity, which holds by algebra and tests the metrics")
+        if claim["other_runs"] and claim["other_runs"]["of"]:
+            share = claim["other_runs"]
+            ui.line(f"      other runs in its place satisfy it too: {share['satisfy']} of {share['of']}")
         if not claim["judged"]:
             ui.line(f"      not judged at {scale} scale")
 

@@ -49,7 +49,7 @@ class Probe:
     """Where in each layer the metrics are taken."""
 
     point: str = "residual"
-    """The named point whose activations are measured: `residual` or `attention-input`.
+    """The named point whose activations are measured: `residual`, `attention-input` or `mlp-input`.
 
     The layer "unembed" has the point `residual` only, and is measured there in either case.
     """

@@ -1,4 +1,9 @@
-"""All metrics of one residual stream at once, as a probe records them."""
+"""All metrics of one residual stream at once, as a probe records them.
+
+All of them but kurtosis_centred are of the stream as it is, which is how the paper defines them. The authors' code
+centres every input over its neurons before it computes anything, so that its max-median ratios, correlations and RMS
+differ from these by what the mean of each input adds.
+"""
 
 from __future__ import annotations
 

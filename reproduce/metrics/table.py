@@ -37,6 +37,8 @@ class Metric:
     """Name within that split, where it differs from `name`."""
     exp_of: str | None = None
     """The recorded metric of which this one is the exponential; it is not recorded itself."""
+    product_of: tuple[tuple[str, int], ...] = ()
+    """The recorded metrics, with their powers, of which this one is the product; it is not recorded itself."""
     unit: str = ""
     """Unit that an axis adds to the label."""
     forms: tuple[Form, ...] = ("eq1",)
@@ -59,7 +61,7 @@ class Metric:
     @property
     def place(self) -> tuple[Split, str] | None:
         """Split and name under which a trace holds the metric; None for facts and for what another metric gives."""
-        if self.split is None or self.exp_of is not None:
+        if self.split is None or self.exp_of is not None or self.product_of:
             return None
         return self.split, self.recorded_as or self.name
 
@@ -87,6 +89,8 @@ _TABLE = (
     Metric("feature_correlation_rms", "feature correlation (RMS)", "stream"),
     Metric("activation_rms", "activation RMS", "stream"),
     Metric("eq5_residual", "residual of Eq (5)", "stream"),
+    # mean_j s_j^4 of Eq (1), whose change the moment updates add up to: kurtosis x (mean_j s_j^2)^2.
+    Metric("fourth_moment", "fourth moment", "stream", product_of=(("kurtosis", 1), ("activation_rms", 4))),
     # Each block's attention, v2 Eq 10.
     Metric("attention_entropy", "attention entropy", "attention", unit="nats"),
     # One optimiser step at one layer, v1 App D. `moment_updates` measures these, in this order.
@@ -106,7 +110,7 @@ METRICS = {metric.name: metric for metric in _TABLE}
 
 
 def _of(subject: Subject) -> tuple[str, ...]:
-    return tuple(metric.name for metric in _TABLE if metric.subject == subject)
+    return tuple(metric.name for metric in _TABLE if metric.subject == subject and metric.place is not None)
 
 
 STREAM_METRICS = _of("stream")
@@ -126,6 +130,20 @@ def metric_named(name: str) -> Metric:
     if name not in METRICS:
         raise ValueError(f"there is no metric {name}")
     return METRICS[name]
+
+
+def recorded_names(name: str) -> list[str]:
+    """The names under which a trace holds what the metric `name` is made of; none for a fact of a run.
+
+    >>> recorded_names("eval_ppl"), recorded_names("fourth_moment")
+    (['loss'], ['kurtosis', 'activation_rms'])
+    """
+    metric = metric_named(name)
+    if metric.exp_of is not None:
+        return recorded_names(metric.exp_of)
+    if metric.product_of:
+        return [recorded for factor, _ in metric.product_of for recorded in recorded_names(factor)]
+    return [] if metric.place is None else [metric.place[1]]
 
 
 def terms(expression: str) -> list[tuple[Literal["+", "-"], str]]:

@@ -26,7 +26,7 @@ from reproduce.models.kernels import linear_cross_entropy, rms_norm
 from reproduce.optim.records import Role
 
 Observer = Callable[[str, str, Tensor], None]
-"""Called as `observe(point, layer, tensor)`; points: `residual`, `attention-input`, `attention-logits`."""
+"""Called as `observe(point, layer, tensor)`; points: `residual`, `attention-input`, `attention-logits`, `mlp-input`."""
 
 NORM_EPS = 1e-5
 
@@ -173,10 +173,11 @@ def causal_mask(length: int, device: torch.device) -> Tensor:
 class FeedForward(nn.Module):
     """The MLP branch of a block: W_2 phi(alpha W_1 norm(x)), with W_1 (F, D) and W_2 (D, F)."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, place: int = 0) -> None:
         super().__init__()
         self.norm = make_norm(config.block.pre_mlp, config.width)
-        self.input_scale, self.activation, self.slope = config.mlp_input_scale, config.activation, config.leaky_slope
+        self.input_scale = config.mlp_input_scales[place]
+        self.activation, self.slope = config.activation, config.leaky_slope
         self.up = nn.Linear(config.width, config.mlp_width, bias=config.biases == "all")
         self.down = nn.Linear(config.mlp_width, config.width, bias=config.biases == "all")
 
@@ -197,10 +198,10 @@ class Block(nn.Module):
 
     ROLES: ClassVar[dict[str, Role]] = {"attn_gain": "gain", "mlp_gain": "gain"}
 
-    def __init__(self, config: TransformerConfig, *, causal: bool = True) -> None:
+    def __init__(self, config: TransformerConfig, place: int = 0, *, causal: bool = True) -> None:
         super().__init__()
         block, width = config.block, config.width
-        self.attention, self.mlp = Attention(config, causal=causal), FeedForward(config)
+        self.attention, self.mlp = Attention(config, causal=causal), FeedForward(config, place)
         self.attn_gain = make_gain(block, block.attn_gain, width)
         self.mlp_gain = make_gain(block, block.mlp_gain, width)
         self.post_norm_attn = make_norm(block.post_norm, width)
@@ -208,6 +209,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, layer: str = "", observe: Observer | None = None) -> Tensor:
         x = self.post_norm_attn(add_branch(x, self.attn_gain, self.attention(x, layer, observe)))
+        if observe is not None:
+            observe("mlp-input", layer, x)
         return self.post_norm_mlp(add_branch(x, self.mlp_gain, self.mlp(x)))
 
 
@@ -227,7 +230,7 @@ class Transformer(nn.Module):
         self.config = config
         self.token_embedding = nn.Embedding(vocab_size, config.width)
         self.position_embedding = nn.Embedding(max_length, config.width) if config.positions == "learnt" else None
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(Block(config, place) for place in range(config.layers))
         self.final_norm = make_norm(config.block.final_norm, config.width)
         self.unembedding = nn.Linear(config.width, vocab_size, bias=False)
         if config.tied:  # both are (V, D)

@@ -142,7 +142,9 @@ _ADAM_READS = ("beta1", "beta2", "eps")
 _ROTATED_READS = (*_ADAM_READS, "precond_freq", "max_precond_dim")
 
 OPTIMIZERS: dict[str, OptimizerRecord] = {
-    "adamw": OptimizerRecord("reproduce.optim.adamw:adamw", _ADAM_READS, elementwise=True, state_size=_adam),
+    "adamw": OptimizerRecord(
+        "reproduce.optim.adamw:adamw", (*_ADAM_READS, "placement"), elementwise=True, state_size=_adam
+    ),
     "sgd": OptimizerRecord("reproduce.optim.sgd:Sgd", ("beta1",), elementwise=True, state_size=_momentum),
     "adafactor": OptimizerRecord(
         "reproduce.optim.adafactor:AdaFactor", _ADAM_READS, elementwise=False, state_size=_factored

@@ -95,7 +95,8 @@ def _in_words(verdict: Verdict) -> str:
 
 
 def _marks(verdict: Verdict) -> str:
-    marks = [f"first {EARLY:.0%} decides"] if verdict.early else []
+    marks = ["identity"] if verdict.kind == "identity" else []
+    marks += [f"first {EARLY:.0%} decides"] if verdict.early else []
     marks += [f"{verdict.scale} bound"] if _has_own_bound(verdict) else []
     return f" ({', '.join(marks)})" if marks else ""
 

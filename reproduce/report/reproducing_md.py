@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from reproduce.choices import DEFAULT_SCALE, SCALES, Scale
 from reproduce.claims import Verdict, judge
+from reproduce.report.discrimination import share_words, shipped_shares, write_shares
 from reproduce.report.verdicts import published, tally
 from reproduce.specs.load import list_experiments
 from reproduce.specs.resolve import Resolved, resolve
@@ -44,9 +45,13 @@ is written by hand, and a test compares it with what those files say.
   on the first tenth of the steps, or on a bound other than the paper's. *direction only*: the comparison holds without
   its factor or margin, a trend between its ends, a rank correlation in its sign. *not reproduced*: neither does. *not
   measured*: there is no trace, or the claim cannot be judged at that scale.
+  *Identities* hold by algebra for every correct measurement. They test the metrics and are counted apart.
 - **asked** is the bound of that scale. Where it is not the paper's, the reason stands in brackets.
 - **measured** reads each seed by itself and averages the values; beside them stand how many seeds hold the claim
   alone, and what becomes of a claim on peaks without the first tenth of the steps where that is another verdict.
+- **other runs** says how many runs that the claim does not speak of would satisfy it too. Each other run of the same
+  setting takes the place of one run of the claim at a time, and the claim is judged again: *5 of 45* exchanges satisfy
+  it. A claim that nearly all of them satisfy says little of the run it names.
 - **substitutions** names what stands in for the paper's data.
 """
 
@@ -56,8 +61,8 @@ TABLE = """\
 """
 
 CLAIMS = """\
-| claim | says | asked | measured | verdict | paper |
-|---|---|---|---|---|---|
+| claim | says | asked | measured | verdict | other runs | paper |
+|---|---|---|---|---|---|---|
 """
 
 
@@ -175,7 +180,8 @@ def _details(entry: Entry, figures: Path) -> Iterator[str]:
     if image.is_file():
         yield f"![{experiment.title}](figures/{entry.scale}/{image.name})\n"
     if entry.verdicts:
-        yield CLAIMS + "".join(_claim_row(verdict) for verdict in entry.verdicts)
+        shares = shipped_shares(entry.scale, figures).get(experiment.id, {})
+        yield CLAIMS + "".join(_claim_row(verdict, shares.get(verdict.claim)) for verdict in entry.verdicts)
     if entry.loaded.facts:
         yield from (f"{_prose(text)}\n" for scale, text in experiment.findings.items() if scale == entry.scale)
 
@@ -191,9 +197,9 @@ def _traces(entry: Entry) -> str:
     return f"reference traces of {runs}" + (f"; diverged: {', '.join(failed)}" if failed else "")
 
 
-def _claim_row(verdict: Verdict) -> str:
-    paper = published(verdict.published)
-    return _cells(verdict.claim, verdict.says, verdict.bound, verdict.shown, verdict.verdict, paper)
+def _claim_row(verdict: Verdict, share: list[int] | None) -> str:
+    paper, others = published(verdict.published), "identity" if verdict.kind == "identity" else share_words(share)
+    return _cells(verdict.claim, verdict.says, verdict.bound, verdict.shown, verdict.verdict, others, paper)
 
 
 def _prose(text: str) -> str:
@@ -206,10 +212,13 @@ def _cells(*texts: str) -> str:
 
 
 def main() -> None:
-    """Write the page of this clone; end with an error where there is no clone."""
+    """Write the page of this clone and what it reads beside traces; end with an error where there is no clone."""
     clone = reference_root().parent
     if not (clone / "pyproject.toml").is_file():
         sys.exit("error: REPRODUCING.md belongs to a clone of the repository, and this is an installed package")
+    for scale in SCALES:
+        if read_index(scale, reference_root()):
+            write_shares(scale, reference_root())
     write_text(clone / "REPRODUCING.md", page())
 
 

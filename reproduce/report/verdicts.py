@@ -19,9 +19,13 @@ def tally(verdicts: Sequence[Mapping[str, Any]]) -> str:
 
     Of those that count as reproduced it says how many rest on the first steps, or on a bound that the paper does not
     have: `8/10 reproduced (2 by the first 10% of the steps, 1 by a bound for this scale), 1 direction only, ...`.
+    Identities, which hold by algebra, are counted behind them: `..., identities: 2/2 hold`.
     """
     if not verdicts:
         return "no claims"
+    # A record that an earlier version wrote beside a figure knows no kinds.
+    identities = [verdict for verdict in verdicts if verdict.get("kind") == "identity"]
+    verdicts = [verdict for verdict in verdicts if verdict.get("kind") != "identity"]
     counts = Counter(verdict["verdict"] for verdict in verdicts)
     reproduced = [verdict for verdict in verdicts if verdict["verdict"] == "reproduced"]
     reasons = {
@@ -31,7 +35,11 @@ def tally(verdicts: Sequence[Mapping[str, Any]]) -> str:
     by = ", ".join(f"{times} {reason}" for reason, times in reasons.items() if times)
     first = f"{len(reproduced)}/{len(verdicts)} reproduced{f' ({by})' if by else ''}"
     others = [ruling for ruling in get_args(Ruling) if ruling != "reproduced" and counts[ruling]]
-    return ", ".join([first, *(f"{counts[ruling]} {ruling}" for ruling in others)])
+    found = [first, *(f"{counts[ruling]} {ruling}" for ruling in others)] if verdicts else []
+    if identities:
+        held = sum(verdict["verdict"] == "reproduced" for verdict in identities)
+        found.append(f"identities: {held}/{len(identities)} hold")
+    return ", ".join(found)
 
 
 def published(value: Any) -> str:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from reproduce.errors import SpecError
 from reproduce.metrics.table import METRICS, terms
 from reproduce.specs.problems import Problem, unknown
-from reproduce.specs.schema import Claim, Quantity, Scale
+from reproduce.specs.schema import SCALES, Claim, Quantity, Scale
 from reproduce.specs.yaml import Path, dotted
 
 PAIR = re.compile(r"(rank_corr|rank_at_max)\(\s*(.+?)\s*,\s*(.+?)\s*\)")
@@ -30,9 +30,16 @@ DIMS = ("run", "layer", "step")
 
 ORDERS = ("gt", "ge", "lt", "le")
 """The comparators that order two sides."""
+QUANTIFIERS = ("each", "some", "most")
+"""The words that leave layers or steps open, and say how many of them have to satisfy the comparator."""
 TRENDS = ("decreasing", "increasing")
 """The comparators that go along the runs of the left side and have no right one."""
-ACROSS: dict[str, tuple[str, ...]] = {"layer": ("layer",), "run": ("run",), "layer_and_run": ("run", "layer")}
+ACROSS: dict[str, tuple[str, ...]] = {
+    "layer": ("layer",),
+    "run": ("run",),
+    "layer_and_run": ("run", "layer"),
+    "step": ("step",),
+}
 """The dims whose values spearman_ge ranks, by the word of `across`."""
 
 
@@ -54,10 +61,10 @@ def runs_read(quantity: Quantity) -> list[str]:
 
 
 def metrics_of(quantity: Quantity) -> list[str]:
-    """The single metrics in a quantity: both of `a - b` and of `rank_corr(a,b)`, and `plus_metric`."""
+    """The single metrics in a quantity: both of `a - b` and of `rank_corr(a,b)`, `plus_metric` and `per_metric`."""
     pair = PAIR.fullmatch(quantity.metric)
     names = [pair[2], pair[3]] if pair else [name for _, name in terms(quantity.metric)]
-    return [*names, *([quantity.plus_metric] if quantity.plus_metric else [])]
+    return [*names, *(name for name in (quantity.plus_metric, quantity.per_metric) if name)]
 
 
 def reads_fact(quantity: Quantity) -> bool:
@@ -70,8 +77,8 @@ def open_dims(quantity: Quantity) -> list[str]:
     if PAIR.fullmatch(quantity.metric):
         return []
     runs = len(quantity.run_names) > 1 and quantity.reduce_runs is None
-    layers = isinstance(quantity.layer, list) or quantity.layer in ("each", "some", "early", "late")
-    opened = {"run": runs, "layer": layers, "step": quantity.over in ("each", "some")}
+    layers = isinstance(quantity.layer, list) or quantity.layer in (*QUANTIFIERS, "early", "late")
+    opened = {"run": runs, "layer": layers, "step": quantity.over in QUANTIFIERS}
     return [dim for dim in DIMS if opened[dim] and (dim == "run" or not reads_fact(quantity))]
 
 
@@ -109,6 +116,8 @@ def claim_problems(claim: Claim) -> Iterator[Problem]:
         for problem in _problems(at_scale(claim, scale)):
             if problem.path[0] in said:
                 yield replace(problem, path=("at", scale, *problem.path))
+    if claim.eq1_because and not any(list(_floor_problems(at_scale(claim, scale))) for scale in SCALES):
+        yield Problem(("eq1_because",), "has no effect, since the claim makes no ratio on Eq (1)")
 
 
 def _problems(claim: Claim) -> Iterator[Problem]:
@@ -117,25 +126,31 @@ def _problems(claim: Claim) -> Iterator[Problem]:
     yield from _side_problems(claim)
     yield from _number_problems(claim)
     yield from _form_problems(claim)
+    if not claim.eq1_because:
+        yield from _floor_problems(claim)
 
 
 def _quantity_problems(quantity: Quantity, path: Path) -> Iterator[Problem]:
     for name in metrics_of(quantity):
-        field = "plus_metric" if name == quantity.plus_metric else "metric"
+        own = [name for _, name in terms(quantity.metric)]
+        added = {quantity.plus_metric: "plus_metric", quantity.per_metric: "per_metric"}
+        field = "metric" if name in own else added.get(name, "metric")
         if name not in METRICS:
             yield unknown("metric", name, list(METRICS), (*path, field))
         elif METRICS[name].layered and quantity.layer is None:
             yield Problem(path, f"{name} has a value in every layer, expected layer: 2, mean, each, ...")
         elif not METRICS[name].layered and quantity.layer is not None:
             yield Problem((*path, "layer"), f"{name} has no layers, expected no layer")
-        elif METRICS[name].is_fact and (field == "plus_metric" or len(terms(quantity.metric)) > 1):
+        elif METRICS[name].is_fact and (field != "metric" or len(terms(quantity.metric)) > 1):
             yield Problem((*path, field), f"{name} is a fact of a run, which cannot be added to other metrics")
     if quantity.over is None and not reads_fact(quantity):
         yield Problem(path, f"{quantity.metric} has a value at every step, expected over: init, final, peak, ...")
-    if quantity.nan == "counts_as_inf" and quantity.over in ("each", "some"):
+    if quantity.nan == "counts_as_inf" and quantity.over in QUANTIFIERS:
         yield Problem((*path, "nan"), f"a run has no steps after its failure, which over: {quantity.over} would read")
     if quantity.after and (quantity.over == "init" or reads_fact(quantity)):
         yield Problem((*path, "after"), f"has no effect on {quantity.over or quantity.metric}")
+    if quantity.until < 1 and (quantity.over == "init" or reads_fact(quantity)):
+        yield Problem((*path, "until"), f"has no effect on {quantity.over or quantity.metric}")
 
 
 def _side_problems(claim: Claim) -> Iterator[Problem]:
@@ -158,8 +173,8 @@ def _side_problems(claim: Claim) -> Iterator[Problem]:
             yield Problem(("right", "runs"), f"expected as many runs as left has ({runs}), or reduce_runs")
         for word in ("layer", "over"):
             both = [getattr(left, word), getattr(right, word)]
-            if "each" in both and "some" in both:
-                yield Problem(("right", word), "is each on one side and some on the other, expected the same")
+            if both[0] != both[1] and all(isinstance(one, str) and one in QUANTIFIERS for one in both):
+                yield Problem(("right", word), f"is {both[0]} on the left side and {both[1]} here, expected the same")
 
 
 def _number_problems(claim: Claim) -> Iterator[Problem]:
@@ -172,7 +187,7 @@ def _number_problems(claim: Claim) -> Iterator[Problem]:
         if not isinstance(claim.right, Quantity):
             yield Problem(("right",), "spearman_ge correlates two quantities, expected one")
         if claim.across is None:
-            yield Problem(("cmp",), "spearman_ge needs to know over what, expected across: layer, run, layer_and_run")
+            yield Problem(("cmp",), f"spearman_ge needs to know over what, expected across: {', '.join(ACROSS)}")
         else:
             opened = {dim for quantity in quantities(claim).values() for dim in open_dims(quantity)}
             for dim in ACROSS[claim.across]:
@@ -197,6 +212,31 @@ def _form_problems(claim: Claim) -> Iterator[Problem]:
     read: set[str | None] = set()
     for quantity in quantities(claim).values():
         pair = PAIR.fullmatch(quantity.metric)
-        read |= {pair[2], pair[3]} if pair else {quantity.metric, quantity.plus_metric}
+        read |= {pair[2], pair[3]} if pair else {quantity.metric, quantity.plus_metric, quantity.per_metric}
     if not read & set(having):
         yield Problem(("form",), f"variance is a form of {' and '.join(having)}, which the claim does not read")
+
+
+def _floor_problems(claim: Claim) -> Iterator[Problem]:
+    """A ratio on Eq (1), which is never below 1: `final >= 0.8 x peak` then holds for every peak below 1.25.
+
+    Differences have no such floor, nor has anything that depends on the order of values alone.
+    """
+    relative = {"factor": claim.factor != 1, "rel_tol": claim.rel_tol > 0, "bound": claim.cmp == "within_factor"}
+    ratios = [name for name, used in relative.items() if used]
+    ratios += [f"{side}.per_metric" for side, quantity in quantities(claim).items() if quantity.per_metric]
+    read = [name for quantity in quantities(claim).values() for name in _eq1_values(quantity)]
+    if claim.form != "variance" and read and ratios:
+        path = tuple(ratios[0].split("."))
+        text = f"makes a ratio of {read[0]} as in Eq (1), which is never below 1"
+        yield Problem(path, f"{text}, expected form: variance, or the reason against it in eq1_because")
+
+
+def _eq1_values(quantity: Quantity) -> list[str]:
+    """The metrics of Eq (1) whose values, and not only their order, place or difference, enter a quantity."""
+    if PAIR.fullmatch(quantity.metric) or quantity.layer == "argmax" or quantity.over in ("argpeak", "change"):
+        return []
+    if quantity.minus_run is not None:
+        return []
+    read = [quantity.metric, quantity.plus_metric, quantity.per_metric]
+    return [name for name in read if name in METRICS and "variance" in METRICS[name].forms]

@@ -198,7 +198,7 @@ Plot = Annotated[LinePlot | TablePlot | DiagramPlot, Field(discriminator="kind")
 # ---------------------------------------------------------------------------------------------------
 # Claims
 
-Over = Literal["init", "final", "peak", "min", "mean", "each", "some", "argpeak"]
+Over = Literal["init", "final", "change", "peak", "min", "mean", "each", "some", "most", "argpeak"]
 Comparator = Literal["gt", "ge", "lt", "le", "eq", "approx", "within_factor", "decreasing", "increasing", "spearman_ge"]
 
 
@@ -209,17 +209,24 @@ class Quantity(Frozen):
     """A metric of `reproduce.metrics.table`, a sum or difference, `rank_corr(a,b)` or `rank_at_max(a,b)`."""
     run: str | None = None
     runs: list[str] | None = None
-    layer: int | Literal["unembed", "each", "some", "early", "late", "mean", "max", "argmax"] | list[int] | None = None
-    blocks: bool = False
-    """Whether `each`, `some`, `max` and `argmax` leave out the input of the unembedding."""
+    layer: (
+        int | Literal["unembed", "each", "some", "most", "early", "late", "mean", "max", "argmax"] | list[int] | None
+    ) = None
+    blocks: bool | Literal["early", "late"] = False
+    """Whether `each`, `some`, `most`, `max` and `argmax` leave out the input of the unembedding, or are about the first
+    or the last third of the blocks alone."""
     over: Over | None = None
     after: float = Field(default=0.0, ge=0, lt=1)
     """Part of the steps that is left out at the start of a run, before the blocks have grown apart."""
+    until: float = Field(default=1.0, gt=0, le=1)
+    """Part of the steps after which all others are left out, for sentences about the start of a run."""
     reduce_runs: Literal["max", "min", "mean"] | None = None
     minus_run: str | None = None
     """A run whose same quantity is subtracted."""
     plus_metric: str | None = None
     """A metric that is added at each step."""
+    per_metric: str | None = None
+    """A metric by which the value is divided at each step. It is summed over the steps too if `cumulative` is set."""
     cumulative: bool = False
     """Whether values are summed over the steps so far before they are reduced."""
     abs: bool = False
@@ -232,8 +239,10 @@ class Quantity(Frozen):
     def _consistent(self) -> Quantity:
         if (self.run is None) == (self.runs is None):
             raise ValueError("give run or runs")
-        if self.blocks and self.layer not in ("each", "some", "max", "argmax"):
-            raise ValueError("blocks goes with layer each, some, max or argmax")
+        if self.blocks and self.layer not in ("each", "some", "most", "max", "argmax"):
+            raise ValueError("blocks goes with layer each, some, most, max or argmax")
+        if self.after >= self.until:
+            raise ValueError("after leaves out all steps before until: choose a smaller one")
         return self
 
     @property
@@ -269,11 +278,15 @@ class Claim(Frozen):
     tol: float = 0.0
     rel_tol: float = 0.0
     bound: float | None = None
-    across: Literal["layer", "run", "layer_and_run"] | None = None
+    across: Literal["layer", "run", "layer_and_run", "step"] | None = None
     inversions_allowed: int = Field(default=0, ge=0)
     """Pairs of runs that may be out of the order of a trend, where the paper says "mostly"."""
     form: Literal["variance", "eq1", "either"] = "either"
     """Form of kurtosis that the statement is about. A claim of form `variance` is judged on kurtosis - 1."""
+    eq1_because: str = ""
+    """Why a claim judges a ratio or a factor on Eq (1), whose smallest value is 1, instead of on kurtosis - 1."""
+    kind: Literal["finding", "identity"] = "finding"
+    """An identity holds by algebra for every correct measurement, so it tests the metrics. It is counted apart."""
     note: str = ""
     source: str
     basis: Literal["stated", "quantified", "inferred", "project"]

@@ -162,6 +162,13 @@ def _one_metric(frame: pd.DataFrame, name: str) -> pd.DataFrame:
         rows = _one_metric(frame, metric.exp_of)
         with np.errstate(over="ignore"):  # a diverged run's perplexity is inf
             return rows.assign(value=np.exp(rows["value"]))
+    if metric.product_of:
+        (first, power), *others = metric.product_of
+        rows = _one_metric(frame, first).assign(value=lambda of: of["value"] ** power)
+        for factor, power in others:
+            pairs = rows.merge(_one_metric(frame, factor), on=_POINT, suffixes=("", "_right"))
+            rows = pairs.assign(value=pairs["value"] * pairs.pop("value_right") ** power)
+        return rows
     if metric.place is None:
         raise ValueError(f"{name} is a fact of a run, which no trace records")
     split, recorded_as = metric.place

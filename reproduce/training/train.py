@@ -246,7 +246,7 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
 
-    def _probe(self, keep_moments: bool) -> float:
+    def probe(self, keep_moments: bool) -> float:
         """Measure and record the metrics of every layer, and return the largest kurtosis among them."""
         parts = shared_parts(self.task.probe_batch(self.step), self.execution.micro_batch)
         with autocast(self.config, self.execution.device):
@@ -285,6 +285,21 @@ class Training:
             self.writer.record(end - count, "train", means | {"lr": last["lr"]})
             self.window = []
 
+    def advance(self) -> tuple[float, bool]:
+        """Take one step, unless the run fails at it, and record it.
+
+        Returns:
+            The loss of the step's batch, and whether the run failed.
+        """
+        taken = self._differentiate()
+        failed = self._fails(taken)
+        self._log(taken, failed=failed)
+        if not failed:
+            self._take()
+            if self.updates is not None:
+                self.writer.record(self.step, "probe", self.updates.step())
+        return taken["loss"], failed
+
     # -- the loop ----------------------------------------------------------------------------------
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Outcome:
@@ -310,7 +325,7 @@ class Training:
             # the checkpoint was written, so a resumed run must not record it twice.
             if not (self.resumed and self.step == begin):
                 if self.step in probes:
-                    display.peak(self._probe(self.step in moments))
+                    display.peak(self.probe(self.step in moments))
                 if self.step in evaluations:
                     self._evaluate()
                 if self.step in self.keep:
@@ -328,18 +343,12 @@ class Training:
                 self.save()
                 saved_at = time.perf_counter()
 
-            # Take the step, unless the run fails at it.
-            taken = self._differentiate()
-            failed = self._fails(taken)
-            self._log(taken, failed=failed)
+            loss, failed = self.advance()
             if failed:
                 if self.step not in probes:  # the weights that gave the failing loss have not been measured yet
-                    self._probe(keep_moments=False)
+                    self.probe(keep_moments=False)
                 break
-            self._take()
-            if self.updates is not None:
-                self.writer.record(self.step, "probe", self.updates.step())
-            display.update(taken["loss"])
+            display.update(loss)
         self.writer.close()
         return Outcome(self.step if failed else None, self.step, self.step - begin, time.perf_counter() - started)
 

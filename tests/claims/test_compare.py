@@ -370,3 +370,44 @@ def test_within_a_factor_is_symmetric(left: float, right: float, bound: float) -
     there = judged(finals(a=left, b=right), A, "within_factor", B, bound=bound)
     back = judged(finals(a=right, b=left), A, "within_factor", B, bound=bound)
     assert there.holds is back.holds
+
+
+# ---------------------------------------------------------------------------------------------------
+# Most of the layers and steps, ranks over steps, tolerances
+
+
+@pytest.mark.parametrize(
+    ("ahead", "holds"), [([1, 1, 1], True), ([1, 1, 0], True), ([1, 0, 0], False), ([1, 1, 0, 0], False)]
+)
+def test_most_layers_are_more_than_half(ahead: list[int], holds: bool) -> None:
+    made = Traces(len(ahead))
+    made.add("a", "kurtosis", {str(layer): [2.0 + 2 * more] for layer, more in enumerate(ahead, 1)})
+    made.add("b", "kurtosis", {str(layer): [3.0] for layer in range(1, len(ahead) + 1)})
+    found = judged(made, quantity(layer="most"), "gt", quantity(run="b", layer="most"))
+    assert found.holds is holds
+    assert (found.agree, found.of) == (sum(ahead), len(ahead))
+
+
+def test_most_steps_of_most_layers_are_picked_layer_by_layer() -> None:
+    made = Traces(3).add("a", "kurtosis", {"1": [9.0, 9.0, 1.0], "2": [9.0, 1.0, 9.0], "3": [1.0, 1.0, 9.0]})
+    assert judged(made, quantity(layer="most", over="most"), "gt", 5).holds
+    assert not judged(made, quantity(layer="each", over="most"), "gt", 5).holds
+    assert not judged(made, quantity(layer="most", over="each"), "gt", 5).holds
+
+
+def test_ranks_over_the_steps_are_those_of_each_layer() -> None:
+    made = Traces(2).add("a", "kurtosis", {"1": [1.0, 2.0, 3.0], "2": [3.0, 2.0, 1.0]})
+    made.add("a", "input_correlation_mean", {"1": [0.1, 0.2, 0.3], "2": [0.1, 0.2, 0.3]})
+    for word, holds in (("some", True), ("each", False), ("most", False)):
+        sides = (quantity(name, layer=word, over="each") for name in ("kurtosis", "input_correlation_mean"))
+        left, right = sides
+        assert judged(made, left, "spearman_ge", right, across="step", bound=0.9).holds is holds
+
+
+def test_a_tolerance_gives_no_direction() -> None:
+    """0.2 points ahead, within 0.1, is asked for; a run that lies behind has not even the direction."""
+    behind, ahead = finals(a=0.9995, b=1.0), finals(a=1.0005, b=1.0)
+    asked: dict[str, Any] = {"plus": 0.002, "tol": 0.001}
+    assert not judged(behind, A, "ge", B, **asked).holds
+    assert not directed(behind, A, "ge", B, **asked)
+    assert directed(ahead, A, "ge", B, **asked)

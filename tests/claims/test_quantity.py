@@ -43,7 +43,7 @@ def test_blocks_leave_out_the_unembedding(layered: Traces) -> None:
     assert (value(layered, layer="max", over="final"), value(layered, layer="argmax", over="final")) == (6.0, 4.0)
     assert value(layered, layer="max", blocks=True, over="final") == 5.0
     assert value(layered, layer="argmax", blocks=True, over="final") == 3.0
-    with pytest.raises(ValidationError, match="blocks goes with layer each, some, max or argmax"):
+    with pytest.raises(ValidationError, match="blocks goes with layer each, some, most, max or argmax"):
         quantity(metric="kurtosis", run="a", layer="mean", blocks=True)
 
 
@@ -350,3 +350,34 @@ def test_the_frame_is_left_as_it_was(layered: Traces) -> None:
     frame = layered.frame
     read(quantity(layer="each", over="each", cumulative=True, abs=True), frame, layered.facts, variance=True)
     pd.testing.assert_frame_equal(frame, layered.frame)
+
+
+def test_until_leaves_out_the_end() -> None:
+    made = Traces().add("a", "eval_loss", [4.0, 3.0, 2.0, 1.0, 5.0])  # at steps 0 to 40
+    assert value(made, metric="eval_loss", over="peak", until=0.5) == 4.0
+    assert value(made, metric="eval_loss", over="final", until=0.75) == 1.0
+    assert value(made, metric="eval_loss", over="min", after=0.25, until=0.5) == 2.0
+
+
+def test_change_is_the_final_value_less_the_initial_one() -> None:
+    made = Traces().add("a", "kurtosis", {"2": [1.0, 9.0, 4.0]})
+    assert value(made, layer=2, over="change") == 3.0
+
+
+def test_blocks_can_be_a_third_of_them() -> None:
+    made = Traces(6).add("a", "kurtosis", {str(layer): [float(layer)] for layer in range(1, 7)} | {"unembed": [9.0]})
+    assert values(made, layer="some", blocks="early", over="final") == {"1": 1.0, "2": 2.0}
+    assert value(made, layer="max", blocks="late", over="final") == 6.0
+
+
+def test_per_metric_divides_what_both_have_summed_up() -> None:
+    made = Traces().add("a", "m4_update_linear", {"2": [1.0, -5.0]}).add("a", "m4_update_quadratic", {"2": [2.0, 6.0]})
+    fields = {"metric": "m4_update_linear", "per_metric": "m4_update_quadratic", "layer": 2, "over": "final"}
+    assert value(made, **fields, cumulative=True) == -0.5
+    assert value(made, **fields) == -5 / 6
+
+
+def test_the_fourth_moment_is_kurtosis_times_the_square_of_the_second() -> None:
+    made = Traces().add("a", "kurtosis", {"2": [1.5, 3.0]}).add("a", "activation_rms", {"2": [1.0, 2.0]})
+    assert value(made, metric="fourth_moment", layer=2, over="final") == 48.0
+    assert value(made, metric="fourth_moment", layer=2, over="change") == 46.5

@@ -320,7 +320,7 @@ def test_json_has_the_promised_keys_and_no_value_that_json_lacks() -> None:
     made = Traces().add("a", "mmr_max", {"2": [float("inf")]})
     found = verdict(claim(quantity("mmr_max", layer=2), "gt", 3), made, figure="fig16").to_json()
     promised = {"id", "claim", "says", "scale", "data", "verdict", "measured", "bound", "published", "n_seeds", "test"}
-    promised |= {"early", "reason", "because"}
+    promised |= {"early", "reason", "because", "kind"}
     assert promised <= set(found)
     assert found["measured"] == {"left": "inf", "right": 3.0, "where": {}, "agree": 1, "of": 1, "text": "inf, above 3"}
     assert json.loads(json.dumps(found, allow_nan=False)) == found

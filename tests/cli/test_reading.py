@@ -205,7 +205,7 @@ def test_a_plan_says_how_batches_fit_that_do_not(ofe: Ofe, monkeypatch: pytest.M
 
 def test_a_plan_of_several_figures_tells_what_they_share() -> None:
     total = subprocess.run(
-        [sys.executable, "-m", "reproduce", "plan", "fig2", "fig13", "--scale", "smoke", "--seeds", "1"],
+        [sys.executable, "-m", "reproduce", "plan", "fig2", "fig14", "--scale", "smoke", "--seeds", "1"],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     assert "5 of them are shared: 10 uses in 2 figures and tables, each run trained once" in total

@@ -201,6 +201,13 @@ def optimizer(name: str) -> Numbers:
     constants: dict[str, Any] = {"beta1": 0.9, "beta2": 0.95, "eps": 1e-6, "precond_freq": 5}
     read = {field: value for field, value in constants.items() if field in OPTIMIZERS[name].reads}
     fields = {"name": name, "lr": 0.01, "weight_decay": 0.1} | read
+    numbers = _steps(fields, "")
+    if "placement" in OPTIMIZERS[name].reads:
+        numbers |= _steps(fields | {"placement": "transformers"}, ", as in transformers")
+    return numbers
+
+
+def _steps(fields: dict[str, Any], which: str) -> Numbers:
     model, numbers = Toy(), {}
     taken = build_optimizer(OptimizerConfig.model_validate(fields), model)
     for group in taken.param_groups:
@@ -210,7 +217,7 @@ def optimizer(name: str) -> Numbers:
         model.vector.grad = seeded(5, seed=200 + step)
         taken.step()
         if step in (1, 12):
-            numbers[f"after {step}"] = [*digest(model.matrix), *digest(model.vector)]
+            numbers[f"after {step}{which}"] = [*digest(model.matrix), *digest(model.vector)]
     return numbers
 
 

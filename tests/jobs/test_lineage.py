@@ -114,7 +114,7 @@ def test_keeping_weights_is_planned(two: Ofe) -> None:
     [
         ("{at: []}", "expected at least 1 entry"),
         ("{at: [1.5]}", "expected a number of at most 1"),
-        ("{at: [1], point: middle}", "expected residual or attention-input"),
+        ("{at: [1], point: middle}", "expected residual, attention-input or mlp-input"),
         ("{steps: [1]}", "unknown key"),
     ],
 )

@@ -48,6 +48,16 @@ def test_the_attention_input_is_the_output_of_the_pre_norm_and_the_raw_stream_wi
         assert raw["unembed"] == normed["unembed"]
 
 
+def test_the_mlp_input_is_the_stream_between_the_branches() -> None:
+    """The last block's MLP is silenced, so that its input is what leaves the model."""
+    net, ids = model("pre-ln"), torch.randint(0, 20, (3, 8))
+    torch.nn.init.zeros_(net.blocks[-1].mlp.down.weight)
+    between = measure(net, [ids], Probe("mlp-input")).values["kurtosis"]
+    assert list(between) == ["1", "2", "unembed"]
+    assert between["2"] == pytest.approx(between["unembed"], rel=1e-6)
+    assert between["1"] != pytest.approx(measure(net, [ids], Probe()).values["kurtosis"]["1"], rel=1e-4)
+
+
 def test_several_batches_are_measured_as_one() -> None:
     net, ids = model(), torch.randint(0, 20, (6, 8))
     whole, parts = measure(net, [ids], Probe()), measure(net, [ids[:1], ids[1:4], ids[4:]], Probe())

@@ -130,7 +130,7 @@ def naive_forward(model: Transformer, ids: Tensor) -> Tensor:
             config.embed_scale * model.token_embedding.weight[sequence]
             + model.position_embedding.weight[: len(sequence)]
         )
-        for layer in model.blocks:
+        for place, layer in enumerate(model.blocks):
             attention = layer.attention
             x_qk = attention.norm_qk(x)
             x_v = x_qk if attention.norm_v is None else attention.norm_v(x)
@@ -149,7 +149,7 @@ def naive_forward(model: Transformer, ids: Tensor) -> Tensor:
                     rows.append(mixed if block.attn_alpha == 0 else block.attn_alpha * vh[t] + block.attn_beta * mixed)
                 heads.append(torch.stack(rows))
             x = layer.post_norm_attn(x + layer.attn_gain * attention.project(torch.cat(heads, dim=-1)))
-            hidden = layer.mlp.up(config.mlp_input_scale * layer.mlp.norm(x))
+            hidden = layer.mlp.up(config.mlp_input_scales[place] * layer.mlp.norm(x))
             slope = config.leaky_slope
             hidden = (
                 torch.nn.functional.gelu(hidden)
@@ -173,6 +173,7 @@ CASES: list[dict[str, object]] = [
     {"variant": "op", "block": {"gains": "vector", "attn_gain": 0.1}, "activation": "gelu", "biases": "all"},
     {"variant": "pre-ln", "block": {"attn_alpha": 1.0, "attn_beta": 0.2, "mlp_gain": 0.2}},
     {"variant": "pre-ln", "block": {"mlp_input_scale": "unit-preactivation", "final_norm": "ln"}},
+    {"variant": "op", "block": {"mlp_input_scale": "unit-stream", "attn_gain": 0.5}, "activation": "gelu"},
     {"variant": "op", "block": {"pre_v": "rms", "post_qk": "rms"}},
     {"variant": "op", "block": {"pre_qk": "rms", "post_qk": "rms"}},
     {"variant": "pre-ln", "activation": "leaky-relu", "leaky_slope": 0.4},
@@ -371,6 +372,9 @@ def test_observer_sees_each_layer_s_input_its_normalised_form_and_its_masked_log
     torch.testing.assert_close(seen["residual", "unembed"], end)
     torch.testing.assert_close(seen["attention-input", "2"], model.blocks[1].attention.norm_qk(seen["residual", "2"]))
     assert torch.isneginf(seen["attention-logits", "1"][..., 0, 1]).all()
+    between, block = seen["mlp-input", "2"], model.blocks[1]
+    torch.testing.assert_close(between, seen["residual", "2"] + block.attention(seen["residual", "2"], "", None))
+    torch.testing.assert_close(seen["residual", "unembed"], between + block.mlp(between))
 
 
 def test_observing_changes_nothing_beyond_rounding() -> None:

@@ -68,6 +68,11 @@ def test_a_verdict_that_the_first_steps_decide_says_so() -> None:
     assert [chip.text for chip in chips([early])] == ["✓ 1 of 1 claims reproduced: c1 (first 10% decides)"]
 
 
+def test_an_identity_says_so() -> None:
+    identity = replace(verdict("c1", "reproduced"), kind="identity")
+    assert [chip.text for chip in chips([identity])] == ["✓ 1 of 1 claims reproduced: c1 (identity)"]
+
+
 def test_a_bound_of_the_scale_shows_in_the_verdict_and_its_reason_in_a_note() -> None:
     own = {"because": "the width caps it; 10 is {small}"}
     verdicts = [

@@ -9,8 +9,8 @@ import pytest
 from reproduce.report.verdicts import published, tally
 
 
-def verdict(ruling: str, early: str = "", because: str = "") -> dict[str, str]:
-    return {"verdict": ruling, "early": early, "because": because}
+def verdict(ruling: str, early: str = "", because: str = "", kind: str = "finding") -> dict[str, str]:
+    return {"verdict": ruling, "early": early, "because": because, "kind": kind}
 
 
 def test_verdicts_are_counted_in_order_with_what_the_reproduced_ones_rest_on() -> None:
@@ -28,6 +28,12 @@ def test_verdicts_are_counted_in_order_with_what_the_reproduced_ones_rest_on() -
     assert tally(verdicts) == f"4/8 reproduced ({by}), 2 direction only, 1 not reproduced, 1 not measured"
     assert tally([verdict("reproduced"), verdict("reproduced")]) == "2/2 reproduced"
     assert tally([verdict("not measured")]) == "0/1 reproduced, 1 not measured"
+
+
+def test_identities_are_counted_apart() -> None:
+    identities = [verdict("reproduced", kind="identity"), verdict("not reproduced", kind="identity")]
+    assert tally([verdict("reproduced"), *identities]) == "1/1 reproduced, identities: 1/2 hold"
+    assert tally(identities[:1]) == "identities: 1/1 hold"
     assert tally([]) == "no claims"
 
 

@@ -62,6 +62,15 @@ def test_unknown_metric_names_the_nearest_one() -> None:
         (claim(quantity(layer="each"), "spearman_ge", 3, bound=0.5, across="layer"), "right"),
         (claim(quantity(layer=2), "spearman_ge", quantity("mmr_max", layer=2), bound=0.5, across="layer"), "across"),
         (claim(quantity("train_loss"), "gt", 1, at={"laptop": {"because": "x", "tol": 0.1}}), "at.laptop.tol"),
+        (claim(quantity(layer=2, over="init", until=0.5), "gt", 1), "left.until"),
+        (claim(quantity(layer="most"), "gt", quantity(layer="each")), "right.layer"),
+        (claim(quantity(layer=2, over="each"), "gt", quantity(layer=2, over="most")), "right.over"),
+        (claim(quantity(layer=2, over="most", nan="counts_as_inf"), "gt", 1), "left.nan"),
+        (claim(quantity("train_loss", per_metric="failed"), "gt", 1), "left.per_metric"),
+        (
+            claim(quantity(layer=2), "spearman_ge", quantity("mmr_max", layer=2), bound=0.5, across="step"),
+            "across",
+        ),
     ],
 )
 def test_a_claim_that_no_trace_could_decide_is_refused_at_its_place(wrong: Claim, place: str) -> None:
@@ -87,10 +96,52 @@ def test_sensible_claims_pass(right: Claim) -> None:
 
 
 @pytest.mark.parametrize(
+    ("ratio", "place"),
+    [
+        (claim(quantity(layer=2), "ge", quantity(layer=2, over="peak"), factor=0.8), "factor"),
+        (claim(quantity("kurtosis_centred", layer=2), "lt", 3, factor=2), "factor"),
+        (claim(quantity(layer=2), "within_factor", quantity(run="b", layer=2), bound=1.5), "bound"),
+        (claim(quantity(layer=2), "approx", 20, rel_tol=0.5), "rel_tol"),
+        (claim(quantity("mmr_max", layer=2, per_metric="kurtosis"), "lt", 2), "left.per_metric"),
+        (
+            claim(quantity(layer=2), "lt", quantity(run="b", layer=2), at={"laptop": {"because": "x", "factor": 0.5}}),
+            "at.laptop.factor",
+        ),
+    ],
+)
+def test_a_ratio_on_eq1_whose_floor_is_1_is_refused_unless_the_claim_says_why(ratio: Claim, place: str) -> None:
+    (problem,) = claim_problems(ratio)
+    assert dotted(problem.path) == place
+    assert "never below 1" in problem.text
+    assert list(claim_problems(ratio.model_copy(update={"form": "variance"}))) == []
+    assert list(claim_problems(ratio.model_copy(update={"eq1_because": "both are above 100"}))) == []
+
+
+@pytest.mark.parametrize(
+    "free",
+    [
+        claim(quantity(layer=2, over="change"), "lt", quantity(layer=2, over="change", run="b"), factor=0.5),
+        claim(quantity(layer=2, minus_run="b"), "gt", 3, factor=2),
+        claim(quantity(layer=2, over="argpeak"), "approx", quantity("mmr_max", layer=2, over="argpeak"), rel_tol=0.3),
+        claim(quantity("rank_corr(kurtosis,mmr_max)", layer="each"), "gt", 0.5, factor=0.5),
+        claim(quantity("mmr_max", layer=2), "gt", 3, factor=2),
+    ],
+)
+def test_differences_places_and_ranks_have_no_floor(free: Claim) -> None:
+    assert list(claim_problems(free)) == []
+
+
+def test_a_reason_without_a_ratio_is_refused() -> None:
+    (problem,) = claim_problems(claim(quantity(layer=2), "gt", 3, eq1_because="because"))
+    assert dotted(problem.path) == "eq1_because"
+
+
+@pytest.mark.parametrize(
     ("fields", "dims"),
     [
         ({"layer": 2}, []),
         ({"layer": "some", "over": "each"}, ["layer", "step"]),
+        ({"layer": "most", "over": "most"}, ["layer", "step"]),
         ({"layer": [2, 3], "runs": ["a", "b"]}, ["run", "layer"]),
         ({"layer": "late", "runs": ["a", "b"], "reduce_runs": "max"}, ["layer"]),
         ({"layer": "each", "metric": "rank_corr(kurtosis,mmr_max)"}, []),

@@ -80,3 +80,11 @@ def test_a_figure_of_the_paper_says_where_it_stands_there(name: str) -> None:
     experiment = load_experiment(name)
     assert experiment.v1 or experiment.v2
     assert experiment.section
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_a_tolerance_around_a_difference_does_not_contain_no_difference(name: str) -> None:
+    for claim in load_experiment(name).claims:
+        differs = claim.left.minus_run is not None and isinstance(claim.right, int | float) and claim.right != 0
+        if claim.cmp == "approx" and differs:
+            assert claim.tol < abs(float(claim.right)), claim.id  # type: ignore[arg-type]
