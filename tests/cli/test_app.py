@@ -43,6 +43,7 @@ SURFACE = {
     "status": {"--help", "--json"},
     "new": {"FILE", "--from", "--help"},
     "schema": {"[experiment|setting]", "--help"},
+    "bench": {"[NAME]...", "--device", "--help", "--json"},
     "doctor": {"--deep", "--help", "--json"},
     "version": {"--help"},
     "cache dir": {"--help"},
