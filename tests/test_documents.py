@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import typer
+import yaml
 
 from reproduce.claims.ruling import Ruling
 from reproduce.cli.app import app
@@ -16,6 +18,7 @@ from reproduce.specs.schema import SCALES
 CLONE = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "REPRODUCING.md", "CONTRIBUTING.md", "CHANGELOG.md")
 README = (CLONE / "README.md").read_text(encoding="utf-8")
+DOCS = {page.stem: page.read_text(encoding="utf-8") for page in (CLONE / "docs").glob("*.md")}
 NOT_OURS = ("http://", "https://", "#")
 
 
@@ -55,7 +58,7 @@ def test_commands_and_their_options_exist(name: str) -> None:
         assert {word for word in words if word.startswith("--")} <= known, line
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("name", ["docs/own.md", "CONTRIBUTING.md"])
 def test_places_exist(name: str) -> None:
     said = re.findall(r"`((?:reproduce|tests|experiments)/[\w/.]*)`", (CLONE / name).read_text(encoding="utf-8"))
     assert said
@@ -64,12 +67,24 @@ def test_places_exist(name: str) -> None:
         assert (CLONE / place).exists(), place
 
 
-def test_the_readme_names_every_variable_that_is_read() -> None:
+def test_the_docs_name_every_variable_that_is_read() -> None:
     sources = "\n".join(path.read_text(encoding="utf-8") for path in (CLONE / "reproduce").rglob("*.py"))
     read = set(re.findall(r"OFE_[A-Z_]+", sources))
-    assert set(re.findall(r"^\| `(OFE_[A-Z_]+)` \|", README, re.MULTILINE)) == read
+    assert set(re.findall(r"^\| `(OFE_[A-Z_]+)` \|", DOCS["reliability"], re.MULTILINE)) == read
 
 
-def test_the_readme_names_every_scale_and_verdict() -> None:
-    for word in (*SCALES, *get_args(Ruling)):
-        assert f"\n| `{word}` |" in README
+def test_the_docs_name_every_scale_and_verdict() -> None:
+    for words, page in ((SCALES, "scales"), (get_args(Ruling), "verdicts")):
+        for word in words:
+            assert f"\n| `{word}` |" in DOCS[page]
+
+
+def test_the_readme_is_a_screen_and_a_half() -> None:
+    before_citation = README.partition("## Citing")[0]
+    assert len(before_citation.splitlines()) <= 90
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    version = tomllib.loads((CLONE / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert yaml.safe_load((CLONE / "CITATION.cff").read_text(encoding="utf-8"))["version"] == version
+    assert f"\n## {version} " in (CLONE / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -66,6 +66,15 @@ def test_the_wheel_carries_specs_and_reference_traces(installed: Path) -> None:
     assert not (installed / "tests").exists()
 
 
+def test_the_wheel_carries_the_parts_of_the_report(installed: Path) -> None:
+    def parts(folder: Path) -> set[str]:
+        return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+    shipped = parts(installed / "reproduce/report/page")
+    assert shipped == parts(CLONE / "reproduce/report/page")
+    assert "uplot/LICENSE" in shipped
+
+
 def test_the_installed_package_finds_its_specs(installed: Path) -> None:
     code = "import reproduce, reproduce.specs.load as load; print(reproduce.__file__, len(load.list_experiments()))"
     where, count = run(installed, "-c", code).split()

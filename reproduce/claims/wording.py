@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from reproduce.claims.compare import Comparison
 
 _SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "eq": "="}
-_NEGATED = {"gt": "<=", "ge": "<", "lt": ">=", "le": ">", "eq": "is not"}
+_HOLDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most", "eq": "equal to"}
+_FAILS = {"gt": "not above", "ge": "below", "lt": "not below", "le": "above", "eq": "not equal to"}
 _OVER: dict[Over | None, str] = {
     None: "",
     "init": "initial",
@@ -180,7 +181,7 @@ def found(claim: Claim, comparison: Comparison) -> str:
     """The deciding values as a statement that is true whether the claim holds or not.
 
     >>> found(claim, comparison)
-    '127.3 > 20 x 2.005 (= 40.1) in layer 3 (7 of 7 hold)'
+    '127.3, above 40.1 (20 x 2.005) in layer 3 (7 of 7 hold)'
     """
     text = _statement(claim, comparison)
     names = {"run": "of ", "layer": "in layer ", "step": "at step "}
@@ -195,19 +196,19 @@ def _statement(claim: Claim, comparison: Comparison) -> str:
         return _chain(left)
     if right is None:  # spearman_ge, whose left value is the correlation itself
         bound = claim.bound or 0.0
-        return f"rank correlation {number(left)} {'>=' if comparison.holds else '<'} {number(bound)}"
+        return f"rank correlation {number(left)}, {(_HOLDS if comparison.holds else _FAILS)['ge']} {number(bound)}"
     rhs = claim.factor * right + claim.plus
     slack = max(claim.tol, claim.rel_tol * abs(rhs))
     ours, shown = _or_failed(left, claim.left), _or_failed(right, claim.right)
     if rhs != right:
         factor = f"{number(claim.factor)} x " if claim.factor != 1.0 else ""
         plus = f" + {number(claim.plus)}" if claim.plus else ""
-        shown = f"{factor}{shown}{plus} (= {number(rhs)})"
+        shown = f"{number(rhs)} ({factor}{shown}{plus})"
     match claim.cmp:
         case "gt" | "ge" | "lt" | "le" | "eq":
-            sign = (_SIGNS if comparison.holds else _NEGATED)[claim.cmp]
+            relation = (_HOLDS if comparison.holds else _FAILS)[claim.cmp]
             allowed = f" {'+' if claim.cmp == 'le' else '-'} {number(slack)}" if slack else ""
-            return f"{ours} {sign} {shown}{allowed}"
+            return f"{ours}, {relation} {shown}{allowed}"
         case "approx":
             return f"{number(left)} against {shown}: apart by {number(abs(left - rhs))}, allowed {number(slack)}"
         case "within_factor":

@@ -22,13 +22,16 @@ from typer.core import TyperGroup
 from reproduce.cli import cache, data
 from reproduce.cli.benchmarking import bench
 from reproduce.cli.console import ui
+from reproduce.cli.differing import diff
 from reproduce.cli.doctor import doctor
 from reproduce.cli.exporting import export
 from reproduce.cli.listing import list_figures
+from reproduce.cli.making import new, schema
 from reproduce.cli.measuring import measure
 from reproduce.cli.options import TYPED, with_archives
 from reproduce.cli.planning import plan
 from reproduce.cli.plotting import plot
+from reproduce.cli.reporting import report
 from reproduce.cli.reproducing import reproduce
 from reproduce.cli.showing import show
 from reproduce.cli.status import status
@@ -64,8 +67,7 @@ app = typer.Typer(
     cls=Commands,
     name="ofe",
     help="Re-make the figures of the paper on outlier features (arXiv 2405.19279), with a verdict on each claim.",
-    no_args_is_help=True,
-    add_completion=False,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -74,9 +76,10 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from reproduce.cli.start import version_lines
 
-        ui().line(f"ofe {version('ofe')}")
+        for line in version_lines():
+            ui().line(line)
         raise typer.Exit
 
 
@@ -84,10 +87,20 @@ def _print_version(wanted: bool) -> None:
 def root(
     ctx: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version, that of Python and torch, and the device; then stop.",
+        ),
     ] = False,
 ) -> None:
     ctx.obj = ui()
+    if ctx.invoked_subcommand is None:
+        from reproduce.cli.start import what_next
+
+        what_next(ctx.obj)
 
 
 app.command("list")(list_figures)
@@ -99,6 +112,10 @@ app.command("verify")(verify)
 app.command("measure")(measure)
 app.command("export")(export)
 app.command("status")(status)
+app.command("report")(report)
+app.command("diff")(diff)
+app.command("new")(new)
+app.command("schema")(schema)
 app.add_typer(cache.app, name="cache")
 app.add_typer(data.app, name="data")
 app.command("doctor")(doctor)
@@ -107,7 +124,7 @@ app.command("bench")(bench)
 
 @app.command("version")
 def print_version() -> None:
-    """Print the version of ofe."""
+    """Print the versions of ofe, Python and torch."""
     _print_version(True)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from reproduce.choices import DEFAULT_SCALE, Scale
+from reproduce.cli.completion import complete_run
 from reproduce.cli.console import Ui
 from reproduce.cli.options import Json, Overrides, ScaleOption, Seeds, Yes, reproduce_command
 
@@ -313,25 +314,58 @@ def moments(
 @app.command("trace")
 def trace(
     ctx: typer.Context,
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Key or slug of a run.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", autocompletion=complete_run, help="Key or slug of a run.")],
+    form: Annotated[
+        Literal["csv", "wandb", "tensorboard"],
+        typer.Option(
+            "--to",
+            help="csv: a row for each value. wandb: JSON lines as wandb.log takes them. tensorboard: event files.",
+        ),
+    ] = "csv",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="PATH", help="Write to this file, or for tensorboard folder; by default to stdout."
+        ),
+    ] = None,
     following: Annotated[
         bool, typer.Option("--follow", help="Wait for new records while the run is being trained.")
     ] = False,
 ) -> None:
-    """Print the trace of a run as CSV, with columns step, split, metric, layer and value.
+    """Print the trace of a run, by default as CSV with columns step, split, metric, layer and value.
 
     The trace of an unfinished run is printed as far as it goes.
     """
     import time
+    from contextlib import nullcontext
 
-    from reproduce.store.sinks import CsvSink, follow, replay
+    from reproduce.errors import OfeError
+    from reproduce.store.event_files import EventFileSink
+    from reproduce.store.home import explain_os_errors
+    from reproduce.store.sinks import CsvSink, Sink, WandbSink, follow, replay
 
     ui: Ui = ctx.obj
-    folder, sink = the_one(run), CsvSink(ui.out.file)
-    if following:
-        follow(folder, sink, sleep=lambda: time.sleep(1))
-    else:
-        replay(folder, sink)
+    folder = the_one(run)
+    if form == "tensorboard" and out is None:
+        hint = f"ofe cache trace {run} --to tensorboard --out events"
+        raise OfeError("TensorBoard reads a folder, which --out names", hint=hint, exit_code=2)
+    with explain_os_errors(out or Path(), "--out"):
+        if form == "tensorboard":
+            assert out is not None
+            opened: Any = nullcontext()
+            sink: Sink = EventFileSink(out / folder.path.name)
+        else:
+            opened = out.open("w", encoding="utf-8", newline="") if out else nullcontext(ui.out.file)
+    with opened as file:
+        if form != "tensorboard":
+            sink = CsvSink(file) if form == "csv" else WandbSink(file)
+        if following:
+            follow(folder, sink, sleep=lambda: time.sleep(1))
+        else:
+            replay(folder, sink)
+        sink.close()
+    if out:
+        ui.line(str(out))
 
 
 def the_one(run: str) -> RunFolder:

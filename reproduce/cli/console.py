@@ -52,9 +52,40 @@ class Ui:
         """Print rows under titles on stdout."""
         from rich.table import Table
 
-        table = Table(*titles, box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        for title in titles:
+            table.add_column(title, overflow="fold")
         for row in rows:
             table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+        self.out.print(table)
+
+    def prose(self, text: str) -> None:
+        """Print sentences on stdout, folded between words."""
+        self.out.print(text)
+
+    def heading(self, text: str) -> None:
+        """Print the title of a group on stdout."""
+        self.out.print(Text(text, style="bold"))
+
+    def columns(
+        self, rows: Iterable[Sequence[str]], *, widths: Sequence[int], titles: Sequence[str] | None = None
+    ) -> None:
+        """Print rows on stdout whose last column takes the rest of the line and is folded within it.
+
+        Args:
+            widths: least width in characters of each column but the last; a column grows with its longest cell.
+            titles: the line above the rows, if any.
+        """
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, padding=0, show_header=titles is not None, header_style="dim")
+        for index, width in enumerate((*widths, 0)):
+            title = titles[index] if titles else ""
+            table.add_column(title, no_wrap=index < len(widths), min_width=width or 12, overflow="fold")
+        for row in rows:
+            *first, last = row
+            cells = [Text(f"{cell}  ", style=STYLES.get(cell.strip(), "")) for cell in first]
+            table.add_row(*cells, Text(last))
         self.out.print(table)
 
     def tell(self, text: str) -> None:

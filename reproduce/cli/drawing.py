@@ -10,19 +10,32 @@ from typing import TYPE_CHECKING
 from reproduce.choices import Scale
 from reproduce.cli.console import Ui
 from reproduce.cli.gallery import Record, write_record
+from reproduce.cli.guests import Visitor, with_guests
 from reproduce.cli.selection import Shelf, judged
 
 if TYPE_CHECKING:
+    from reproduce.plots.look import Look
     from reproduce.specs.resolve import Resolved
 
 
 def draw(
-    ui: Ui, resolved: Resolved, scale: Scale, shelf: Shelf, folder: Path, formats: Sequence[str], *, reference: bool
+    ui: Ui,
+    resolved: Resolved,
+    scale: Scale,
+    shelf: Shelf,
+    folder: Path,
+    formats: Sequence[str],
+    *,
+    reference: bool,
+    look: Look | None = None,
+    guests: Sequence[Visitor] = (),
 ) -> tuple[list[Path], Record]:
     """Draw one figure, judge its claims, and write both to `folder`. Tells which runs the figure is drawn without.
 
     Args:
         reference: whether traces that came with the code fill the gaps.
+        look: what the user chose beyond the spec.
+        guests: lines that the spec does not name. Claims do not read them.
 
     Raises:
         OfeError: there is no trace to draw, a trace is damaged, or the folder cannot be written.
@@ -33,7 +46,8 @@ def draw(
     from reproduce.plots.rendering import render
 
     loaded, verdicts = judged(resolved, scale, reference=reference)
-    paths = render(resolved, loaded, verdicts, folder, formats)
+    shown, with_them = with_guests(resolved, loaded, guests)
+    paths = render(shown, with_them, verdicts, folder, formats, look)
     if loaded.missing:
         names = ", ".join(dict.fromkeys(run.slug for run in loaded.missing))
         ui.tell(f"{resolved.experiment.id}: drawn without {names}")

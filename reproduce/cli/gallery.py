@@ -73,12 +73,15 @@ def write_record(folder: Path, resolved: Resolved, record: Record) -> None:
 
 
 def read_record(folder: Path, resolved: Resolved, traces: Mapping[str, str | None]) -> Record | None:
-    """The record of the figure, or None if this version would not draw the same from this spec and these traces."""
+    """The record of the figure, or None if it would now be judged otherwise from this spec and these traces.
+
+    The version that drew it stands in the record and does not count: a release would make all shipped ones out of date.
+    """
     try:
         content = json.loads((folder / f"{resolved.experiment.id}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    now = {"schema": SCHEMA, "scale": resolved.scale, "ofe": version("ofe"), "traces": dict(traces)}
+    now = {"schema": SCHEMA, "scale": resolved.scale, "traces": dict(traces)}
     if not isinstance(content, dict) or any(content.get(name) != value for name, value in now.items()):
         return None
     if content.get("spec") != _digest(resolved.experiment):
@@ -88,8 +91,15 @@ def read_record(folder: Path, resolved: Resolved, traces: Mapping[str, str | Non
 
 def find_record(resolved: Resolved, traces: Mapping[str, str | None]) -> Record | None:
     """The record of the figure that was drawn here, else of the one that came with the code, else None."""
+    found = find_drawn(resolved, traces)
+    return found[1] if found else None
+
+
+def find_drawn(resolved: Resolved, traces: Mapping[str, str | None]) -> tuple[Path, Record] | None:
+    """The folder and the record of the figure that was drawn here, else of the one that came with the code."""
     folders = (default_folder(resolved.scale), reference_root() / resolved.scale)
-    return next((record for folder in folders if (record := read_record(folder, resolved, traces))), None)
+    records = ((folder, read_record(folder, resolved, traces)) for folder in folders)
+    return next(((folder, record) for folder, record in records if record), None)
 
 
 def drawn(folder: Path, record: Record, experiment: Experiment, formats: Iterable[str]) -> list[Path] | None:

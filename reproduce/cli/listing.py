@@ -2,85 +2,192 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from reproduce.choices import DEFAULT_SCALE
+from reproduce.cli.completion import complete_setting
 from reproduce.cli.console import Ui
 from reproduce.cli.options import Json, ScaleOption
 
 if TYPE_CHECKING:
     from reproduce.cli.selection import Shelf
     from reproduce.specs.resolve import Resolved
+    from reproduce.specs.schema import Experiment
+
+State = Literal["trained", "shipped", "partial", "missing", "none"]
+"""How far the runs of a figure are: all trained here, all with a trace, some with a trace, none with one, no runs."""
+VerdictName = Literal["reproduced", "direction-only", "not-reproduced", "not-measured"]
+WEAKEST_FIRST = ("not reproduced", "direction only", "reproduced", "not measured")
+"""The verdict of a figure is the first of these that one of its claims has."""
 
 
-def list_figures(ctx: typer.Context, scale: ScaleOption = DEFAULT_SCALE, json: Json = False) -> None:
-    """List every figure and table.
+def list_figures(
+    ctx: typer.Context,
+    scale: ScaleOption = DEFAULT_SCALE,
+    setting: Annotated[
+        str | None,
+        typer.Option(
+            "--setting",
+            metavar="NAME",
+            autocompletion=complete_setting,
+            help="Only figures of settings whose name contains NAME, such as languini.",
+        ),
+    ] = None,
+    state: Annotated[
+        State | None,
+        typer.Option(
+            "--state",
+            help="Only figures whose runs are all trained here, have all their traces (shipped), some, or none.",
+        ),
+    ] = None,
+    verdict: Annotated[
+        VerdictName | None,
+        typer.Option("--verdict", help="Only figures whose weakest verdict on a claim is this one."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List every figure and table, grouped by setting.
 
-    Each comes with its setting, the state of its runs, and its verdicts.
+    Each comes with its runs and its verdicts. The options choose some of them.
     """
     from reproduce.cli.selection import Shelf, has_scale, resolve_all
     from reproduce.specs.load import list_experiments
 
     ui: Ui = ctx.obj
     shelf = Shelf(scale)
-    experiments = list_experiments()
+    experiments = [one for one in list_experiments() if _in_setting(one, setting)]
     resolved = {one.experiment.id: one for one in resolve_all([e for e in experiments if has_scale(e, scale)], scale)}
-    rows: list[dict[str, Any]] = []
-    for experiment in experiments:
-        there = resolved.get(experiment.id)
-        rows.append(
-            {
-                "id": experiment.id,
-                "v1": experiment.v1,
-                "v2": experiment.v2,
-                "title": experiment.title,
-                "kind": experiment.kind,
-                "setting": experiment.setting,
-                "scale": scale,
-                "state": _state(there, shelf) if there else f"not at {scale} scale",
-                "verdict": _verdict(there, shelf) if there else None,
-            }
-        )
+    rows = [_row(one, resolved.get(one.id), scale, shelf) for one in experiments]
+    rows = [row for row in rows if state is None or row["_state"] == state]
+    rows = [row for row in rows if verdict is None or _weakest(row["_verdicts"]) == verdict.replace("-", " ")]
     if json:
-        ui.json(rows)
+        ui.json([{name: value for name, value in row.items() if not name.startswith("_")} for row in rows])
         return
-    ui.table(
-        ["id", "v2", "title", "setting", f"runs at {scale}", "claims"],
-        [
-            [
-                row["id"],
-                (row["v2"] or "").replace("Figure ", "fig").replace("Table ", "tab"),
-                row["title"],
-                ", ".join(experiment.settings),
-                row["state"],
-                row["verdict"] or "",
-            ]
-            for experiment, row in zip(experiments, rows, strict=True)
-        ],
-    )
-    ui.tell("\nsealed: trained here to its end; shipped: its reference trace came with the code")
-    ui.tell("claims: verdicts from when the figure was last drawn")
-    at = "" if scale == DEFAULT_SCALE else f" --scale {scale}"
-    ui.tell(f"`ofe show ID{at}` tells what a figure claims")
-    ui.tell(f"`ofe plan ID{at}` tells what it costs")
-    ui.tell(f"`ofe reproduce ID{at}` makes it")
+    _print(ui, rows, scale)
 
 
-def _state(resolved: Resolved, shelf: Shelf) -> str:
+def _in_setting(experiment: Experiment, wanted: str | None) -> bool:
+    return wanted is None or any(wanted.lower() in name for name in experiment.settings)
+
+
+def _row(experiment: Experiment, resolved: Resolved | None, scale: str, shelf: Shelf) -> dict[str, Any]:
+    """What is known of one figure: the fields of `ofe list --json`, and with an underscore what only `_print` reads."""
+    from reproduce.report.verdicts import tally
+
+    verdicts = _verdicts(resolved, shelf) if resolved else []
+    return {
+        "id": experiment.id,
+        "v1": experiment.v1,
+        "v2": experiment.v2,
+        "title": experiment.title,
+        "kind": experiment.kind,
+        "setting": experiment.setting,
+        "scale": scale,
+        "state": _sealed(resolved, shelf) if resolved else f"not at {scale} scale",
+        "verdict": tally(verdicts) if verdicts else None,
+        "_state": _state(resolved, shelf),
+        "_runs": _runs(resolved, shelf) if resolved else f"not at {scale}",
+        "_verdicts": verdicts,
+        "_settings": experiment.settings,
+    }
+
+
+def _counts(resolved: Resolved, shelf: Shelf) -> tuple[int, int]:
+    """How many runs of the figure were trained here, and how many of the others have a reference trace."""
+    own = sum(shelf.own(run) for run in resolved.runs)
+    return own, sum(shelf.key(run) is not None for run in resolved.runs) - own
+
+
+def _sealed(resolved: Resolved, shelf: Shelf) -> str:
     """How many of the runs are sealed here, and how many of the others came with the code: `2/5 sealed, 3 shipped`."""
     if not resolved.runs:
         return "no runs"
-    own = sum(shelf.own(run) for run in resolved.runs)
-    shipped = sum(shelf.key(run) is not None for run in resolved.runs) - own
+    own, shipped = _counts(resolved, shelf)
     return f"{own}/{len(resolved.runs)} sealed" + (f", {shipped} shipped" if shipped else "")
 
 
-def _verdict(resolved: Resolved, shelf: Shelf) -> str | None:
-    """The counted verdicts of when the figure was last drawn; None if that was from other traces than there are now."""
+def _runs(resolved: Resolved, shelf: Shelf) -> str:
+    """The same in the few words that a narrow column holds: `5 shipped`, `2 trained`, `3 of 5`, `1 + 4 shipped`."""
+    own, shipped = _counts(resolved, shelf)
+    every = len(resolved.runs)
+    if not every:
+        return "no runs"
+    if own + shipped < every:
+        return f"{own + shipped} of {every}"
+    return (
+        f"{own} trained" if own == every else f"{shipped} shipped" if shipped == every else f"{own} + {shipped} shipped"
+    )
+
+
+def _state(resolved: Resolved | None, shelf: Shelf) -> State:
+    if resolved is None or not resolved.runs:
+        return "none"
+    own, shipped = _counts(resolved, shelf)
+    every = len(resolved.runs)
+    if own + shipped < every:
+        return "partial" if own + shipped else "missing"
+    return "trained" if own == every else "shipped"
+
+
+def _verdicts(resolved: Resolved, shelf: Shelf) -> list[dict[str, Any]]:
+    """The verdicts of when the figure was last drawn; none if that was from other traces than there are now."""
     from reproduce.cli.gallery import find_record
-    from reproduce.report.verdicts import tally
 
     record = find_record(resolved, shelf.traces(resolved))
-    return tally(record.verdicts) if record and record.verdicts else None
+    return record.verdicts if record else []
+
+
+def _weakest(verdicts: Iterable[dict[str, Any]]) -> str | None:
+    """The weakest verdict among those that were measured; None where the figure has no verdicts."""
+    there = {verdict["verdict"] for verdict in verdicts}
+    return next((name for name in WEAKEST_FIRST if name in there), None)
+
+
+def _held(verdicts: Sequence[dict[str, Any]]) -> str:
+    """How many claims were reproduced, and of the others how many failed: `7 of 10, 1 not`."""
+    if not verdicts:
+        return ""
+    reproduced = sum(verdict["verdict"] == "reproduced" for verdict in verdicts)
+    failed = sum(verdict["verdict"] == "not reproduced" for verdict in verdicts)
+    return f"{reproduced} of {len(verdicts)}" + (f", {failed} not" if failed else "")
+
+
+def _print(ui: Ui, rows: Sequence[dict[str, Any]], scale: str) -> None:
+    from reproduce.report.verdicts import tally
+    from reproduce.specs.load import load_setting
+
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row["_settings"]), []).append(row)
+    for settings, members in groups.items():
+        heading = "; ".join(f"{name}: {load_setting(name).title}" for name in settings) or "no training"
+        ui.heading(heading)
+        ui.columns(
+            [[f"  {row['id']}", _v2(row), row["_runs"], _held(row["_verdicts"]), row["title"]] for row in members],
+            widths=[11, 7, 12, 16],
+            titles=["  id", "in v2", "runs", "reproduced", "shows"],
+        )
+        ui.line()
+    traced = sum(row["_state"] in ("trained", "shipped") for row in rows)
+    every = [verdict for row in rows for verdict in row["_verdicts"]]
+    if rows:
+        what = "figure or table" if len(rows) == 1 else "figures and tables"
+        ui.line(f"{len(rows)} {what} at {scale} scale, {traced} with all traces")
+        ui.prose(f"claims: {tally(every) if every else 'none judged yet'}")
+    else:
+        ui.line("no figure or table is like that")
+    at = "" if scale == DEFAULT_SCALE else f" --scale {scale}"
+    ui.tell(
+        "\nruns: trained here, or shipped with the code as reference traces\n"
+        "reproduced: claims that held when the figure was last drawn, and how many did not\n"
+        f"next: `ofe show ID{at}` tells what a figure claims,\n      `ofe reproduce ID{at}` makes it"
+    )
+
+
+def _v2(row: dict[str, Any]) -> str:
+    """The label of v2 in the short form of ids, where it is not the id itself."""
+    label = (row["v2"] or "").replace("Figure ", "fig").replace("Table ", "tab").lower()
+    return "" if label in (row["id"], row["id"].removeprefix("v2-")) else label

@@ -247,11 +247,11 @@ def trained_run(folder: RunFolder) -> ResolvedRun:
     Raises:
         OfeError: the folder holds another kind of job, or its run.yaml is damaged.
     """
-    from reproduce.specs.load import load_setting
     from reproduce.specs.resolve import ResolvedRun
+    from reproduce.store.run_yaml import on_paper_data
 
     said, config = folder.read_run_yaml(), folder.training()
-    own = config.data.source in load_setting(said["setting"]).paper_data
+    own = on_paper_data(said, config.data.source)
     return ResolvedRun(said["name"], said["label"], said["setting"], said["scale"], said["seed"], config, own)
 
 

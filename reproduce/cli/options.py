@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from reproduce.choices import Scale, check_image_formats
+from reproduce.cli.completion import complete_figure
 
 WORK_REMAINS = 3
 """Exit code of a command that found runs which have to be trained first."""
@@ -19,13 +20,26 @@ TYPED = "reproduce.cli.typed"
 
 Ids = Annotated[
     list[str],
-    typer.Argument(metavar="ID...", help="Figures or tables: fig2, tab3, v2:fig7, mine.yaml; or `all`."),
+    typer.Argument(
+        metavar="ID...",
+        autocompletion=complete_figure,
+        help="Figures or tables: fig2, tab3, v2:fig7, mine.yaml; or `all`.",
+    ),
 ]
 OptionalIds = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[ID...]", help="Figures or tables; without any, all that have their traces."),
+    typer.Argument(
+        metavar="[ID...]",
+        autocompletion=complete_figure,
+        help="Figures or tables; without any, all that have their traces.",
+    ),
 ]
-Id = Annotated[str, typer.Argument(metavar="ID", help="Figure or table: fig2, tab3, v2:fig7 or mine.yaml.")]
+Id = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID", autocompletion=complete_figure, help="Figure or table: fig2, tab3, v2:fig7 or mine.yaml."
+    ),
+]
 ScaleOption = Annotated[
     Scale,
     typer.Option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,7 +30,7 @@ from reproduce.cli.options import (
 
 if TYPE_CHECKING:
     from reproduce.plan.memory import DeviceLayout
-    from reproduce.plan.planner import Plan
+    from reproduce.plan.planner import Plan, PlannedRun
 
 
 def plan(
@@ -54,7 +55,8 @@ def plan(
 ) -> None:
     """Show what would be trained, why, and what it costs.
 
-    Every run is listed once, with its state, parameters, tokens, FLOPs and time. Memory and disk are given in total.
+    Every run is listed once, with its state, parameters, tokens, FLOPs and time; the seeds of a run share a line.
+    Memory and disk are given in total.
     """
     from reproduce.cli.selection import plan_for, select
 
@@ -96,41 +98,77 @@ def _print(ui: Ui, planned: Plan, timed: str) -> None:
     from reproduce.plan.planner import basis
     from reproduce.units import count, duration, size
 
-    ui.table(
-        ["run", "key", "state", "params", "tokens", "FLOPs", "time", "why"],
-        [
-            [
-                entry.run.slug,
-                entry.run.key,
-                entry.state,
-                f"{entry.params:,}",
-                f"{entry.tokens:,}",
-                f"{entry.flops:.2g}",
-                duration(entry.seconds),
-                entry.reason,
-            ]
-            for entry in planned.runs
-        ],
-    )
+    _print_runs(ui, planned)
     _print_memory(ui, planned)
     total = planned.total
     ui.line()
     runs = f"{count(total.runs, 'run')} at {planned.scale} scale: {total.hits} sealed, {total.misses} to train"
     ui.line(runs + (f", {total.running} trained by another process" if total.running else ""))
     if len(planned.figures) > 1:
-        ui.line(
+        ui.prose(
             f"{total.shared} of them are shared: {total.uses} uses in {len(planned.figures)} figures and tables, "
             "each run trained once"
         )
     if total.misses:
         ui.line(
-            f"about {duration(total.seconds)} on {planned.device} with {planned.abreast} at a time ({basis(planned)}), "
-            f"{total.flops:.2g} FLOPs, {size(total.memory_bytes)} of memory, {size(total.disk_bytes)} of disk"
+            f"about {duration(total.seconds)} on {planned.device} with {planned.abreast} at a time ({basis(planned)})"
         )
+        ui.line(f"{total.flops:.2g} FLOPs, {size(total.memory_bytes)} of memory, {size(total.disk_bytes)} of disk")
     if basis(planned) == "not calibrated":
         ui.tell(f"\nhint: these times are a guess; `{timed}` times this machine in some seconds")
     if planned.device == "cpu" and total.memory_bytes > planned.machine.memory_bytes:
         ui.tell("\nhint: this machine has less memory; OFE_MICRO_BATCH=1 computes batches in parts, which needs less")
+
+
+def _print_runs(ui: Ui, planned: Plan) -> None:
+    """Print a line for each run. Its seeds share a line where they are alike; `ofe plan --json` has a run's key."""
+    from reproduce.units import duration
+
+    groups: dict[tuple[str, ...], list[PlannedRun]] = {}
+    for entry in planned.runs:
+        run = entry.run
+        name = run.slug.replace(f"-{run.scale}-s{run.seed}", "")
+        same = (name, entry.state, entry.reason, str(entry.params), str(entry.tokens), duration(entry.seconds))
+        groups.setdefault(same, []).append(entry)
+    ui.columns(
+        [
+            [name, _seeds(entries), state, *_amounts(entries[0]), duration(entries[0].seconds), ""]
+            for (name, state, *_), entries in groups.items()
+        ],
+        widths=[12, 7, 9, 8, 8, 9, 8],
+        titles=["run", "seeds", "state", "params", "tokens", "FLOPs", "time", ""],
+    )
+    reasons = dict.fromkeys((state, reason) for _, state, reason, *_ in groups)
+    ui.line()
+    for state, why in reasons:
+        names = [name for name, of, reason, *_ in groups if (of, reason) == (state, why)]
+        which = "all" if len(reasons) == 1 else ", ".join(dict.fromkeys(names))
+        ui.prose(f"{state} ({which}): {why}")
+
+
+def _seeds(entries: Sequence[PlannedRun]) -> str:
+    """The seeds of a line: `0`, or `0-2`."""
+    seeds = sorted(entry.run.seed for entry in entries)
+    return str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]}-{seeds[-1]}"
+
+
+def _amounts(entry: PlannedRun) -> tuple[str, str, str]:
+    """Parameters, tokens and FLOPs of one run."""
+    return amount(entry.params), amount(entry.tokens), f"{entry.flops:.2g}"
+
+
+def amount(number: int) -> str:
+    """A large count in three digits.
+
+    >>> amount(5_809_152), amount(300), amount(130_000_000)
+    ('5.81M', '300', '130M')
+    """
+    value = float(number)
+    for unit in ("", "k", "M", "G", "T"):
+        if value < 999.5 or unit == "T":
+            return f"{value:.3g}{unit}"
+        value /= 1000
+    raise AssertionError("the last unit takes any number")
 
 
 def _print_memory(ui: Ui, planned: Plan) -> None:
@@ -143,30 +181,33 @@ def _print_memory(ui: Ui, planned: Plan) -> None:
         return
     needs = planned.memory
     ui.line()
-    ui.table(
-        ["memory", "weights", "gradients", "optimiser", "activations/example", "recomputed", "checkpoint"],
+    ui.columns(
         [
             [", ".join(entry.runs), *map(size, (whole.weights, whole.gradients, whole.optimizer)),
-             *map(size, (*entry.activations, whole.checkpoint))]
+             *map(size, (*entry.activations, whole.checkpoint)), ""]
             for entry in needs
             for whole in [footprint(entry.config)]
             if entry.memory == needs[0].memory
         ],
+        widths=[12, 9, 11, 11, 12, 12, 12],
+        titles=["memory", "weights", "gradients", "optimiser", "per example", "recomputed", "checkpoint", ""],
     )  # fmt: skip
-    ui.line()
-    ui.table(
-        ["fits", "memory", *(f"{count} device{'s' * (count > 1)}" for count in COUNTS)],
+    ui.line("per example: the activations of one example")
+    ui.line("recomputed: the same if the backward pass computes those of each block again")
+    ui.line("\nHow many examples each device can take at once, by the number of devices")
+    ui.columns(
         [
-            [", ".join(entry.runs), size(entry.memory), *(cells.get(count, "-") for count in COUNTS)]
+            [", ".join(entry.runs), size(entry.memory), *(cells.get(count, "-") for count in COUNTS), ""]
             for entry in needs
             for cells in [{count: _fit(whole, sharded) for count, whole, sharded in entry.rows()}]
         ],
+        widths=[12, 8, *(len(COUNTS) * [6])],
+        titles=["run", "device", *map(str, COUNTS), ""],
     )
-    ui.line(
-        "fits: how many examples each device can take at once, with whole weights or, after `fsdp`, a shard of them; "
-        "no: not even one; -: the batch cannot be divided among so many devices"
+    ui.prose(
+        "fsdp: with a shard of the weights, since whole ones do not fit; no: not even one example; "
+        "-: the batch cannot be divided among so many devices"
     )
-    ui.line("recomputed: activations of an example if the backward pass computes those of each block again")
 
 
 def _fit(whole: DeviceLayout | None, sharded: DeviceLayout | None) -> str:

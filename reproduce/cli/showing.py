@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reproduce.choices import DEFAULT_SCALE, Scale
+from reproduce.choices import DEFAULT_SCALE, IMAGE_FORMATS, Scale
 from reproduce.cli.console import Ui
 from reproduce.cli.options import Id, Json, ScaleOption
-from reproduce.units import duration
+from reproduce.units import count, duration
 
 if TYPE_CHECKING:
     from reproduce.specs.resolve import Resolved
     from reproduce.specs.schema import Claim, Experiment
 
 
-def show(ctx: typer.Context, figure: Id, scale: ScaleOption = DEFAULT_SCALE, as_json: Json = False) -> None:
-    """Show what a figure claims and trains.
+def show(
+    ctx: typer.Context,
+    figure: Id,
+    scale: ScaleOption = DEFAULT_SCALE,
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="Also list runs, costs at each scale, and every hyperparameter with its source."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what a figure claims, and what became of that.
 
-    Its claims, runs and hyperparameters are listed, each value with its source.
+    The path of its picture and its cost are told too. With `--full`, its runs and hyperparameters are listed as well,
+    each value with its source.
     """
     from reproduce.cli.selection import resolve_all
     from reproduce.specs.load import load_experiment
@@ -31,12 +44,17 @@ def show(ctx: typer.Context, figure: Id, scale: ScaleOption = DEFAULT_SCALE, as_
     about = _about(experiment, resolved, scale)
     if as_json:
         ui.json(about)
+    elif full:
+        _print_head(ui, about)
+        _print_full(ui, about)
     else:
-        _print(ui, about)
+        _print_head(ui, about)
+        _print_brief(ui, about, figure)
 
 
 def _about(experiment: Experiment, resolved: Resolved, scale: Scale) -> dict[str, Any]:
     """All that is told of a figure, in the shape of `ofe show --json`."""
+    from reproduce.cli.gallery import find_drawn
     from reproduce.cli.selection import Shelf, store
     from reproduce.environment import environment
     from reproduce.machine import this_machine
@@ -51,6 +69,7 @@ def _about(experiment: Experiment, resolved: Resolved, scale: Scale) -> dict[str
     machine = this_machine(environment().device)
     prices = price(experiment, store(), machine, jobs=machine.cores) if experiment.settings else []
     settings = [load_setting(name) for name in experiment.settings]
+    drawn = find_drawn(resolved, shelf.traces(resolved))
     reasons = {run.name: run.at[scale].because for _, run, _ in shown_runs(experiment) if scale in run.at}
     return {
         "id": experiment.id,
@@ -80,7 +99,15 @@ def _about(experiment: Experiment, resolved: Resolved, scale: Scale) -> dict[str
         "provenance": experiment.provenance,
         "notes": experiment.notes,
         "finding": experiment.findings.get(scale, ""),
+        "picture": _picture(experiment, drawn[0]) if drawn else None,
+        "verdicts": drawn[1].verdicts if drawn else [],
     }
+
+
+def _picture(experiment: Experiment, folder: Path) -> str | None:
+    """Path of the picture in a folder of figures, in the first format that it has there."""
+    paths = [folder / f"{experiment.id}.{kind}" for kind in IMAGE_FORMATS]
+    return next((str(path) for path in paths if path.is_file()), None)
 
 
 def _claim(claim: Claim, scale: Scale, share: list[int] | None) -> dict[str, Any]:
@@ -107,20 +134,87 @@ def _claim(claim: Claim, scale: Scale, share: list[int] | None) -> dict[str, Any
     }
 
 
-def _print(ui: Ui, about: dict[str, Any]) -> None:
-    scale = about["scale"]
+def _print_head(ui: Ui, about: Mapping[str, Any]) -> None:
+    """The title, and where the paper has it."""
     labels = [f"{label} of {version}" for version in ("v1", "v2") if (label := about[version])]
-    ui.line(f"{about['id']}: {about['title']}")
+    ui.heading(f"{about['id']}: {about['title']}")
     section = f"section {about['section']}" if about["section"] else ""
     ui.line(", ".join(filter(None, [*labels, section, about["kind"]])))
-    for setting, because in about["because"].items():
-        ui.line(f"{setting} at {scale} scale: {because}")
-    for setting, notes in about["setting_notes"].items():
-        ui.line(f"{setting}: {notes}")
-    if about["notes"]:
-        ui.line(about["notes"])
+
+
+def _print_brief(ui: Ui, about: Mapping[str, Any], typed: str) -> None:
+    """What a reader wants first: the claims and what became of them, the picture, the cost, and what to type next.
+
+    Args:
+        typed: the figure as the user named it.
+    """
+    from reproduce.report.verdicts import tally
+
+    scale = about["scale"]
+    rulings = {verdict["claim"]: verdict["verdict"] for verdict in about["verdicts"]}
+    ui.line()
+    if about["claims"]:
+        ui.columns(
+            [[f"  {_ruling(claim, rulings)}", claim["id"], claim["says"]] for claim in about["claims"]],
+            widths=[18, 5],
+            titles=["  verdict", "", f"claim, judged at {scale} scale"],
+        )
+    else:
+        ui.line("It makes no claim.")
+    at = "" if scale == DEFAULT_SCALE else f" --scale {scale}"
+    name = shlex.quote(typed)
+    facts = []
+    if about["verdicts"]:
+        facts.append(["in all", tally(about["verdicts"])])
+    facts.append(["picture", about["picture"] or f"not drawn yet: `ofe plot {name}{at}` draws it from traces"])
     if about["finding"]:
-        ui.line(f"Shown by the {scale} traces: {about['finding']}")
+        facts.append(["finding", about["finding"]])
+    if about["runs"]:
+        facts += [["runs", _run_states(about)], ["cost", _cost(about)]]
+    ui.line()
+    ui.columns(facts, widths=[9])
+    ui.tell(
+        f"\nnext: `ofe reproduce {name}{at}` makes it,\n      `ofe verify {name}{at}` tells what was measured,"
+        f"\n      `ofe show {name}{at} --full` lists runs and hyperparameters"
+    )
+
+
+def _ruling(claim: Mapping[str, Any], rulings: Mapping[str, str]) -> str:
+    """What became of a claim, or why nothing is known of it."""
+    if not claim["judged"]:
+        return "not judged"
+    return rulings.get(claim["id"], "not measured")
+
+
+def _run_states(about: Mapping[str, Any]) -> str:
+    """How many runs there are and how far they are: `5 runs (Pre-LN, OP): 2 trained here, 3 shipped`."""
+    states = [run["state"] for run in about["runs"]]
+    words = {"sealed": "trained here", "shipped": "shipped as reference traces", "missing": "not trained"}
+    told = ", ".join(f"{states.count(state)} {text}" for state, text in words.items() if state in states)
+    labels = list(dict.fromkeys(run["label"] for run in about["runs"]))
+    named = ", ".join(labels[:6]) + (f" and {len(labels) - 6} more" if len(labels) > 6 else "")
+    return f"{count(len(states), 'run')} ({named}): {told}"
+
+
+def _cost(about: Mapping[str, Any]) -> str:
+    """The time that training would take here, at the scale shown and at that of the paper."""
+    rows = {row["scale"]: row for row in about["cost"]}
+    shown = [rows[name] for name in dict.fromkeys((about["scale"], "paper")) if name in rows]
+    told = [f"{duration(row['seconds'])} at {row['scale']} scale" for row in shown if row["misses"]]
+    return f"about {', '.join(told)} on this machine" if told else "nothing is left to train"
+
+
+def _print_full(ui: Ui, about: Mapping[str, Any]) -> None:
+    """All that the spec says of the figure, and where it comes from."""
+    scale = about["scale"]
+    for setting, because in about["because"].items():
+        ui.prose(f"{setting} at {scale} scale: {because}")
+    for setting, notes in about["setting_notes"].items():
+        ui.prose(f"{setting}: {notes}")
+    if about["notes"]:
+        ui.prose(about["notes"])
+    if about["finding"]:
+        ui.prose(f"Shown by the {scale} traces: {about['finding']}")
 
     ui.line("\nClaims")
     for claim in about["claims"]:

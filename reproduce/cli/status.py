@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from reproduce.cli.console import Ui
 from reproduce.cli.options import Json
+from reproduce.units import count, duration
 
 if TYPE_CHECKING:
     from reproduce.store.runs import RunFolder
@@ -28,13 +31,25 @@ def status(ctx: typer.Context, json: Json = False) -> None:
     if not rows:
         ui.tell("no run yet: `ofe list` shows the figures, and `ofe reproduce` trains the runs of one")
         return
-    ui.table(
-        ["run", "key", "state", "step", "updated", "error"],
-        [
-            [row["slug"], row["key"], row["state"], _position(row), row["updated"] or "", row["error"] or ""]
-            for row in rows
-        ],
+    ui.columns(
+        [[row["slug"], row["state"], _position(row), _age(row["updated"]), row["error"] or row["key"]] for row in rows],
+        widths=[16, 10, 10, 13],
+        titles=["run", "state", "step", "updated", "key, or what went wrong"],
     )
+    told = Counter(row["state"] for row in rows)
+    ui.line(f"\n{count(len(rows), 'run')}: {', '.join(f'{number} {state}' for state, number in told.items())}")
+
+
+def _age(updated: str | None) -> str:
+    """How long ago something was written: `3 min ago`; empty where that is not known."""
+    if not updated:
+        return ""
+    try:
+        then = datetime.fromisoformat(updated)
+    except ValueError:
+        return updated
+    then = then if then.tzinfo else then.replace(tzinfo=UTC)
+    return f"{duration(max(0.0, (datetime.now(UTC) - then).total_seconds()))} ago"
 
 
 def row_of(folder: RunFolder) -> dict[str, Any]:

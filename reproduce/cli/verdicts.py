@@ -1,4 +1,4 @@
-"""The verdicts on one figure as a table, with our value beside the paper's."""
+"""The verdicts on one figure, claim by claim, with our value beside the paper's."""
 
 from __future__ import annotations
 
@@ -16,15 +16,27 @@ def show_verdicts(ui: Ui, figure: str, verdicts: Sequence[Mapping[str, Any]]) ->
         ui.line(f"{figure}: makes no claim")
         return
     first = next((verdict["data"] for verdict in verdicts if verdict["data"]), "no trace")
-    ui.line(f"{figure} at {verdicts[0]['scale']} scale, {first}: {tally(verdicts)}")
-    ui.table(
-        ["claim", "verdict", "c: the paper says, p: this project asks", "measured", "published"],
-        [[one["claim"], one["verdict"], _says(one), evidence(one), published(one["published"])] for one in verdicts],
+    ui.heading(f"{figure} at {verdicts[0]['scale']} scale, {first}")
+    ui.prose(tally(verdicts))
+    ui.columns(
+        [[f"  {one['verdict']}", one["claim"], "\n".join(told(one))] for one in verdicts],
+        widths=[18, 5],
     )
 
 
-def _says(verdict: Mapping[str, Any]) -> str:
-    """The claim in the spec's words; where its bound is not the paper's, also the bound in force and its reason."""
-    if not verdict["because"]:
-        return str(verdict["says"])
-    return f"{verdict['says']}\nbound for {verdict['scale']} scale: {verdict['bound']}"
+def told(verdict: Mapping[str, Any]) -> list[str]:
+    """What there is to say of one claim, a line each: the claim itself, what was measured, and the paper's number.
+
+    What was asked for is shown of a claim that did not hold. A bound that is not the paper's is always shown, with its
+    reason.
+    """
+    lines = [str(verdict["says"])]
+    if verdict["because"]:
+        lines.append(f"bound for {verdict['scale']} scale: {verdict['bound']}")
+    elif verdict["verdict"] in ("direction only", "not reproduced"):
+        lines.append(f"asked for: {verdict['bound']}")
+    if text := evidence(verdict):
+        lines.append(f"measured: {text}" if verdict["measured"] else f"reason: {text}")
+    if number := published(verdict["published"]):
+        lines.append(f"the paper has: {number}")
+    return lines

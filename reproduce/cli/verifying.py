@@ -41,6 +41,8 @@ def verify(
                 ui.line()
     if json:
         ui.json([verdict.to_json() for verdict in verdicts])
-    elif len(figures) > 1:
-        ui.line(f"{len(figures)} figures and tables: {tally([verdict.to_json() for verdict in verdicts])}")
+    else:
+        if len(figures) > 1:
+            ui.prose(f"{len(figures)} figures and tables: {tally([verdict.to_json() for verdict in verdicts])}")
+        ui.tell("claims that begin with c are the paper's, with p those of this project")
     raise typer.Exit(exit_code(verdicts))

@@ -44,11 +44,11 @@ from reproduce.jobs.device import set_up
 from reproduce.machine import this_machine
 from reproduce.parallel import group
 from reproduce.processes import COMMAND_VARIABLE, PACKAGE_VARIABLE, REQUEUE, STOP_SIGNALS, handle
-from reproduce.specs.load import load_setting
 from reproduce.store.atomic import file_hash
 from reproduce.store.home import lend_home
 from reproduce.store.layout import TRACE
 from reproduce.store.parquet import trace_bytes
+from reproduce.store.run_yaml import on_paper_data
 from reproduce.store.runs import RunFolder
 from reproduce.store.seal import discard_leftovers, seal
 from reproduce.store.trace import read_rows
@@ -154,7 +154,7 @@ def common_provenance(run: Mapping[str, Any], source: str) -> dict[str, Any]:
     return {
         "kind": run.get("kind", "train"),
         # A checkpoint that a user has named belongs to no setting, and stands for nothing of the paper's.
-        "substitute": bool(run["setting"]) and source not in load_setting(run["setting"]).paper_data,
+        "substitute": bool(run["setting"]) and not on_paper_data(run, source),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if cuda else facts.cpu,
         "devices": group.size(),

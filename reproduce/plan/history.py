@@ -13,6 +13,7 @@ from reproduce.config import MeasureConfig, RunConfig
 from reproduce.errors import OfeError
 from reproduce.keys import canonical
 from reproduce.machine import Machine
+from reproduce.specs.difference import differences
 from reproduce.specs.resolve import ResolvedRun
 from reproduce.store.layout import SUMS, checkpoints
 from reproduce.store.reference import find_reference
@@ -177,19 +178,8 @@ def _size(config: Mapping[str, Any]) -> str:
 
 def _changes(past: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
     """Where the configuration of a finished run differs: `optimizer.lr 0.005, not 0.001`."""
-    then, now = dict(_leaves(past["config"])), dict(_leaves(config.model_dump(mode="json")))
-    for name in [*then, *(set(now) - set(then))]:
-        if then.get(name) != now.get(name):
-            yield f"{name} {then.get(name)}, not {now.get(name)}"
-    versions = canonical(config)["numerics"]
-    for name, number in versions.items():
+    for path, then, now in differences(past["config"], config.model_dump(mode="json")):
+        yield f"{path} {then}, not {now}"
+    for name, number in canonical(config)["numerics"].items():
         if past["numerics"].get(name) != number:
             yield f"version {past['numerics'].get(name)} of {name}, not {number}"
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

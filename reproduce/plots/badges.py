@@ -24,7 +24,7 @@ class Badge:
 
 @dataclass(frozen=True)
 class Chip:
-    """The outcome of one claim. Symbol and words tell it; the colour only repeats them."""
+    """A line on the outcome of claims. Symbol and words tell it; the colour only repeats them."""
 
     text: str
     colour: str
@@ -67,16 +67,38 @@ def data_name(run: RunFacts) -> str:
 
 
 def chips(verdicts: Sequence[Verdict]) -> list[Chip]:
-    """One chip for each claim, in the order of the spec. A bound that is not the paper's shows in it."""
+    """What became of the claims, in words: those reproduced together, then each that was not, then those not measured.
+
+    A bound that is not the paper's shows in it, and so does a verdict that the first steps decide.
+    """
+    by_outcome = {name: [one for one in verdicts if one.verdict == name] for name in _OUTCOMES}
     found = []
-    for verdict in verdicts:
-        symbol, colour = _OUTCOMES[verdict.verdict]
-        marks = ["identity"] if verdict.kind == "identity" else []
-        marks += [f"first {EARLY:.0%} decides"] if verdict.early else []
-        marks += [f"{verdict.scale} bound"] if _has_own_bound(verdict) else []
-        marked = f" ({', '.join(marks)})" if marks else ""
-        found.append(Chip(f"{verdict.claim} {symbol} {verdict.verdict}{marked}", colour))
+    if held := by_outcome["reproduced"]:
+        named = ", ".join(f"{one.claim}{_marks(one)}" for one in held)
+        found.append(_chip("reproduced", f"{len(held)} of {len(verdicts)} claims reproduced: {named}"))
+    for name in ("direction only", "not reproduced"):
+        found += [_chip(name, f"{one.claim} {name}{_marks(one)}: {_in_words(one)}") for one in by_outcome[name]]
+    if gaps := by_outcome["not measured"]:
+        found.append(_chip("not measured", f"not measured: {', '.join(one.claim for one in gaps)}"))
     return found
+
+
+def _chip(outcome: str, text: str) -> Chip:
+    symbol, colour = _OUTCOMES[outcome]
+    return Chip(f"{symbol} {text}", colour)
+
+
+def _in_words(verdict: Verdict) -> str:
+    """The claim, and the values that decided against it."""
+    measured = verdict.measured["text"] if verdict.measured else ""
+    return f"{verdict.says} ({measured})" if measured else verdict.says
+
+
+def _marks(verdict: Verdict) -> str:
+    marks = ["identity"] if verdict.kind == "identity" else []
+    marks += [f"first {EARLY:.0%} decides"] if verdict.early else []
+    marks += [f"{verdict.scale} bound"] if _has_own_bound(verdict) else []
+    return f" ({', '.join(marks)})" if marks else ""
 
 
 def bound_notes(verdicts: Iterable[Verdict]) -> list[str]:

@@ -24,7 +24,7 @@ from reproduce.store.frame import metric_rows
 from reproduce.units import count
 
 if TYPE_CHECKING:
-    from reproduce.specs.resolve import Resolved, ResolvedRun
+    from reproduce.specs.resolve import Guest, Resolved, ResolvedRun
     from reproduce.store.frame import Loaded
 
 _TRAIN_IMAGES = {"cifar10": 50_000, "imagenet-1k": 1_281_167}
@@ -76,17 +76,20 @@ class Curves:
     notes: list[str]
 
 
-def build(plot: LinePlot, resolved: Resolved, loaded: Loaded) -> Curves:
+def build(plot: LinePlot, resolved: Resolved, loaded: Loaded, smooth: int | None = None) -> Curves:
     """The curves of `plot`, ordered by axis, then by run as the spec lists them, then by depth of the layer.
+
+    Args:
+        smooth: length in steps of a running mean over every metric; if None, only noisy metrics have one.
 
     Raises:
         SpecError: the plot asks for an x metric that is neither step nor epoch, or for epochs of a run without any.
     """
     notes: list[str] = []
     curves: list[Curve] = []
-    first = {run.name: run for run in reversed(resolved.runs)}
+    first = {run.name: run for run in reversed(resolved.lines)}
     traced = {run for run, _ in loaded.facts}
-    runs = [run for run in dict.fromkeys(run.name for run in resolved.runs) if run in traced]
+    runs = [run for run in dict.fromkeys(run.name for run in resolved.lines) if run in traced]
     limit = {str(scale): end for scale, end in plot.x_max.items()}.get(resolved.scale)
     cut: list[str] = []
     for index, axis in enumerate(plot.y):
@@ -101,7 +104,10 @@ def build(plot: LinePlot, resolved: Resolved, loaded: Loaded) -> Curves:
             if of_run.empty:
                 notes.append(f"{first[name].label}: no {metric_label(axis.metric)} recorded")
             for layer in sorted(of_run["layer"].unique(), key=depth):
-                drawn, unseen = _curve(of_run[of_run["layer"] == layer], axis, index, first[name], layer, loaded)
+                of_layer, run = of_run[of_run["layer"] == layer], first[name]
+                window = window_of(axis, run.last_step) if smooth is None else smooth
+                length = window if smooth is None else _points(smooth, of_layer["step"])
+                drawn, unseen = _curve(of_layer, axis, index, run, layer, loaded, window, length)
                 curves.append(drawn)
                 hidden += unseen
         if hidden:
@@ -158,13 +164,19 @@ def _absent_layers(layers: Layers | None, curves: Sequence[Curve]) -> list[str]:
     return [f"no layer {', '.join(absent)} in these runs"] if absent else []
 
 
-def _x_values(values: pd.DataFrame, axis: Axis, first: dict[str, ResolvedRun]) -> pd.Series:
+def _x_values(values: pd.DataFrame, axis: Axis, first: dict[str, ResolvedRun | Guest]) -> pd.Series:
     if axis.metric == "step":
         return values["step"].astype(float)
     if axis.metric == "epoch":
-        lengths = {name: steps_per_epoch(run.training) for name, run in first.items()}
+        lengths = {name: _steps_per_epoch_of(run) for name, run in first.items()}
         return values["step"] / values["run"].map(lengths)
     raise SpecError(f"a line plot has no x axis {axis.metric}", hint="set plot.x.metric to step or epoch")
+
+
+def _steps_per_epoch_of(run: ResolvedRun | Guest) -> int:
+    if run.training is None:
+        raise SpecError(f"{run.label} is a trace of steps, and the figure shows epochs")
+    return steps_per_epoch(run.training)
 
 
 def steps_per_epoch(config: RunConfig) -> int:
@@ -197,15 +209,31 @@ def window_of(axis: Axis, steps: int) -> int:
     return 2 * (round(steps * TAIL) // 2) + 1 if noisy and not axis.cumulative else 1
 
 
+def _points(steps: int, recorded: pd.Series) -> int:
+    """How many points of a curve lie in a running mean over `steps`; odd, so that the window is centred."""
+    spacing = float(np.median(np.diff(np.unique(recorded)))) if recorded.nunique() > 1 else 1.0
+    return 2 * (round(steps / spacing) // 2) + 1
+
+
 def _curve(
-    rows: pd.DataFrame, axis: Axis, index: int, run: ResolvedRun, layer: str, loaded: Loaded
+    rows: pd.DataFrame,
+    axis: Axis,
+    index: int,
+    run: ResolvedRun | Guest,
+    layer: str,
+    loaded: Loaded,
+    window: int,
+    length: int,
 ) -> tuple[Curve, int]:
-    """The curve of one run and layer, and how many of its points the axis cannot show."""
+    """The curve of one run and layer, and how many of its points the axis cannot show.
+
+    Args:
+        window, length: of the running mean, in steps and in points.
+    """
     table = rows.pivot(index="x", columns="seed", values="value")  # one row for each x, one column for each seed
     recorded = int(table.notna().to_numpy().sum()) + int(rows["value"].isna().sum())
     table = table.where(np.isfinite(table))  # infinity would swallow every running mean around it
-    window = window_of(axis, run.training.last_step)
-    smooth = table.rolling(window, center=True, min_periods=1).mean().where(table.notna()) if window > 1 else table
+    smooth = table.rolling(length, center=True, min_periods=1).mean().where(table.notna()) if length > 1 else table
     hidden = recorded - int(table.notna().to_numpy().sum())
     if axis.scale == "log":
         hidden += int((smooth <= 0).to_numpy().sum())
@@ -223,8 +251,8 @@ def _curve(
         low=_shown(drawn.min(axis=1), axis),
         high=_shown(drawn.max(axis=1), axis),
         seeds=finished.shape[1],
-        window=window,
-        raw=_envelope(table.iloc[:, 0]) if table.shape[1] == 1 and window > 1 else None,
+        window=window if length > 1 else 1,
+        raw=_envelope(table.iloc[:, 0]) if table.shape[1] == 1 and length > 1 else None,
         strays=tuple(_stray(smooth[seed], axis) for seed in failed if smooth[seed].notna().any()),
     )
     return curve, hidden

@@ -9,8 +9,6 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from reproduce.plots.theme import DPI
-
 _METADATA: dict[str, dict[str, Any]] = {  # one entry for each of `IMAGE_FORMATS`
     # Dates and versions of the writer would make equal figures differ; None leaves them out.
     "png": {"Software": None},
@@ -44,15 +42,15 @@ def image_bytes(figure: Figure, kind: str) -> bytes:
     """
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, metadata=_METADATA[kind])
-    return _with_palette(buffer.getvalue()) if kind == "png" else buffer.getvalue()
+    return _with_palette(buffer.getvalue(), round(figure.get_dpi())) if kind == "png" else buffer.getvalue()
 
 
-def _with_palette(png: bytes) -> bytes:
+def _with_palette(png: bytes, dots: int) -> bytes:
     """The same picture in 256 colours. It takes a third of the space; the repository carries one for every figure."""
     with Image.open(io.BytesIO(png)) as image:
         rgb = image.convert("RGB")
     # One round of k-means: median cut alone turns the blue of some lines green.
     small = rgb.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
     buffer = io.BytesIO()
-    small.save(buffer, "PNG", optimize=True, dpi=(DPI, DPI))
+    small.save(buffer, "PNG", optimize=True, dpi=(dots, dots))
     return buffer.getvalue()

@@ -72,10 +72,15 @@ class Layout:
     """Columns of the legend."""
 
 
-def lay_out(plot: LinePlot, grid: Arrangement, legend: Legend) -> Layout:
-    """Choose a place for the legend: beside a single panel, else in an empty cell of the grid, else below the grid."""
+def lay_out(plot: LinePlot, grid: Arrangement, legend: Legend, shrink: float = 1.0) -> Layout:
+    """Choose a place for the legend: beside a single panel, else in an empty cell of the grid, else below the grid.
+
+    Args:
+        shrink: size of a panel beside its usual one.
+    """
     panels = len(grid.panels)
-    cell = next((size for most, size in _CELLS.items() if panels <= most), _SMALL_CELL)
+    usual = next((size for most, size in _CELLS.items() if panels <= most), _SMALL_CELL)
+    cell = (usual[0] * shrink, usual[1] * shrink)
     width = grid.columns * cell[0] + (0.6 if legend.bar else 0)
     height = grid.rows * cell[1]
     if not legend.labels:

@@ -14,6 +14,7 @@ from reproduce.plots.badges import badges
 from reproduce.plots.captions import caption, missing_notes, run_suffix, words
 from reproduce.plots.curves import Curve, build
 from reproduce.plots.legends import Layout, colour_bar, draw_legend, lay_out, legend_of
+from reproduce.plots.look import Look
 from reproduce.plots.names import axis_label, common_label, layer_label
 from reproduce.plots.panels import Arrangement, Panel, Series, arrange
 from reproduce.plots.sheet import sheet
@@ -32,18 +33,18 @@ _SETTLED = 0.1
 _LOSSES = frozenset({"train_loss", "eval_loss", "eval_ppl"})
 
 
-def draw_lines(resolved: Resolved, loaded: Loaded, verdicts: Sequence[Verdict]) -> Figure:
+def draw_lines(resolved: Resolved, loaded: Loaded, verdicts: Sequence[Verdict], look: Look | None = None) -> Figure:
     """The figure of an experiment whose plot is a `LinePlot`; call inside `theme()`.
 
     Raises:
-        SpecError: the plot's facets do not tell its curves apart.
+        SpecError: the plot's facets do not tell its curves apart, or the look does not fit the figure.
     """
-    plot = resolved.experiment.plot
-    assert isinstance(plot, LinePlot)
-    built = build(plot, resolved, loaded)
+    look = look or Look()
+    plot = look.plot_of(resolved)
+    built = build(plot, resolved, loaded, look.smooth)
     grid = arrange(plot, resolved, built.curves)
     legend = legend_of(plot, grid, loaded)
-    layout = lay_out(plot, grid, legend)
+    layout = lay_out(plot, grid, legend, look.shrink)
     around = words(
         resolved.experiment,
         verdicts,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from reproduce.errors import SpecError
 from reproduce.plots.curves import Curve, depth
 from reproduce.plots.names import axis_label, block_name, common_label, layer_label
-from reproduce.plots.theme import UNEMBED_COLOUR, LineStyle, series_styles, sweep_styles
+from reproduce.plots.theme import UNEMBED_COLOUR, LineStyle, guest_styles, series_styles, sweep_styles
 from reproduce.specs.schema import Facet, LinePlot
 
 if TYPE_CHECKING:
@@ -142,8 +142,9 @@ class _Facets:
 
     def __init__(self, plot: LinePlot, resolved: Resolved) -> None:
         self.plot = plot
-        self.runs = {run.name: run for run in reversed(resolved.runs)}  # of each run its first seed
-        self.order = list(dict.fromkeys(run.name for run in resolved.runs))
+        self.runs = {run.name: run for run in reversed(resolved.lines)}  # of each run its first seed
+        self.order = list(dict.fromkeys(run.name for run in resolved.lines))
+        self.guests = {run.name for run in resolved.guests}
         # Beside panels of settings, runs of the same label (OP at two sizes) are one series with one colour.
         self.by_label = "setting" in plot.panels
 
@@ -200,15 +201,21 @@ class _Facets:
             styles = {layer: of_block[int(layer) - 1] if layer.isdigit() else unembedding for layer in drawn}
             return [Series(layer, layer_label(layer), styles[layer]) for layer in drawn]
         if facet == "run":
-            every = self._run_values()
-            first = {self._run_value(name): self.runs[name] for name in reversed(self.order)}
-            models = [first[value].training.model.model_dump_json() for value in every]
-            kinds = [block_name(first[value].training.model) for value in every]
-            members = {value: tuple(name for name in self.order if self._run_value(name) == value) for value in every}
+            return self._run_series(drawn)
+        styled = dict(zip(drawn, series_styles(drawn), strict=True))
+        return [Series(value, self.label(facet, value), styled[value]) for value in drawn]
+
+    def _run_series(self, drawn: Sequence[str]) -> list[Series]:
+        """The series of runs. Guests have styles of their own, so that the figure's runs keep theirs."""
+        every = self._run_values()
+        members = {value: tuple(name for name in self.order if self._run_value(name) == value) for value in every}
+        guests = [value for value in every if self.guests.issuperset(members[value])]
+        own = [value for value in every if value not in guests]
+        first = {value: training for value in own if (training := self.runs[members[value][0]].training) is not None}
+        if self.plot.sweep:
+            styles = sweep_styles(len(own))
         else:
-            every = drawn
-            models, kinds = list(drawn), []
-            members = dict.fromkeys(drawn, ())
-        order = sweep_styles(len(every)) if self.plot.sweep else series_styles(models, kinds)
-        styled = dict(zip(every, order, strict=True))
-        return [Series(value, self.label(facet, value), styled[value], members[value]) for value in drawn]
+            models = [first[value].model.model_dump_json() for value in own]
+            styles = series_styles(models, [block_name(first[value].model) for value in own])
+        styled = dict(zip(own, styles, strict=True)) | dict(zip(guests, guest_styles(len(guests)), strict=True))
+        return [Series(value, self.label("run", value), styled[value], members[value]) for value in drawn]

@@ -11,6 +11,7 @@ from reproduce.errors import OfeError
 from reproduce.plots.diagram import draw_diagram
 from reproduce.plots.export import image_bytes, settle
 from reproduce.plots.lines import draw_lines
+from reproduce.plots.look import Look
 from reproduce.plots.table import draw_table, tabulate, to_csv, to_markdown
 from reproduce.plots.theme import theme
 from reproduce.specs.schema import DiagramPlot, LinePlot, TablePlot
@@ -29,6 +30,7 @@ def render(
     verdicts: Sequence[Verdict],
     out_dir: Path,
     formats: Sequence[str] = ("png",),
+    look: Look | None = None,
 ) -> list[Path]:
     """Draw an experiment and write `<out_dir>/<id>.<format>`; a table also as Markdown and CSV.
 
@@ -38,6 +40,7 @@ def render(
         loaded: the traces of `resolved`; those that only its claims read are not drawn.
         verdicts: what is printed below the picture, in this order.
         formats: some of `IMAGE_FORMATS`.
+        look: what the user chose beyond the spec.
 
     Returns:
         The paths of the files, the pictures first.
@@ -56,11 +59,14 @@ def render(
             hint="it can be drawn as soon as one of its runs has been trained",
         )
 
+    look = look or Look()
+    if not isinstance(plot, LinePlot) and (resolved.guests or look != Look(style=look.style)):
+        look.plot_of(resolved)  # which says why not
     files: dict[str, bytes] = {}
-    with theme():
+    with theme(look.line_width, look.dots):
         match plot:
             case LinePlot():
-                figure = draw_lines(resolved, shown, verdicts)
+                figure = draw_lines(resolved, shown, verdicts, look)
             case TablePlot():
                 table = tabulate(resolved, shown, verdicts)
                 figure = draw_table(table)
@@ -81,7 +87,7 @@ def render(
 
 def _shown(resolved: Resolved, loaded: Loaded) -> Loaded:
     """`loaded` without the runs that only claims read."""
-    names = {run.name for run in resolved.runs}
+    names = {run.name for run in resolved.lines}
     return Loaded(
         frame=loaded.frame[loaded.frame["run"].isin(names)],
         facts={key: fact for key, fact in loaded.facts.items() if key[0] in names},

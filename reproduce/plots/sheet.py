@@ -22,7 +22,9 @@ _TITLE, _SMALL, _BADGE = 10.5, 7.5, 7.5
 _PAD = 0.07
 """Space between the badges and the edge of their box."""
 _GAP = 0.3
-"""Space between two verdicts, and between the title and the box."""
+"""Space between the title and the box."""
+_HANG = 0.16
+"""Indent of the second line of a verdict, which stands below the words and not below the symbol."""
 _LEAST_WIDTH = 6.0
 """Least width of a page, so that short lines of text are not broken into many."""
 _INSET = 0.1
@@ -65,7 +67,7 @@ def sheet(words: Words, width: float, height: float) -> tuple[Figure, SubFigure]
 
     below = wrap(words.caption, inner, _SMALL)
     below += wrap("Notes: " + "; ".join(words.notes), inner, _SMALL) if words.notes else []
-    rows = _chip_rows(words.chips, inner)
+    rows = [(line, chip.colour) for chip in words.chips for line in _hanging(chip.text, inner)]
     footer = 0.06 + (len(below) + len(rows)) * pitch(_SMALL) + (0.05 if rows else 0) + _MARGIN
 
     total = header + height + footer
@@ -98,12 +100,9 @@ def sheet(words: Words, width: float, height: float) -> tuple[Figure, SubFigure]
         y += pitch(_SMALL)
         write(line, _MARGIN, y - 0.02, _SMALL, QUIET)
     y += 0.05
-    for row in rows:
+    for (text, indent), colour in rows:
         y += pitch(_SMALL)
-        x = _MARGIN
-        for chip in row:
-            write(chip.text, x, y - 0.02, _SMALL, chip.colour, bold=True)
-            x += text_width(chip.text, _SMALL, bold=True) + _GAP
+        write(text, _MARGIN + indent, y - 0.02, _SMALL, colour)
     return figure, body
 
 
@@ -112,18 +111,10 @@ def body_width(figure: Figure) -> float:
     return float(figure.get_figwidth()) - 2 * _INSET
 
 
-def _chip_rows(chips: Sequence[Chip], width: float) -> list[list[Chip]]:
-    """The chips in rows of at most `width` inches; a longer chip stands alone."""
-    rows: list[list[Chip]] = []
-    x = 0.0
-    for chip in chips:
-        length = text_width(chip.text, _SMALL, bold=True)
-        if not rows or x + length > width:
-            rows.append([])
-            x = 0.0
-        rows[-1].append(chip)
-        x += length + _GAP
-    return rows
+def _hanging(text: str, width: float) -> list[tuple[str, float]]:
+    """The lines of a text that begins with a symbol, each with its indent in inches; all but the first are indented."""
+    first, *rest = wrap(text, width - _HANG, _SMALL)
+    return [(first, 0.0), *((line, _HANG) for line in rest)]
 
 
 def _box(figure: Figure, left: float, top: float, width: float, height: float, badges: Sequence[Badge]) -> None:

@@ -257,7 +257,7 @@ def to_markdown(table: Table) -> str:
         "\n".join([line(table.heads), line([":--", *["--:"] * (len(table.heads) - 1)]), *map(line, table.rows)]),
         words.caption,
         *([f"Notes: {'; '.join(words.notes)}."] if words.notes else []),
-        *([" · ".join(chip.text for chip in words.chips)] if words.chips else []),
+        *(["\n\n".join(chip.text for chip in words.chips)] if words.chips else []),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -22,6 +22,8 @@ DPI = 150
 INK, QUIET = "#222222", "#5a5a5a"
 WARN, GOOD, HALF, BAD = "#b35000", "#00704f", "#8a6500", "#b02318"
 UNEMBED_COLOUR = "#7a1f1f"
+GUEST_COLOUR = "#111111"
+"""Colour of what a user draws into a figure: none of the palette's, so that the figure's own runs keep theirs."""
 
 _RC: dict[str, Any] = {
     "font.family": "DejaVu Sans",
@@ -69,12 +71,17 @@ BLOCK_COLOURS = {"pre-ln": 0, "post-ln": 1, "pre-rms": 2, "pre-srms": 3, "op": 4
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.6)), (0, (1, 1.3)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
 
 
-def theme() -> Any:
+def theme(line_width: float = 1.0, dots: float = 1.0) -> Any:
     """A context of matplotlib's defaults with our settings, which ends with the user's own back in force.
 
     A figure must be built and saved in the same context, since some settings are read only when it is saved.
+
+    Args:
+        line_width, dots: width of lines and dots per inch beside the usual ones.
     """
-    return style.context(["default", _RC])
+    scaled = {"lines.linewidth": line_width * _RC["lines.linewidth"]}
+    scaled |= {"figure.dpi": round(dots * DPI), "savefig.dpi": round(dots * DPI)}
+    return style.context(["default", {**_RC, **scaled}])
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,11 @@ def series_styles(groups: Sequence[Hashable], blocks: Sequence[str | None] = ())
         return [LineStyle(colour) for colour in _colours(blocks or [None] * len(groups))]
     n = len(palette)
     return [LineStyle(palette[i % n], _DASHES[(i + i // n) % len(_DASHES)]) for i in range(len(groups))]
+
+
+def guest_styles(guests: int) -> list[LineStyle]:
+    """The style of each line that a user adds."""
+    return [LineStyle(GUEST_COLOUR, _DASHES[i % len(_DASHES)]) for i in range(guests)]
 
 
 def _colours(blocks: Sequence[str | None]) -> list[str]:

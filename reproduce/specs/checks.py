@@ -9,6 +9,7 @@ from typing import Any, assert_never
 from reproduce.metrics.table import METRICS, Form, terms
 from reproduce.models.variants import VARIANTS
 from reproduce.specs.claims import claim_problems, quantities
+from reproduce.specs.facets import LineOf, facet_problems
 from reproduce.specs.fields import check_tree, deviation_fields
 from reproduce.specs.problems import Problem, nearest, unknown
 from reproduce.specs.schema import (
@@ -32,8 +33,12 @@ Catalogue = Mapping[str, tuple[Setting, RunSpec]]
 """Every run that a setting names, with its setting."""
 
 
-def setting_problems(setting: Setting) -> Iterator[Problem]:
-    """What is wrong with a setting that has the right shape."""
+def setting_problems(setting: Setting, *, sourced: bool = True) -> Iterator[Problem]:
+    """What is wrong with a setting that has the right shape.
+
+    Args:
+        sourced: whether it must say where every value comes from, as shipped settings do and a user's own need not.
+    """
     yield from check_tree(deviation_fields(setting.base), ("base",))
     for scale, spec in setting.scales.items():
         yield from check_tree(deviation_fields(spec), ("scales", scale))
@@ -43,12 +48,15 @@ def setting_problems(setting: Setting) -> Iterator[Problem]:
         else:
             yield unknown("block", block, list(VARIANTS), ("blocks", block), at_key=True)
     for index, run in enumerate(setting.runs):
-        yield from _run_problems(run, ("runs", index))
+        yield from run_problems(run, ("runs", index))
     yield from _repeated((run.name for run in setting.runs), "runs", "name")
-    yield from _source_problems(setting)
+    if sourced and setting.paper_data is None:
+        yield Problem(("paper_data",), "required, but missing")
+    yield from _source_problems(setting, every=sourced)
 
 
-def _run_problems(run: RunSpec, path: Path) -> Iterator[Problem]:
+def run_problems(run: RunSpec, path: Path = ()) -> Iterator[Problem]:
+    """What is wrong with a run that has the right shape; `path` is its place in the file."""
     yield from check_tree(deviation_fields(run), path)
     for scale, deviation in run.at.items():
         yield from check_tree(deviation_fields(deviation), (*path, "at", scale))
@@ -87,10 +95,10 @@ def covering(path: str, sources: Mapping[str, Any]) -> str | None:
     return path or None
 
 
-def _source_problems(setting: Setting) -> Iterator[Problem]:
+def _source_problems(setting: Setting, *, every: bool) -> Iterator[Problem]:
     values = recipe_leaves(setting)
     for path, (place, _) in values.items():
-        if covering(path, setting.sources) is None:
+        if every and covering(path, setting.sources) is None:
             yield Problem(place, f"no source given, expected an entry {path} in sources")
     yield from _of_nothing(setting.sources, values, (), "no value of base or blocks")
 
@@ -102,12 +110,16 @@ def _of_nothing(sources: Iterable[str], values: Iterable[str], path: Path, nothi
             yield Problem((*path, "sources", entry), f"names {nothing}", nearest(entry, values), at_key=True)
 
 
-def experiment_problems(experiment: Experiment, catalogue: Catalogue) -> Iterator[Problem]:
-    """What is wrong with an experiment that has the right shape."""
+def experiment_problems(experiment: Experiment, catalogue: Catalogue, settings: Sequence[str]) -> Iterator[Problem]:
+    """What is wrong with an experiment that has the right shape.
+
+    Args:
+        settings: ids of its settings.
+    """
     names = [run if isinstance(run, str) else run.name for run in experiment.runs]
-    if experiment.settings:  # without a setting there is nothing to train: the runs are public checkpoints, or none
+    if settings:  # without a setting there is nothing to train: the runs are public checkpoints, or none
         for index, run in enumerate(experiment.runs):
-            yield from _entry_problems(run, ("runs", index), experiment, catalogue)
+            yield from _entry_problems(run, ("runs", index), settings, catalogue)
     for index, name in enumerate(names):
         if name in names[:index]:
             yield Problem(("runs", index), f"{name} is given twice")
@@ -117,7 +129,9 @@ def experiment_problems(experiment: Experiment, catalogue: Catalogue) -> Iterato
         for problem in claim_problems(claim):
             yield replace(problem, path=("claims", index, *problem.path))
     yield from _metric_problems(experiment.plot)
-    yield from _layer_problems(experiment, catalogue)
+    yield from _layer_problems(experiment, catalogue, settings)
+    if isinstance(experiment.plot, LinePlot):
+        yield from facet_problems(experiment.plot, _lines(experiment, catalogue, settings))
 
 
 def _metric_problems(plot: Plot) -> Iterator[Problem]:
@@ -151,9 +165,9 @@ def _shown_problems(expression: str, form: Form, valid: Sequence[str], path: Pat
         yield Problem((*path, "form"), f"{form} is a form of {' and '.join(having)}, not of {expression}")
 
 
-def _layer_problems(experiment: Experiment, catalogue: Catalogue) -> Iterator[Problem]:
+def _layer_problems(experiment: Experiment, catalogue: Catalogue, ids: Sequence[str]) -> Iterator[Problem]:
     """Layers beyond the last block of the deepest model, which no trace has at any scale."""
-    settings = {setting.id: setting for setting, _ in catalogue.values() if setting.id in experiment.settings}
+    settings = {setting.id: setting for setting, _ in catalogue.values() if setting.id in ids}
     runs = [run for run in experiment.runs if isinstance(run, RunSpec)]
     parts: list[Deviation] = []
     for setting in settings.values():
@@ -179,23 +193,35 @@ def _layers(experiment: Experiment) -> Iterator[tuple[Path, Any]]:
             yield from ((("claims", index, side, "layer"), layer) for layer in listed)
 
 
-def _entry_problems(run: Any, path: Path, experiment: Experiment, catalogue: Catalogue) -> Iterator[Problem]:
+def _lines(experiment: Experiment, catalogue: Catalogue, settings: Sequence[str]) -> list[LineOf]:
+    """Name, label and setting of each run that the figure shows, as far as they are known."""
+    found: list[LineOf] = []
+    for entry in experiment.runs:
+        if isinstance(entry, RunSpec):
+            found.append(LineOf(entry.name, entry.label, settings[0] if settings else ""))
+            continue
+        name, label = (entry, None) if isinstance(entry, str) else (entry.name, entry.label)
+        if name in catalogue:
+            setting, run = catalogue[name]
+            found.append(LineOf(name, label if label is not None else run.label, setting.id))
+    return list({line.name: line for line in found}.values())  # a name given twice is reported by itself
+
+
+def _entry_problems(run: Any, path: Path, settings: Sequence[str], catalogue: Catalogue) -> Iterator[Problem]:
     if isinstance(run, RunSpec):
-        yield from _run_problems(run, path)
+        yield from run_problems(run, path)
         if run.name in catalogue:
             setting = catalogue[run.name][0].id
             yield Problem((*path, "name"), f"{run.name} is already a run of setting {setting}, name it only")
-        if len(experiment.settings) > 1:
-            yield Problem(
-                path, f"expected the name of a run, since it could belong to {' or '.join(experiment.settings)}"
-            )
+        if len(settings) > 1:
+            yield Problem(path, f"expected the name of a run, since it could belong to {' or '.join(settings)}")
         return
     name, place = (run, path) if isinstance(run, str) else (run.name, (*path, "name"))
-    own = [other for other, (setting, _) in catalogue.items() if setting.id in experiment.settings]
+    own = [other for other, (setting, _) in catalogue.items() if setting.id in settings]
     if name in catalogue and name not in own:
         yield Problem(place, f"{name} is a run of setting {catalogue[name][0].id}, which this experiment does not name")
     elif name not in own:
-        yield Problem(place, f"no run {name} in setting {' or '.join(experiment.settings)}", nearest(name, own))
+        yield Problem(place, f"no run {name} in setting {' or '.join(settings)}", nearest(name, own))
 
 
 def _claim_problems(claim: Claim, path: Path, names: list[str], catalogue: Catalogue) -> Iterator[Problem]:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from reproduce.config import Frozen
 from reproduce.errors import SpecError
-from reproduce.specs.checks import experiment_problems, setting_problems
+from reproduce.specs.checks import experiment_problems, run_problems, setting_problems
 from reproduce.specs.problems import Problem, explain, spec_error
 from reproduce.specs.schema import Experiment, RunSpec, Setting
 from reproduce.specs.yaml import Document, parse
@@ -57,29 +57,48 @@ def load_experiment(name: str) -> Experiment:
     Raises:
         SpecError: if there is none, with the nearest ids, or if its file is not a valid spec.
     """
-    if name.endswith((".yaml", ".yml")):
-        return _load_file(Path(name))
+    return _load_file(experiment_file(name))
+
+
+def experiment_file(name: str) -> Path:
+    """The file of the experiment that `load_experiment` finds under this name.
+
+    Raises:
+        SpecError: there is none, with the nearest ids.
+    """
+    if is_path(name):
+        return Path(name)
     version, colon, label = name.lower().partition(":")
     if colon and version in ("v1", "v2"):
-        return _by_label(version, label)
+        name = _by_label(version, label).id
     files = _experiment_files()
     if name.lower() not in files:
         close = difflib.get_close_matches(name.lower(), files, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "see `ofe list`"
         raise SpecError(f"no experiment {name}", hint=hint)
-    return _load_file(files[name.lower()])
+    return files[name.lower()]
+
+
+def is_path(name: str) -> bool:
+    """Whether a name in a spec or on the command line is the path of a YAML file rather than an id."""
+    return name.endswith((".yaml", ".yml"))
 
 
 def load_setting(name: str) -> Setting:
-    """The setting with this id."""
+    """The setting with this id, or in this file."""
+    if is_path(name):
+        return _setting(Path(name), Path(name).stat().st_mtime_ns)
     files = _setting_files()
     if name not in files:
         raise SpecError(f"no setting {name}", hint=f"there are {', '.join(files)}")
     return _setting(files[name], files[name].stat().st_mtime_ns)
 
 
-def catalogue() -> dict[str, tuple[Setting, RunSpec]]:
+def catalogue(experiment: Experiment | None = None) -> dict[str, tuple[Setting, RunSpec]]:
     """Every run that a setting names, with its setting.
+
+    Args:
+        experiment: one whose own settings count too. Their runs stand before shipped ones of the same name.
 
     Raises:
         SpecError: if two settings give the same name to a run: a name is one training in the whole collection.
@@ -90,6 +109,10 @@ def catalogue() -> dict[str, tuple[Setting, RunSpec]]:
             if run.name in runs:
                 raise SpecError(f"settings {runs[run.name][0].id} and {setting.id} both have a run {run.name}")
             runs[run.name] = (setting, run)
+    for name in experiment.settings if experiment else ():
+        if is_path(name):
+            setting = load_setting(name)
+            runs |= {run.name: (setting, run) for run in setting.runs}
     return runs
 
 
@@ -127,23 +150,63 @@ def _by_label(version: str, label: str) -> Experiment:
 
 def _load_file(path: Path) -> Experiment:
     experiment, document = _read(path, Experiment)
+    experiment = _with_own_files(experiment, path.parent)
     problems = list(_id_problems(experiment.id, path))
     for index, name in enumerate(experiment.settings):
-        if name not in _setting_files():
-            place = ("setting", index) if isinstance(experiment.setting, list) else ("setting",)
-            close = difflib.get_close_matches(name, _setting_files(), n=1)
-            problems.append(Problem(place, f"no setting {name}", close[0] if close else None, tuple(_setting_files())))
+        place = ("setting", index) if isinstance(experiment.setting, list) else ("setting",)
+        problems += _setting_name_problems(name, place)
     if not problems:
-        problems += experiment_problems(experiment, catalogue())
+        ids = [load_setting(name).id for name in experiment.settings]
+        problems += experiment_problems(experiment, catalogue(experiment), ids)
     if problems:
         raise spec_error(problems, document)
     return experiment
 
 
+def _setting_name_problems(name: str, place: tuple[str | int, ...]) -> Iterator[Problem]:
+    """What is wrong with the name of a setting in an experiment."""
+    files = _setting_files()
+    if is_path(name):
+        if not Path(name).is_file():
+            yield Problem(place, f"there is no file {name}")
+        elif load_setting(name).id in files and Path(name).resolve() != files[load_setting(name).id].resolve():
+            taken = load_setting(name).id
+            yield Problem(place, f"{name} has the id {taken}, which is that of a shipped setting: give it another id")
+    elif name not in files:
+        close = difflib.get_close_matches(name, files, n=1)
+        yield Problem(place, f"no setting {name}", close[0] if close else None, tuple(files))
+
+
+def _with_own_files(experiment: Experiment, folder: Path) -> Experiment:
+    """The experiment with settings by absolute path, and with runs that it names by path put in their places.
+
+    Args:
+        folder: the folder of the spec, from which its paths start.
+    """
+
+    def absolute(name: str) -> str:
+        return str((folder / name).resolve()) if is_path(name) else name
+
+    given = experiment.setting
+    setting = [absolute(name) for name in given] if isinstance(given, list) else given and absolute(given)
+    runs = [_own_run(folder / run) if isinstance(run, str) and is_path(run) else run for run in experiment.runs]
+    return experiment.model_copy(update={"setting": setting, "runs": runs})
+
+
+def _own_run(path: Path) -> RunSpec:
+    """A run in a file of its own."""
+    run, document = _read(path, RunSpec)
+    problems = list(run_problems(run))
+    if problems:
+        raise spec_error(problems, document)
+    return run
+
+
 @lru_cache
 def _setting(path: Path, _modified: int) -> Setting:
     setting, document = _read(path, Setting)
-    problems = [*_id_problems(setting.id, path), *setting_problems(setting)]
+    shipped = path.is_relative_to(experiments_root())
+    problems = [*_id_problems(setting.id, path), *setting_problems(setting, sourced=shipped)]
     if problems:
         raise spec_error(problems, document)
     return setting

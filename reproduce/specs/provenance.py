@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reproduce.specs.checks import covering
+from reproduce.specs.difference import leaves
 from reproduce.specs.fields import deviation_fields
 from reproduce.specs.load import load_setting
 from reproduce.specs.resolve import merge, shown_runs
@@ -62,7 +63,7 @@ def _rows(
     default: tuple[Source | None, str],
 ) -> Iterator[Hyperparameter]:
     """A row for each leaf of either tree. Values of the paper get their origin from `sources`, or else the default."""
-    theirs, ours = dict(_leaves(paper)), dict(_leaves(scaled))
+    theirs, ours = dict(leaves(paper)), dict(leaves(scaled))
     for path in dict.fromkeys([*theirs, *ours]):
         source, note = _origin(path, sources, default) if path in theirs else (None, "")
         yield Hyperparameter(setting, run, path, theirs.get(path), source, note, ours.get(path))
@@ -72,11 +73,3 @@ def _origin(path: str, sources: Mapping[str, Origin], default: tuple[Source | No
     entry = covering(path, sources)
     said = default if entry is None else sources[entry]
     return said if isinstance(said, tuple) else (said, "")
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -70,6 +70,11 @@ class ResolvedRun:
         assert self.parent is not None, "what starts from a checkpoint has no training"
         return self.parent.training
 
+    @property
+    def last_step(self) -> int:
+        """The last optimiser step of the training."""
+        return self.training.last_step
+
     @cached_property
     def key(self) -> str:
         return run_key(self.config)
@@ -93,6 +98,19 @@ class ResolvedRun:
 
 
 @dataclass(frozen=True)
+class Guest:
+    """A line that a user draws into a figure whose spec does not name it. Claims do not read it."""
+
+    name: str
+    label: str
+    setting: str
+    seed: int
+    last_step: int
+    training: RunConfig | None
+    """Its configuration; None for a trace that another program wrote."""
+
+
+@dataclass(frozen=True)
 class Resolved:
     """An experiment at one scale."""
 
@@ -102,6 +120,13 @@ class Resolved:
     """The runs that the figure shows, in its order, with the seeds of a run together."""
     extra: tuple[ResolvedRun, ...]
     """Further runs that only the claims read."""
+    guests: tuple[Guest, ...] = ()
+    """Lines that the user adds to the picture."""
+
+    @property
+    def lines(self) -> tuple[ResolvedRun | Guest, ...]:
+        """All that the picture shows: the figure's own runs, then the guests."""
+        return (*self.runs, *self.guests)
 
 
 def resolve(
@@ -195,7 +220,7 @@ def shown_runs(experiment: Experiment) -> Iterator[_Entry]:
 def _needed(experiment: Experiment, shown: set[str]) -> Iterator[_Entry]:
     names = dict.fromkeys(name for claim in experiment.claims for name in claim.needs if name not in shown)
     if names:
-        runs = catalogue()
+        runs = catalogue(experiment)
         for name in names:
             yield (*runs[name], RunRef(name=name))
 
@@ -216,7 +241,7 @@ def _seeds(
     limit = setting.scales[scale].seeds
     count = seeds if seeds is not None else min(ref.seeds, limit or ref.seeds)
     label = ref.label if ref.label is not None else run.label
-    own = config.data.source in setting.paper_data
+    own = setting.is_paper_data(config.data.source)
     for seed in range(count):
         seeded = config.model_copy(update={"seed": seed})
         training = ResolvedRun(run.name, label, setting.id, scale, seed, seeded, own)

@@ -99,16 +99,22 @@ class Setting(Frozen):
 
     id: str
     title: str
-    paper_data: list[str]
-    """Data sources that the paper used. A run on any other source is badged as one on a substitute."""
+    """What `ofe list` and `ofe show` call it."""
+    paper_data: list[str] | None = None
+    """Data sources that the paper used. A run on any other source is badged as one on a substitute. It is None in a
+    setting of a user's own that the paper does not have."""
     base: Deviation
-    sources: dict[str, Origin]
-    """Provenance of every value of `base` and `blocks` by dotted path."""
+    sources: dict[str, Origin] = {}
+    """Provenance of every value of `base` and `blocks` by dotted path. A user's own setting need not give it."""
     blocks: dict[str, dict[str, Any]] = {}
     """What this setting changes in a named block variant, such as the gains of OP."""
     scales: dict[Scale, ScaleSpec]
     runs: list[RunSpec] = []
     notes: str = ""
+
+    def is_paper_data(self, source: str) -> bool:
+        """Whether the paper trained on this source of data; also true where the paper has no such setting."""
+        return self.paper_data is None or source in self.paper_data
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -307,7 +313,9 @@ class Experiment(Frozen):
     section: str = ""
     """The section of the paper that it belongs to."""
     setting: str | list[str] | None = None
+    """The setting of its runs, or several: an id, or the path of a file as seen from the spec's own folder."""
     runs: list[str | RunRef | RunSpec] = []
+    """Names of the setting's runs, runs that the figure defines itself, or paths of files that define one each."""
     plot: Plot
     claims: list[Claim] = []
     published: dict[str, Any] = {}
@@ -325,4 +333,5 @@ class Experiment(Frozen):
 
     @property
     def settings(self) -> list[str]:
+        """Ids of its settings; of a setting of a user's own the path of its file."""
         return [] if self.setting is None else [self.setting] if isinstance(self.setting, str) else self.setting

@@ -7,6 +7,7 @@ a later version of the program with other defaults.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 from reproduce.config import JOB_KINDS, JobConfig, kind_of
 from reproduce.errors import OfeError
 from reproduce.keys import canonical, run_key
+from reproduce.specs.load import load_setting
 from reproduce.store.layout import RUN_YAML, damaged
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ def render(run: ResolvedRun) -> str:
         "seed": run.seed,
         "config": run.config.model_dump(mode="json"),
         "numerics": canonical(run.config)["numerics"],
+        "paper_data": run.paper_data,
     }
     if kind_of(run.config) != "train":  # folders without a kind are older than it, and are trainings
         content["kind"] = kind_of(run.config)
@@ -67,6 +70,17 @@ def read(folder: Path) -> dict[str, Any]:
             hint="update ofe, or use the version that wrote the run",
         )
     return content
+
+
+def on_paper_data(content: Mapping[str, Any], source: str) -> bool:
+    """Whether a run trains on the paper's own data.
+
+    Args:
+        content: the content of its run.yaml. One of version 0.1 does not say so, and its setting is asked.
+        source: the name of its data source.
+    """
+    stated = content.get("paper_data")
+    return bool(stated) if stated is not None else load_setting(content["setting"]).is_paper_data(source)
 
 
 def stated_key(folder: Path) -> str | None:

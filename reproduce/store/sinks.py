@@ -8,9 +8,11 @@ nothing that is used to watch a training can slow it down or stop it.
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Protocol
 
+from reproduce.store.json_text import without_nonfinite
 from reproduce.store.runs import RunFolder
 from reproduce.store.trace import layer_order, read_live
 
@@ -57,6 +59,44 @@ class CsvSink:
 
     def close(self) -> None:
         self._file.flush()
+
+
+class WandbSink:
+    """Writes one JSON object a line, in the shape that `wandb.log` takes: `{"_step": 100, "probe/kurtosis/2": 3.1}`.
+
+    A name is split, metric and layer. The values of a step and split share a line. A number that is not finite is the
+    string that JSON has no number for, as in the history files of W&B. Second moments are left out.
+
+        import json, wandb
+        run = wandb.init(project="ofe")
+        for line in open("trace.jsonl"):
+            values = json.loads(line)
+            run.log(values, step=values.pop("_step"))
+    """
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def record(self, step: int, split: str, values: Values) -> None:
+        named = {name: without_nonfinite(value) for name, value in flat(split, values).items()}
+        self._file.write(json.dumps({"_step": step, **named}, allow_nan=False) + "\n")
+        self._file.flush()
+
+    def moments(self, step: int, layer: str, second_moment: Sequence[float]) -> None:
+        pass
+
+    def close(self) -> None:
+        self._file.flush()
+
+
+def flat(split: str, values: Values) -> dict[str, float]:
+    """The values of one record by `split/metric/layer`; a metric without layers is `split/metric`."""
+    named = {}
+    for metric, value in values.items():
+        by_layer = value if isinstance(value, Mapping) else {"": value}
+        for layer in sorted(by_layer, key=layer_order):
+            named["/".join(filter(None, (split, metric, layer)))] = float(by_layer[layer])
+    return named
 
 
 def replay(folder: RunFolder, sink: Sink, written: set[tuple[int, str, str]] | None = None) -> None:

@@ -47,7 +47,7 @@ def test_the_bound_in_force_is_the_one_of_the_scale(made: Traces) -> None:
     assert paper.bound == "final eval loss of a > 2 x final eval loss of b"
     assert laptop.bound == "final eval loss of a > 1.2 x final eval loss of b (fewer steps)"
     assert (paper.because, laptop.because) == ("", "fewer steps")
-    assert laptop.shown == "3 > 1.2 x 2 (= 2.4)"
+    assert laptop.shown == "3, above 2.4 (1.2 x 2)"
 
 
 def test_neither_the_amount_nor_the_direction() -> None:
@@ -64,7 +64,7 @@ def test_a_verdict_is_fixed_once_given(made: Traces) -> None:
 def test_smoke_shows_the_values_and_never_judges(made: Traces) -> None:
     found = verdict(ABOVE, made, "smoke")
     assert found.verdict == "not measured"
-    assert found.shown == f"3 <= 2 x 2 (= 4) ({found.reason})"
+    assert found.shown == f"3, not above 4 (2 x 2) ({found.reason})"
     assert found.reason.startswith("smoke scale")
 
 
@@ -105,7 +105,7 @@ def test_a_failed_run_is_not_measured_unless_the_claim_is_about_it() -> None:
     assert verdict(claim(quantity("failed"), "eq", True), made).verdict == "reproduced"
     infinite = stated.model_copy(update={"left": stated.left.model_copy(update={"nan": "counts_as_inf"})})
     found = verdict(infinite, made)
-    assert (found.verdict, found.shown) == ("reproduced", "failed (counts as infinite) > 1.2 x 2 (= 2.4)")
+    assert (found.verdict, found.shown) == ("reproduced", "failed (counts as infinite), above 2.4 (1.2 x 2)")
     assert found.test == "one paired seed, no test; a seed 0 failed at step 15"
 
 
@@ -128,8 +128,8 @@ def collapsing() -> Traces:
 @pytest.mark.parametrize(
     ("cmp", "ruling", "early"),
     [
-        ("gt", "reproduced", "not reproduced without the first 10% of the steps: 3 <= 4"),
-        ("lt", "not reproduced", "reproduced without the first 10% of the steps: 3 < 4"),
+        ("gt", "reproduced", "not reproduced without the first 10% of the steps: 3, not above 4"),
+        ("lt", "not reproduced", "reproduced without the first 10% of the steps: 3, below 4"),
     ],
 )
 def test_a_verdict_that_the_first_steps_decide_says_so(cmp: str, ruling: str, early: str) -> None:
@@ -180,7 +180,7 @@ def test_seeds_are_averaged_and_tested_one_by_one() -> None:
     found = verdict(claim(quantity("eval_loss", "a"), "gt", quantity("eval_loss", "b")), three_seeds())
     assert (found.verdict, found.n_seeds) == ("reproduced", 3)
     assert found.test == "2 of 3 hold it alone (p = 0.5)"
-    assert found.shown == f"2.167 > 2; mean over seeds, {found.test}"
+    assert found.shown == f"2.167, above 2; mean over seeds, {found.test}"
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_runs_without_a_seed_in_common_are_not_paired() -> None:
 def test_the_run_with_the_fewest_seeds_counts(made: Traces) -> None:
     made.add("a", "eval_loss", [5.0], seed=1).add("a", "eval_loss", [9.0], seed=2, failed_step=4)
     found = verdict(ABOVE, made)
-    assert (found.n_seeds, found.shown) == (1, "4 <= 2 x 2 (= 4)")
+    assert (found.n_seeds, found.shown) == (1, "4, not above 4 (2 x 2)")
     assert found.test == "one paired seed, no test; a seed 2 failed at step 4"
 
 
@@ -322,7 +322,7 @@ def test_json_has_the_promised_keys_and_no_value_that_json_lacks() -> None:
     promised = {"id", "claim", "says", "scale", "data", "verdict", "measured", "bound", "published", "n_seeds", "test"}
     promised |= {"early", "reason", "because", "kind"}
     assert promised <= set(found)
-    assert found["measured"] == {"left": "inf", "right": 3.0, "where": {}, "agree": 1, "of": 1, "text": "inf > 3"}
+    assert found["measured"] == {"left": "inf", "right": 3.0, "where": {}, "agree": 1, "of": 1, "text": "inf, above 3"}
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import platform
 import subprocess
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,9 @@ Ofe = Callable[..., Result]
 Process = Callable[..., subprocess.CompletedProcess[str]]
 
 SURFACE = {
-    "": {"--help", "--version"},
-    "list": {"--help", "--json", "--scale"},
-    "show": {"ID", "--help", "--json", "--scale"},
+    "": {"--help", "--install-completion", "--show-completion", "--version"},
+    "list": {"--help", "--json", "--scale", "--setting", "--state", "--verdict"},
+    "show": {"ID", "--full", "--help", "--json", "--scale"},
     "plan": {
         *("ID...", "--check", "--devices", "--help", "--jobs", "--json", "--keep-weights", "--measure", "--scale"),
         *("--seeds", "--set", "--device", "--sbatch", "--partition", "--gres", "--time"),
@@ -37,9 +40,16 @@ SURFACE = {
     },
     "export": {"RUN", "--help", "--step", "--to"},
     "bench": {"[NAME]...", "--device", "--help", "--json"},
-    "plot": {"[ID...]", "--archive", "--format", "--from-cache", "--help", "--out", "--scale", "--seeds", "--set"},
+    "plot": {
+        *("[ID...]", "--add", "--archive", "--format", "--from-cache", "--help", "--layers", "--logy", "--out"),
+        *("--overlay", "--scale", "--seeds", "--set", "--smooth", "--style"),
+    },
+    "report": {"[ID...]", "--help", "--out"},
+    "diff": {"RUN_A RUN_B|ID", "--help", "--json", "--layer", "--metric", "--scale"},
     "verify": {"ID...", "--archive", "--from-cache", "--help", "--json", "--scale", "--seeds", "--set"},
     "status": {"--help", "--json"},
+    "new": {"FILE", "--from", "--help"},
+    "schema": {"[experiment|setting]", "--help"},
     "doctor": {"--deep", "--help", "--json"},
     "version": {"--help"},
     "cache dir": {"--help"},
@@ -50,7 +60,7 @@ SURFACE = {
     "cache import": {"PATH...", "--help"},
     "cache promote": {"RUN...", "--help"},
     "cache moments": {"RUN", "--form", "--help", "--json"},
-    "cache trace": {"RUN", "--follow", "--help"},
+    "cache trace": {"RUN", "--follow", "--help", "--out", "--to"},
     "data list": {"--help", "--json"},
     "data prepare": {"ID...", "--help", "--offline", "--scale", "--set"},
     "data check": {"ID...", "--help", "--scale", "--set"},
@@ -92,7 +102,27 @@ def test_help_prints_and_exits_with_0(ofe: Ofe) -> None:
 
 def test_version_is_a_command_and_an_option(ofe: Ofe) -> None:
     assert ofe("version").stdout == ofe("--version").stdout
-    assert ofe("version").stdout.startswith("ofe ")
+    name, python, torch = ofe("version").stdout.splitlines()
+    assert name.startswith("ofe ")
+    assert python == f"Python {platform.python_version()}"
+    assert torch.startswith(f"torch {version('torch')}, device cpu: ")
+
+
+def test_ofe_alone_says_what_it_is_and_what_to_type_next(ofe: Ofe) -> None:
+    result = ofe()
+    assert result.exit_code == 0
+    assert result.stdout.startswith("ofe re-makes the figures")
+    known = set(dict(_commands(typer.main.get_command(cli.app))))
+    named = [line.split()[1] for line in result.stdout.splitlines() if line.startswith("  ofe ")]
+    assert len(named) >= 5
+    assert set(named) <= known
+
+
+def test_ofe_alone_speaks_of_runs_that_could_go_on(ofe: Ofe, tmp_path: Path) -> None:
+    folder = tmp_path / "home" / "runs" / "toy-ln-laptop-s0-0123456789abcdef"
+    folder.mkdir(parents=True)
+    (folder / "progress.json").write_text(json.dumps({"state": "failed", "error": "no text"}))
+    assert "1 run failed: `ofe status` shows them." in ofe().stdout
 
 
 @pytest.mark.parametrize(
@@ -168,7 +198,7 @@ print("\\n" + " ".join(sys.modules))
     return {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["version"], ["list", "--help"], ["data", "list"]])
+@pytest.mark.parametrize("arguments", [["--help"], [], ["version"], ["list", "--help"], ["data", "list"]])
 def test_help_loads_nothing_heavy(python: Process, tmp_path: Path, arguments: list[str]) -> None:
     assert _imported(python, tmp_path, *arguments).isdisjoint(HEAVY)
 

@@ -61,11 +61,27 @@ def test_plain_lines_tell_changes_at_once_and_progress_now_and_then() -> None:
         lines([job("running")])
     lines([job("sealed")])
     assert stream.getvalue() == "[1/1] toy-smoke-s0: running\n[1/1] toy-smoke-s0: sealed\n"
-    eager = PlainLines(ui, every_s=0)
+
+
+def test_plain_lines_tell_of_all_running_jobs_in_one_line() -> None:
+    ui, stream = make_ui()
+    lines = PlainLines(ui, every_s=0)
+    several = [job("running", f"run{n}", progress=PROGRESS) for n in range(6)]
+    lines([*several, job("sealed", "done")])
+    *changes, last = stream.getvalue().splitlines()
+    assert len(changes) == 7
+    named = ", ".join(f"run{n} 400/2000 loss 5.123" for n in range(4))
+    assert last == f"1 of 7 sealed; {named}, and 2 more; 3 min left for these"
     stream.truncate(0)
-    for _ in range(3):
-        eager([job("running", progress=PROGRESS)])
-    assert stream.getvalue().count("400/2000") == 3
+    stream.seek(0)
+    lines([job("sealed", f"run{n}") for n in range(6)])
+    assert "left for" not in stream.getvalue()
+
+
+def test_a_narrow_terminal_leaves_out_the_speed() -> None:
+    jobs = [job("running", progress=PROGRESS)]
+    titles = [[column.header for column in job_table(jobs, 5, wide=wide).columns] for wide in (True, False)]
+    assert [title for title in titles[0] if title not in titles[1]] == ["tokens/s"]
 
 
 def test_a_terminal_gets_a_table_and_anything_else_lines() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -42,8 +44,48 @@ def test_list_json_has_the_promised_shape(ofe: Ofe) -> None:
 def test_list_tells_what_is_sealed_and_what_became_of_the_claims(ofe: Ofe, reproduced: Reproduced) -> None:
     row = json.loads(ofe("list", "--json", home=reproduced[0]).stdout)[0]
     assert (row["state"], row["verdict"]) == ("1/1 sealed", "1/2 reproduced, 1 not reproduced")
-    assert "1/1 sealed" in ofe("list", home=reproduced[0]).stdout
+    told = ofe("list", home=reproduced[0]).stdout
+    assert "1 trained" in told
+    assert "1 of 2, 1 not" in told
+    assert "2 figures and tables at laptop scale, 1 with all traces\nclaims: 1/2 reproduced, 1 not reproduced" in told
     assert json.loads(ofe("list", "--json", "--scale", "smoke", home=reproduced[0]).stdout)[0]["verdict"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "ids"),
+    [
+        (["--setting", "TOY"], ["fig1"]),
+        (["--setting", "languini"], []),
+        (["--state", "trained"], ["fig1"]),
+        (["--state", "missing"], []),
+        (["--state", "none"], ["fig9"]),
+        (["--verdict", "not-reproduced"], ["fig1"]),
+        (["--verdict", "reproduced"], []),
+    ],
+)
+def test_list_chooses_by_setting_state_and_weakest_verdict(
+    ofe: Ofe, reproduced: Reproduced, options: list[str], ids: list[str]
+) -> None:
+    assert [row["id"] for row in json.loads(ofe("list", *options, "--json", home=reproduced[0]).stdout)] == ids
+    told = ofe("list", *options, home=reproduced[0]).stdout
+    assert all(f"  {name} " in told for name in ids)
+    assert ids or told == "no figure or table is like that\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["list"], ["show", "fig5"], ["plan", "fig2", "fig5"], ["plan", "fig4", "--scale", "paper"], ["verify", "fig5"]],
+)
+def test_what_people_read_fits_80_columns(arguments: list[str], tmp_path: Path) -> None:
+    terminal = {"FORCE_COLOR": "1", "COLUMNS": "80", "TERM": "xterm"}  # rich then writes as to a terminal
+    env = {**os.environ, "OFE_HOME": str(tmp_path), "OFE_DEVICE": "cpu", **terminal}
+    command = [sys.executable, "-m", "reproduce", *arguments]
+    told = subprocess.run(command, capture_output=True, text=True, env=env).stdout
+    assert "\x1b[" in told
+    lines = [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", told).splitlines()]
+    assert len(lines) > 10
+    assert [line for line in lines if len(line) > 80] == []
+    assert not any("…" in line for line in lines)
 
 
 def test_list_names_the_scale_a_setting_lacks(ofe: Ofe) -> None:
@@ -56,9 +98,24 @@ def test_show_tells_claims_runs_and_hyperparameters_with_their_source(ofe: Ofe) 
     assert about["runs"][0]["state"] == "missing"
     steps = next(row for row in about["hyperparameters"] if row["name"] == "steps")
     assert (steps["paper"], steps["source"], steps["laptop"]) == (10, "inferred", 20)
-    text = ofe("show", "fig1").stdout
+    assert "Kurtosis is at least one" in ofe("show", "fig1").stdout
+    assert "inferred" not in ofe("show", "fig1").stdout
+    text = ofe("show", "fig1", "--full").stdout
     assert "Kurtosis is at least one" in text
     assert "inferred" in text
+
+
+def test_show_leads_with_verdicts_the_picture_and_the_cost(ofe: Ofe, reproduced: Reproduced) -> None:
+    told = " ".join(ofe("show", "fig1", home=reproduced[0]).stdout.split())
+    assert "reproduced c1 Kurtosis is at least one not reproduced c2 Kurtosis is above a million" in told
+    assert f"picture {reproduced[0] / 'figures' / 'laptop' / 'fig1.png'} " in told
+    assert "runs 1 run (Pre-LN): 1 trained here cost " in told
+    about = json.loads(ofe("show", "fig1", "--json", home=reproduced[0]).stdout)
+    assert [verdict["verdict"] for verdict in about["verdicts"]] == ["reproduced", "not reproduced"]
+    fresh = " ".join(ofe("show", "fig1").stdout.split())
+    assert "not measured c1 Kurtosis" in fresh
+    assert "picture not drawn yet: `ofe plot fig1` draws it from traces" in fresh
+    assert "1 run (Pre-LN): 1 not trained cost about " in fresh
 
 
 MINE = """\
@@ -100,19 +157,19 @@ def test_show_tells_why_a_scale_changes_a_run(ofe: Ofe, mine: str) -> None:
     own = {row["name"]: row for row in about["hyperparameters"] if row["run"] == "mine"}
     assert (own["steps"]["paper"], own["steps"]["source"], own["steps"]["laptop"]) == (7, "stated-v1", 9)
     assert (own["batch_size"]["paper"], own["batch_size"]["source"], own["batch_size"]["laptop"]) == (None, None, 3)
-    assert "\nmine, mine-too at laptop scale: nine steps show it\n" in ofe("show", mine).stdout
-    assert "\nmine, mine-too at smoke scale: two will do\n" in ofe("show", mine, "--scale", "smoke").stdout
+    assert "\nmine, mine-too at laptop scale: nine steps show it\n" in ofe("show", mine, "--full").stdout
+    assert "\nmine, mine-too at smoke scale: two will do\n" in ofe("show", mine, "--full", "--scale", "smoke").stdout
 
 
 def test_show_tells_where_the_figures_choices_come_from(ofe: Ofe, mine: str) -> None:
     about = json.loads(ofe("show", mine, "--json").stdout)
     assert about["provenance"] == {"layer": "stated-v2 (block 2)", "y_scale": "inferred"}
     assert about["notes"] == "A toy of two layers."
-    text = ofe("show", mine).stdout
+    text = ofe("show", mine, "--full").stdout
     assert "\nProvenance\n  layer: stated-v2 (block 2)\n  y_scale: inferred\n" in text
     assert "\nA toy of two layers.\n" in text
     assert json.loads(ofe("show", "fig9", "--json").stdout)["provenance"] == {}
-    assert "Provenance" not in ofe("show", "fig9").stdout
+    assert "Provenance" not in ofe("show", "fig9", "--full").stdout
 
 
 def test_show_json_has_the_promised_shape(ofe: Ofe) -> None:
@@ -120,7 +177,7 @@ def test_show_json_has_the_promised_shape(ofe: Ofe) -> None:
     assert list(about) == [
         *["id", "v1", "v2", "title", "kind", "section", "setting", "scale", "because", "setting_notes"],
         *["claims", "runs", "cost"],
-        *["needs", "hyperparameters", "provenance", "notes", "finding"],
+        *["needs", "hyperparameters", "provenance", "notes", "finding", "picture", "verdicts"],
     ]
     assert list(about["runs"][0]) == ["name", "label", "seed", "slug", "key", "state", "because"]
     assert list(about["hyperparameters"][0]) == ["setting", "run", "name", "paper", "source", "note", "laptop"]
@@ -252,7 +309,7 @@ def test_hints_name_a_spec_of_one_s_own_as_it_was_typed(ofe: Ofe, mine: str) -> 
     )
     nothing = ofe("plot", "--seeds", "2", "--scale", "smoke")
     assert "`ofe reproduce fig1 --scale smoke --seeds 2` trains those of one" in nothing.stderr
-    assert "`ofe plan ID --scale smoke`" in ofe("list", "--scale", "smoke").stderr
+    assert "`ofe reproduce ID --scale smoke`" in ofe("list", "--scale", "smoke").stderr
 
 
 def test_plot_names_the_runs_that_are_missing(ofe: Ofe, reproduced: Reproduced, tmp_path: Path) -> None:

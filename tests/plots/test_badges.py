@@ -42,24 +42,35 @@ def test_a_trace_without_description_is_named_by_its_source() -> None:
 @pytest.mark.parametrize(
     ("outcome", "text"),
     [
-        ("reproduced", "c1 ✓ reproduced"),
-        ("not reproduced", "c1 ✗ not reproduced"),
-        ("direction only", "c1 ~ direction only"),
-        ("not measured", "c1 – not measured"),
+        ("reproduced", "✓ 1 of 1 claims reproduced: c1"),
+        ("not reproduced", "✗ c1 not reproduced: says"),
+        ("direction only", "~ c1 direction only: says"),
+        ("not measured", "– not measured: c1"),
     ],
 )
 def test_a_verdict_is_told_without_colour(outcome: str, text: str) -> None:
     assert [chip.text for chip in chips([verdict("c1", outcome)])] == [text]
 
 
+def test_what_failed_is_told_in_words_with_what_was_measured() -> None:
+    failed = replace(
+        verdict("c6", "not reproduced"), says="OP stays far below", measured={"text": "0.48, not below 0.02"}
+    )
+    (held, told) = chips([failed, verdict("c1", "reproduced")])
+    assert held.text == "✓ 1 of 2 claims reproduced: c1"
+    assert told.text == "✗ c6 not reproduced: OP stays far below (0.48, not below 0.02)"
+
+
 def test_a_verdict_that_the_first_steps_decide_says_so() -> None:
-    early = replace(verdict("c1", "reproduced"), early="not reproduced without the first 10% of the steps: 3 <= 4")
-    assert [chip.text for chip in chips([early])] == ["c1 ✓ reproduced (first 10% decides)"]
+    early = replace(
+        verdict("c1", "reproduced"), early="not reproduced without the first 10% of the steps: 3, not above 4"
+    )
+    assert [chip.text for chip in chips([early])] == ["✓ 1 of 1 claims reproduced: c1 (first 10% decides)"]
 
 
 def test_an_identity_says_so() -> None:
     identity = replace(verdict("c1", "reproduced"), kind="identity")
-    assert [chip.text for chip in chips([identity])] == ["c1 ✓ reproduced (identity)"]
+    assert [chip.text for chip in chips([identity])] == ["✓ 1 of 1 claims reproduced: c1 (identity)"]
 
 
 def test_a_bound_of_the_scale_shows_in_the_verdict_and_its_reason_in_a_note() -> None:
@@ -72,11 +83,9 @@ def test_a_bound_of_the_scale_shows_in_the_verdict_and_its_reason_in_a_note() ->
         replace(verdict("c5", "not measured"), **own),
     ]
     assert [chip.text for chip in chips(verdicts)] == [
-        "c1 ✓ reproduced (first 10% decides, laptop bound)",
-        "c2 ✓ reproduced",
-        "c3 ✗ not reproduced (laptop bound)",
-        "c4 ✓ reproduced (laptop bound)",
-        "c5 – not measured",
+        "✓ 3 of 5 claims reproduced: c1 (first 10% decides, laptop bound), c2, c4 (laptop bound)",
+        "✗ c3 not reproduced (laptop bound): says",
+        "– not measured: c5",
     ]
     assert bound_notes(verdicts) == [
         "laptop bound of c1, c3 (the width caps it; 10 is {small})",

@@ -18,7 +18,7 @@ def test_around_a_picture_stand_title_origin_notes_and_verdicts() -> None:
     assert around.title == "fig6 · OP"
     assert around.subtitle == "arXiv 2405.19279, v1 Figure 6, v2 Figure 9"
     assert around.notes == ["no trace yet of OP", "laptop bound of c1 (fewer steps)"]
-    assert [chip.text for chip in around.chips] == ["c1 ✓ reproduced (laptop bound)"]
+    assert [chip.text for chip in around.chips] == ["✓ 1 of 1 claims reproduced: c1 (laptop bound)"]
     only_v2 = experiment.model_copy(update={"v1": None})
     assert words(only_v2, [], [], "").subtitle == "arXiv 2405.19279, v2 Figure 9"
 

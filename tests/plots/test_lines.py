@@ -299,7 +299,7 @@ def test_every_figure_wears_its_badges_and_verdicts(scale: str, badge: str) -> N
     assert badge in said
     assert "shipped reference trace" in said
     assert any(line.startswith("SUBSTITUTE DATA: Python 3.11") for line in said)
-    assert {"c1 ✓ reproduced", "c2 ✗ not reproduced"} <= set(said)
+    assert {"✓ 1 of 2 claims reproduced: c1", "✗ c2 not reproduced: says"} <= set(said)
 
 
 @pytest.mark.parametrize("facets", [[], ["layer"]])

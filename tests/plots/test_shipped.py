@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from reproduce.plots.diagram import draw_diagram
 from reproduce.plots.lines import draw_lines
+from reproduce.plots.names import block_name
 from reproduce.plots.table import draw_table, tabulate
-from reproduce.plots.theme import theme
+from reproduce.plots.theme import series_styles, theme
 from reproduce.specs.load import load_experiment
 from reproduce.specs.resolve import Resolved, resolve
 from reproduce.specs.schema import DiagramPlot, LinePlot
@@ -61,3 +62,20 @@ def check_lines(figure: Figure, plot: LinePlot) -> None:
     labels = [" ".join(ax.get_ylabel().split()) for ax in panels(figure)]
     assert any(axis.form == "variance" for axis in plot.y) == any("− 1" in label for label in labels)
     assert "plumbing only" in words(figure)
+
+
+def test_a_run_has_one_colour_in_all_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFE_EXPERIMENTS", str(ROOT))
+    styles: dict[str, set[tuple[str, str]]] = {}
+    for name in IDS:
+        experiment = load_experiment(name)
+        plot = experiment.plot
+        if not isinstance(plot, LinePlot) or plot.series != "run" or plot.sweep or "setting" in plot.panels:
+            continue
+        specs = {run.name: run for run in resolve(experiment, "smoke", fingerprint=lambda data: "").runs}
+        models = [run.training.model for run in specs.values()]
+        drawn = series_styles([model.model_dump_json() for model in models], [block_name(model) for model in models])
+        for run, style in zip(specs, drawn, strict=True):
+            styles.setdefault(run, set()).add((style.colour, str(style.dashes)))
+    assert sum(len(found) for found in styles.values()) > 30
+    assert {run: found for run, found in styles.items() if len(found) > 1} == {}

@@ -163,7 +163,7 @@ def test_markdown_says_all_that_the_picture_says() -> None:
     assert row.startswith("| Pre-LN | – | 1 | implicit |")
     assert row.endswith("| not readable |")
     assert any("n = 3 seeds. Mean ± standard deviation over seeds." in line for line in lines)
-    assert lines[-1] == "c1 ✓ reproduced"
+    assert lines[-1] == "✓ 1 of 1 claims reproduced: c1"
 
 
 def test_markdown_survives_a_bar_in_a_label() -> None:

@@ -101,8 +101,8 @@ def test_reference_traces_give_costs_and_verdicts(figures: Path) -> None:
     assert ours[2:5] == ["`ofe reproduce fig2 --scale laptop`", "laptop", "5 runs, 8 min"]
     assert ours[5] == "7/9 reproduced (3 by a bound for this scale), 2 direction only"
     section = page.partition("\n## fig2\n")[2].partition("\n## ")[0]
-    assert row(section, "p1")[3:5] == ["119 >= 20 x 0.5 (= 10)", "reproduced"]
-    assert row(section, "c5")[3:5] == ["0.9 <= 100 x 0.1 (= 10)", "direction only"]
+    assert row(section, "p1")[3:5] == ["119, at least 10 (20 x 0.5)", "reproduced"]
+    assert row(section, "c5")[3:5] == ["0.9, not above 10 (100 x 0.1)", "direction only"]
     assert "reference traces of cp-preln (1 seed)" in section
 
 

@@ -69,6 +69,7 @@ plot:
   kind: lines
   y:
     - {metric: kurtosis, scale: log}
+  layers: mean
 claims:
   - id: c1
     says: lower

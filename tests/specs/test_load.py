@@ -85,7 +85,7 @@ def test_a_label_of_several_experiments_names_them(root: Path) -> None:
             "did you mean training?",
         ),
         ("scale: log", "scale: lg", "14:33: plot.y[0].scale: expected linear or log, got 'lg'", "did you mean log?"),
-        ("says: lower", "note: lower", "16:5: claims[0].says: required, but missing", None),
+        ("says: lower", "note: lower", "17:5: claims[0].says: required, but missing", None),
         ("section: '3'", "section: 3", "6:10: section: expected a string, got 3", None),
         ("setting: toy", "setting: toi", "7:10: setting: no setting toi", "did you mean toy?"),
         ("id: fig1", "id: fig7", "1:5: id: expected fig1, the name of the file, got 'fig7'", None),
@@ -112,20 +112,20 @@ def test_a_label_of_several_experiments_names_them(root: Path) -> None:
         (
             "run: toy-op,",
             "run: toy-pro,",
-            "18:35: claims[0].left.run: toy-pro is neither a run of this experiment nor one of the claim's needs",
+            "19:35: claims[0].left.run: toy-pro is neither a run of this experiment nor one of the claim's needs",
             "did you mean toy-pre?",
         ),
         (
             "needs: [toy-slow]",
             "needs: [toy-slow, toy-fast]",
-            "23:23: claims[0].needs[1]: no setting has a run toy-fast",
+            "24:23: claims[0].needs[1]: no setting has a run toy-fast",
             "did you mean toy-slow?",
         ),
-        ("basis: stated", "basis: stated\n    basis: stated", "23:5: claims[0].basis: key given twice", None),
+        ("basis: stated", "basis: stated\n    basis: stated", "24:5: claims[0].basis: key given twice", None),
         (
             "left: {metric: kurtosis,",
             "left: {metric: kurtosiss,",
-            "18:20: claims[0].left.metric: unknown metric kurtosiss",
+            "19:20: claims[0].left.metric: unknown metric kurtosiss",
             "did you mean kurtosis?",
         ),
         (
@@ -143,13 +143,13 @@ def test_a_label_of_several_experiments_names_them(root: Path) -> None:
         (
             "run: toy-op, layer: 2",
             "run: toy-op, layer: 3",
-            "18:50: claims[0].left.layer: layer 3 lies beyond the 2 blocks of the deepest model",
+            "19:50: claims[0].left.layer: layer 3 lies beyond the 2 blocks of the deepest model",
             None,
         ),
         (
-            "kind: lines",
-            "kind: lines\n  layers: [2, 3]",
-            "13:15: plot.layers[1]: layer 3 lies beyond the 2 blocks of the deepest model",
+            "layers: mean",
+            "layers: [3]",
+            "15:12: plot.layers[0]: layer 3 lies beyond the 2 blocks of the deepest model",
             None,
         ),
     ],
@@ -172,7 +172,7 @@ def test_an_axis_has_a_form_only_where_its_metric_does(change: Change, metric: s
 
 
 def test_a_column_has_a_form_only_where_its_metric_does(change: Change) -> None:
-    lines = "  kind: lines\n  y:\n    - {metric: kurtosis, scale: log}\n"
+    lines = "  kind: lines\n  y:\n    - {metric: kurtosis, scale: log}\n  layers: mean\n"
     column = "{title: Loss, metric: eval_loss, form: variance}"
     change("fig1.yaml", lines, f"  kind: table\n  columns:\n    - {column}\n")
     text = "variance is a form of kurtosis and kurtosis_centred, not of eval_loss"
@@ -180,7 +180,7 @@ def test_a_column_has_a_form_only_where_its_metric_does(change: Change) -> None:
 
 
 def test_a_fact_is_a_column_but_no_term_of_one(change: Change) -> None:
-    lines = "  kind: lines\n  y:\n    - {metric: kurtosis, scale: log}\n"
+    lines = "  kind: lines\n  y:\n    - {metric: kurtosis, scale: log}\n  layers: mean\n"
     table = "  kind: table\n  columns:\n    - {title: Depth, metric: n_layers}\n"
     change("fig1.yaml", lines, table)
     load_experiment("fig1")
@@ -217,10 +217,10 @@ def test_several_problems_are_listed_in_the_order_of_the_file(change: Change) ->
     assert message.splitlines() == [
         "fig1.yaml:10:27: runs[1].seeds: expected an integer, got 'none'",
         "fig1.yaml:14:8: plot.y[0].metrc: unknown key",
-        "fig1.yaml:19:10: claims[0].cmp: expected gt, ge, lt, le, eq, approx, within_factor, decreasing, increasing "
+        "fig1.yaml:20:10: claims[0].cmp: expected gt, ge, lt, le, eq, approx, within_factor, decreasing, increasing "
         "or spearman_ge, got 'les'",
     ]
-    assert hint == "line 14: did you mean metric?; line 19: did you mean le?"
+    assert hint == "line 14: did you mean metric?; line 20: did you mean le?"
 
 
 @pytest.mark.parametrize(

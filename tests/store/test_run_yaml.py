@@ -44,6 +44,7 @@ def test_it_says_all_there_is_to_a_run(write: Callable[..., Path], make_run: Mak
         "seed": 0,
         "config": None,
         "numerics": None,
+        "paper_data": False,
     }
     assert content["config"]["optimizer"]["beta1"] == 0.9, "defaults are written out"
     assert content["numerics"]["transformer"] == keys.NUMERICS_VERSION["transformer"]

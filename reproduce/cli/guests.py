@@ -1,0 +1,182 @@
+"""`--overlay` and `--add` of `ofe plot`: lines that a figure's spec does not name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reproduce.cli.console import Ui
+from reproduce.errors import OfeError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from reproduce.specs.resolve import Guest, Resolved
+    from reproduce.store.frame import Loaded, RunFacts
+    from reproduce.store.runs import RunFolder
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """A guest with its trace."""
+
+    guest: Guest
+    frame: pd.DataFrame
+    """Columns step, split, metric, layer and value."""
+    facts: RunFacts
+
+
+def visitors(ui: Ui, overlays: Sequence[str], files: Sequence[str]) -> list[Visitor]:
+    """The guests that the user asked for.
+
+    Args:
+        overlays: `RUN` or `LABEL=RUN`, with the key or slug of a sealed run or of a reference trace.
+        files: `LABEL=FILE`, with a trace that another program wrote.
+
+    Raises:
+        OfeError: there is no such run or file, or a file holds no metric (exit code 2).
+    """
+    return [*(_of_run(text) for text in overlays), *(_of_file(ui, text) for text in files)]
+
+
+def with_guests(resolved: Resolved, loaded: Loaded, guests: Sequence[Visitor]) -> tuple[Resolved, Loaded]:
+    """The figure and its traces with the guests among them. Its claims must be judged before."""
+    import pandas as pd
+
+    if not guests:
+        return resolved, loaded
+    settings = list(dict.fromkeys(run.setting for run in resolved.runs))
+    frames, facts, added = [loaded.frame], dict(loaded.facts), []
+    for visitor in guests:
+        guest = _placed(visitor.guest, settings, resolved)
+        rows = visitor.frame.assign(run=guest.name, label=guest.label, setting=guest.setting, seed=guest.seed)
+        frames.append(rows[list(loaded.frame.columns)])
+        facts[guest.name, guest.seed] = replace(
+            visitor.facts, run=guest.name, label=guest.label, setting=guest.setting, seed=guest.seed
+        )
+        added.append(guest)
+    frame = pd.concat(frames, ignore_index=True).astype(loaded.frame.dtypes.to_dict())
+    return replace(resolved, guests=tuple(added)), replace(loaded, frame=frame, facts=facts)
+
+
+def _placed(guest: Guest, settings: Sequence[str], resolved: Resolved) -> Guest:
+    """The guest under a label that says in what it differs, in a setting that the figure has if it has but one."""
+    from reproduce.specs.difference import differences
+
+    setting = settings[0] if len(settings) == 1 or (not guest.setting and settings) else guest.setting
+    same = next((run for run in resolved.runs if run.label == guest.label), None)
+    label = guest.label
+    if same is not None and guest.setting and guest.setting != same.setting:
+        label = f"{label} ({guest.setting})"
+    elif same is not None and guest.training is not None:
+        changed = differences(same.training.model_dump(mode="json"), guest.training.model_dump(mode="json"))
+        changed = [one for one in changed if one.path not in ("data.fingerprint", "seed")]
+        said = [f"{one.path} {one.right}" for one in changed[:2]] + (["..."] if len(changed) > 2 else [])
+        label = f"{label} ({', '.join(said) or guest.name})"
+    elif same is not None:
+        label = f"{label} (added)"
+    return replace(guest, setting=setting, label=label)
+
+
+def _of_run(text: str) -> Visitor:
+    """A run of OFE_HOME, or a reference trace."""
+    from reproduce.specs.resolve import Guest
+    from reproduce.store.frame import RunFacts
+    from reproduce.store.reference import reference_root
+
+    label, equals, name = text.rpartition("=")
+    folder = sealed_run(name)
+    said, training, provenance = folder.read_run_yaml(), folder.training(), folder.provenance()
+    trace = folder.read_trace()
+    if equals and not label:
+        raise OfeError(f"{text!r} gives no label before =", hint=f"write LABEL={name}, or {name} alone", exit_code=2)
+    guest = Guest(
+        name=f"{folder.slug}-{folder.key}",
+        label=label or said["label"],
+        setting=said["setting"],
+        seed=said["seed"],
+        last_step=training.last_step,
+        training=training,
+    )
+    facts = RunFacts(
+        run=guest.name,
+        label=guest.label,
+        setting=guest.setting,
+        seed=guest.seed,
+        layers=training.model.layers,
+        failed=provenance["failed"],
+        failed_step=provenance["failed_step"],
+        steps=provenance["failed_step"] if provenance["failed"] else int(trace["step"].max()),
+        source=training.data.source,
+        substitute=provenance["substitute"],
+        reference=folder.path.is_relative_to(reference_root()),
+        key=folder.key,
+        provenance=provenance,
+    )
+    return Visitor(guest, trace, facts)
+
+
+def _of_file(ui: Ui, text: str) -> Visitor:
+    """A trace that another program wrote."""
+    from reproduce.specs.resolve import Guest
+    from reproduce.store.foreign import read_foreign_trace
+    from reproduce.store.frame import RunFacts
+
+    label, _, name = text.partition("=")
+    if not label or not name:
+        hint = "write LABEL=FILE: --add mine=trace.csv"
+        raise OfeError(f"--add {text} does not name a label and a file", hint=hint, exit_code=2)
+    path = Path(name)
+    trace, unknown = read_foreign_trace(path)
+    if unknown:
+        ui.tell(f"{path}: {', '.join(unknown)} is no metric that ofe knows and is left out")
+    last = int(trace["step"].max())
+    guest = Guest(name=f"{label}={path.name}", label=label, setting="", seed=0, last_step=last, training=None)
+    about: dict[str, Any] = {"data": {"description": path.name}}
+    facts = RunFacts(
+        run=guest.name,
+        label=label,
+        setting="",
+        seed=0,
+        layers=trace.loc[trace["layer"].str.isdigit(), "layer"].astype(int).max() if len(trace) else 0,
+        failed=False,
+        failed_step=None,
+        steps=last,
+        source=path.name,
+        substitute=False,
+        reference=False,
+        key="",
+        provenance=about,
+    )
+    return Visitor(guest, trace, facts)
+
+
+def sealed_run(name: str) -> RunFolder:
+    """The sealed training with this key or slug: one of OFE_HOME, else a reference trace.
+
+    Raises:
+        OfeError: there is none, there are several, or it has not ended (exit code 2).
+    """
+    from reproduce.choices import SCALES
+    from reproduce.cli.selection import store
+    from reproduce.store.reference import read_index, reference_root
+    from reproduce.store.runs import RunFolder
+
+    own = [folder for folder in store().list() if name in (folder.key, folder.slug, folder.path.name)]
+    root = reference_root()
+    shipped = [
+        RunFolder(root / scale / "traces" / entry["folder"])
+        for scale in SCALES
+        for entry in read_index(scale, root).values()
+    ]
+    found = own or [folder for folder in shipped if name in (folder.key, folder.slug, folder.path.name)]
+    if not found:
+        raise OfeError(f"no run {name}", hint="`ofe cache list` shows the runs of this machine", exit_code=2)
+    if len({folder.key for folder in found}) > 1:
+        names = ", ".join(folder.key for folder in found)
+        raise OfeError(f"{name} stands for several runs", hint=f"name one of {names}", exit_code=2)
+    if not found[0].sealed:
+        raise OfeError(f"{name} has not ended yet", hint="`ofe status` tells how far it is", exit_code=2)
+    return found[0]

@@ -1,0 +1,213 @@
+"""What `ofe report` shows of each figure: its picture, verdicts, curves, hyperparameters and cost, as plain data."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reproduce.claims import judge
+from reproduce.claims.verdict import evidence
+from reproduce.plots.curves import build
+from reproduce.plots.names import axis_label, layer_label
+from reproduce.plots.panels import arrange
+from reproduce.report.verdicts import published, tally
+from reproduce.specs.load import load_setting
+from reproduce.specs.provenance import hyperparameters
+from reproduce.specs.resolve import Resolved
+from reproduce.specs.schema import LinePlot
+from reproduce.store.frame import Loaded, load
+from reproduce.units import count, duration
+
+if TYPE_CHECKING:
+    from reproduce.plots.curves import Curve
+    from reproduce.store.runs import Store
+
+POINTS = 120
+"""Most points of a curve on the page; a screen's width shows no more of the shape of a few thousand steps."""
+DIGITS = 4
+"""Significant digits of the values on the page."""
+COLOURS = 48
+"""Colours that a picture keeps on the page, which halves its size."""
+
+Picture = Callable[[Resolved], Path | None]
+"""Gives the path of the picture of a figure, or None if it has none."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One figure or table at one scale."""
+
+    about: dict[str, Any]
+    """What the template writes; every text in it is escaped there."""
+    charts: list[dict[str, Any]]
+    """One entry for each y axis: its label, scale, series and points."""
+
+
+def items(resolveds: Sequence[Resolved], store: Store, picture: Picture) -> Iterator[Item]:
+    """What the page shows of each figure, in the order given.
+
+    Raises:
+        OfeError: a trace is damaged.
+    """
+    for resolved in resolveds:
+        loaded = load(resolved, store, reference=True)
+        yield item(resolved, loaded, picture(resolved))
+
+
+def item(resolved: Resolved, loaded: Loaded, picture: Path | None) -> Item:
+    """What the page shows of one figure."""
+    experiment, scale = resolved.experiment, resolved.scale
+    verdicts = [verdict.to_json() for verdict in judge(experiment, loaded, scale)]  # type: ignore[arg-type]
+    sources = list(dict.fromkeys(fact.source for fact in loaded.facts.values() if fact.substitute))
+    about = {
+        "anchor": f"{experiment.id}-{scale}",
+        "id": experiment.id,
+        "title": experiment.title,
+        "paper": ", ".join(experiment.paper_names),
+        "scale": scale if resolved.runs else "",
+        "settings": [load_setting(name).title for name in experiment.settings],
+        "tally": tally(verdicts) if verdicts else "",
+        "reproduced": sum(one["verdict"] == "reproduced" for one in verdicts),
+        "counts": dict(Counter(one["verdict"] for one in verdicts)),
+        "state": _state(verdicts),
+        "data": f"substitute: {', '.join(sources)}" if sources else "the paper's" if loaded.facts else "",
+        "cost": _cost(resolved, loaded),
+        "claims": [_claim(one) for one in verdicts],
+        "image": _image(picture) if picture else "",
+        "notes": experiment.notes,
+        "finding": experiment.findings.get(scale, ""),  # type: ignore[call-overload]
+        "command": f"ofe reproduce {experiment.id}" + (f" --scale {scale}" if resolved.runs else ""),
+        "hyperparameters": [_hyperparameter(row) for row in hyperparameters(experiment, scale)],  # type: ignore[arg-type]
+        "provenance": list(experiment.provenance.items()),
+        "runs": [_run(fact) for fact in loaded.facts.values()],
+        "missing": [run.slug for run in loaded.missing],
+    }
+    return Item(about, _charts(resolved, loaded))
+
+
+def _state(verdicts: Sequence[Mapping[str, Any]]) -> str:
+    """The weakest verdict among those that were measured, by which the page filters."""
+    there = {one["verdict"] for one in verdicts}
+    order = ("not reproduced", "direction only", "reproduced", "not measured")
+    return next((name for name in order if name in there), "no claims")
+
+
+def _claim(verdict: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "id": verdict["claim"],
+        "says": verdict["says"],
+        "asked": verdict["bound"],
+        "measured": evidence(verdict),
+        "published": published(verdict["published"]),
+        "verdict": verdict["verdict"],
+    }
+
+
+def _hyperparameter(row: Any) -> dict[str, str]:
+    texts = {"paper": row.value, "here": row.scale_value}
+    shown = {name: "" if value is None else str(value) for name, value in texts.items()}
+    return {"of": row.run or row.setting, "name": row.path, "source": row.source or "", "note": row.note, **shown}
+
+
+def _run(fact: Any) -> dict[str, str]:
+    provenance = fact.provenance
+    packages = provenance.get("packages") or {}
+    return {
+        "label": f"{fact.label}, seed {fact.seed}",
+        "key": fact.key,
+        "from": "reference trace" if fact.reference else "trained here",
+        "steps": f"{fact.steps:,}" + (f", diverged at {fact.failed_step:,}" if fact.failed else ""),
+        "device": str(provenance.get("device") or ""),
+        "packages": ", ".join(f"{name} {version}" for name, version in packages.items()),
+        "time": duration(provenance["seconds"]) if provenance.get("seconds") else "",
+    }
+
+
+def _cost(resolved: Resolved, loaded: Loaded) -> str:
+    """How many runs the figure has, and how long those with a trace took to train."""
+    if not resolved.runs:
+        return "no training"
+    runs = count(len(resolved.runs) + len(resolved.extra), "run")
+    seconds = sum(fact.provenance.get("seconds") or 0 for fact in loaded.facts.values())
+    traced = "" if not loaded.missing else f", {len(loaded.facts)} traced"
+    return f"{runs}{traced}" + (f", {duration(seconds)}" if seconds else "")
+
+
+def _image(path: Path) -> str:
+    """A picture as a data address, in fewer colours."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    with Image.open(path) as image:
+        few = image.convert("RGB").quantize(COLOURS, kmeans=1, dither=Image.Dither.NONE)
+        few.convert("RGB").save(buffer, "WEBP", lossless=True, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+# ---------------------------------------------------------------------------------------------------
+# Curves
+
+
+def _charts(resolved: Resolved, loaded: Loaded) -> list[dict[str, Any]]:
+    """One chart for each y axis of a line plot, with every run and layer as a series."""
+    plot = resolved.experiment.plot
+    if not isinstance(plot, LinePlot) or not loaded.facts:
+        return []
+    names = {run.name for run in resolved.runs}
+    shown = Loaded(
+        frame=loaded.frame[loaded.frame["run"].isin(names)],
+        facts={key: fact for key, fact in loaded.facts.items() if key[0] in names},
+        missing=[],
+    )
+    if not shown.facts:
+        return []
+    curves = build(plot, resolved, shown).curves
+    colours = {series.key: series.style.colour for series in arrange(plot, resolved, curves).series}
+    labels = {fact.run: fact.label for fact in shown.facts.values()}
+    charts = []
+    for index, axis in enumerate(plot.y):
+        of_axis = [curve for curve in curves if curve.axis == index and len(_points(curve)[0])]
+        if of_axis:
+            series = [_series(curve, labels, colours, plot) for curve in of_axis]
+            x = "training step" if plot.x.metric == "step" else plot.x.metric
+            charts.append({"label": axis_label(axis), "scale": axis.scale, "x": x, "series": series})
+    return charts
+
+
+def _series(curve: Curve, labels: Mapping[str, str], colours: Mapping[str, str], plot: LinePlot) -> dict[str, Any]:
+    keys = {"run": curve.run, "layer": curve.layer, "metric": str(curve.axis), "setting": curve.setting}
+    label = labels[curve.run]
+    key = label if plot.series == "run" and "setting" in plot.panels else keys[plot.series]
+    xs, ys = _points(curve)
+    return {
+        "run": label if "setting" not in plot.panels else f"{label}, {curve.setting}",
+        "layer": layer_label(curve.layer),
+        "colour": colours.get(key, "#555555"),
+        "x": xs,
+        "y": ys,
+    }
+
+
+def _points(curve: Curve) -> tuple[list[float], list[float | None]]:
+    """At most `POINTS` points of a curve, rounded: of every stretch its smallest and its largest value.
+
+    A curve whose seeds all diverged is that of the first of them.
+    """
+    import numpy as np
+
+    x, y = np.asarray(curve.x, dtype=float), np.asarray(curve.mean, dtype=float)
+    if not curve.seeds and curve.strays:
+        x, y = np.asarray(curve.strays[0].x, dtype=float), np.asarray(curve.strays[0].y, dtype=float)
+    keep = np.arange(len(x))
+    if len(x) > POINTS:
+        stretches = np.array_split(keep, POINTS // 2)
+        safe = np.nan_to_num(y)
+        ends = [part[[safe[part].argmin(), safe[part].argmax()]] for part in stretches]
+        keep = np.unique(np.concatenate([[0], *ends, [len(x) - 1]]))
+    rounded = [float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None for value in y[keep]]
+    return [round(float(value), 3) for value in x[keep]], rounded

@@ -1,0 +1,161 @@
+// Filters, the choice of light or dark, and the curves. Nothing here asks a server for anything.
+"use strict";
+(() => {
+  const root = document.documentElement;
+  const data = JSON.parse(document.getElementById("curves").textContent);
+  const drawn = [];
+
+  // -- light and dark ---------------------------------------------------------------------------------
+  const themeButton = document.getElementById("theme");
+  function setTheme(dark) {
+    root.dataset.theme = dark ? "dark" : "light";
+    themeButton.setAttribute("aria-pressed", String(dark));
+    drawn.forEach((redraw) => redraw());
+  }
+  setTheme(window.matchMedia("(prefers-color-scheme: dark)").matches);
+  themeButton.addEventListener("click", () => setTheme(root.dataset.theme !== "dark"));
+
+  // -- search and filters -----------------------------------------------------------------------------
+  const search = document.getElementById("search");
+  const selects = ["state", "setting", "scale"].map((id) => document.getElementById(id)).filter(Boolean);
+  const articles = [...document.querySelectorAll("article")];
+  const texts = new Map(articles.map((article) => [article, article.textContent.toLowerCase()]));
+  function filter() {
+    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    for (const article of articles) {
+      const fits = words.every((word) => texts.get(article).includes(word))
+        && selects.every((s) => !s.value || article.dataset[s.id].split("\n").includes(s.value));
+      article.hidden = !fits;
+      document.querySelector(`tr[data-item="${CSS.escape(article.id)}"]`).hidden = !fits;
+      shown += fits;
+    }
+    document.getElementById("shown").textContent = `${shown} shown`;
+  }
+  search.addEventListener("input", filter);
+  selects.forEach((select) => select.addEventListener("change", filter));
+  document.getElementById("filters").addEventListener("submit", (event) => event.preventDefault());
+
+  // -- curves -----------------------------------------------------------------------------------------
+  const format = (value) => value == null ? "–" : Number(value.toPrecision(4)).toLocaleString("en", { maximumSignificantDigits: 4 });
+
+  function element(name, parent, text) {
+    const made = document.createElement(name);
+    if (text !== undefined) made.textContent = text;
+    parent.append(made);
+    return made;
+  }
+
+  /** One chart with its buttons. `chart` is {label, scale, x, series: [{run, layer, colour, x, y}]}. */
+  function draw(parent, chart) {
+    const box = element("div", parent);
+    box.className = "chart";
+    element("h3", box, chart.label);
+    const off = { run: new Set(), layer: new Set() };
+    let scale = chart.scale;
+    let plot = null;
+
+    for (const facet of ["run", "layer"]) {
+      const names = [...new Set(chart.series.map((s) => s[facet]))].filter(Boolean);
+      if (names.length < 2) continue;
+      const group = element("fieldset", box);
+      element("legend", group, facet === "run" ? "Runs" : "Layers");
+      for (const name of names) {
+        const button = element("button", group);
+        button.type = "button";
+        const colours = new Set(chart.series.filter((s) => s[facet] === name).map((s) => s.colour));
+        if (colours.size === 1) {
+          const swatch = element("span", button);
+          swatch.className = "swatch";
+          swatch.style.background = [...colours][0];
+        }
+        button.append(name);
+        button.setAttribute("aria-pressed", "true");
+        button.addEventListener("click", () => {
+          const on = off[facet].delete(name);
+          if (!on) off[facet].add(name);
+          button.setAttribute("aria-pressed", String(on));
+          show();
+        });
+      }
+    }
+    const axis = element("fieldset", box);
+    const log = element("button", axis, "Log axis");
+    log.type = "button";
+    log.setAttribute("aria-pressed", String(scale === "log"));
+    log.addEventListener("click", () => {
+      scale = scale === "log" ? "linear" : "log";
+      log.setAttribute("aria-pressed", String(scale === "log"));
+      build();
+    });
+    const readout = element("output", box, "Move over the curves to read a value.");
+    readout.className = "readout";
+    const canvas = element("div", box);
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", `${chart.label} over ${chart.x}. ${summary(chart)}`);
+
+    const visible = (s) => !off.run.has(s.run) && !off.layer.has(s.layer);
+    const show = () => chart.series.forEach((s, i) => plot.setSeries(i + 1, { show: visible(s) }));
+
+    function build() {
+      if (plot) plot.destroy();
+      const style = getComputedStyle(root);
+      const ink = style.getPropertyValue("--ink"), line = style.getPropertyValue("--line");
+      const positive = (y) => scale === "log" ? y.map((v) => v > 0 ? v : null) : y;
+      const joined = uPlot.join(chart.series.map((s) => [s.x, positive(s.y)]));
+      const look = { stroke: ink, grid: { stroke: line, width: 1 }, ticks: { stroke: line } };
+      plot = new uPlot({
+        width: Math.max(280, canvas.clientWidth),
+        height: 320,
+        scales: { x: { time: false }, y: { distr: scale === "log" ? 3 : 1 } },
+        cursor: { focus: { prox: 24 }, drag: { x: true, y: true, uni: 20 } },
+        focus: { alpha: 0.25 },
+        legend: { show: false },
+        axes: [{ ...look, label: chart.x }, { ...look, size: 62 }],
+        series: [{}, ...chart.series.map((s) => ({
+          label: [s.run, s.layer].filter(Boolean).join(", "), stroke: s.colour, width: 1.6, spanGaps: true,
+          show: visible(s), points: { show: s.x.length === 1 },
+        }))],
+        hooks: { setCursor: [read], setSeries: [read] },
+      }, joined, canvas);
+    }
+
+    /** Says the value of the curve that is nearest to the cursor. */
+    function read(u) {
+      const { idx, left, top } = u.cursor;
+      if (idx == null || left < 0) return;
+      let best = null;
+      for (let i = 1; i < u.series.length; i++) {
+        if (!u.series[i].show) continue;
+        let j = idx;
+        while (j > 0 && u.data[i][j] == null) j--;
+        const value = u.data[i][j];
+        if (value == null) continue;
+        const far = Math.abs(u.valToPos(value, "y") - top);
+        if (!best || far < best.far) best = { far, i, value, step: u.data[0][j] };
+      }
+      if (best) readout.textContent = `${u.series[best.i].label} · ${chart.x} ${format(best.step)} · ${format(best.value)}`;
+    }
+
+    build();
+    drawn.push(build);
+    new ResizeObserver(() => plot.setSize({ width: Math.max(280, canvas.clientWidth), height: 320 })).observe(canvas);
+  }
+
+  /** What a reader without eyes on the chart should know: the last value of each curve. */
+  function summary(chart) {
+    const ends = chart.series.slice(0, 12).map((s) => `${[s.run, s.layer].filter(Boolean).join(", ")} ends at ${format(s.y[s.y.length - 1])}`);
+    const more = chart.series.length - ends.length;
+    return ends.join("; ") + (more > 0 ? `; and ${more} more curves.` : ".");
+  }
+
+  // A chart is drawn when it comes near the screen: a page of fifty figures opens at once.
+  const waiting = new IntersectionObserver((entries) => {
+    for (const entry of entries) {
+      if (!entry.isIntersecting) continue;
+      waiting.unobserve(entry.target);
+      data[entry.target.dataset.charts].forEach((chart) => draw(entry.target, chart));
+    }
+  }, { rootMargin: "600px" });
+  document.querySelectorAll("[data-charts]").forEach((place) => waiting.observe(place));
+})();

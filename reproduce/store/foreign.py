@@ -1,0 +1,141 @@
+"""Traces that other programs wrote, from CSV or JSON lines, as the rows of a frame.
+
+Two forms are read, with or without a layer for each row:
+
+    long    step,metric,layer,value      as `ofe cache trace` prints it; a column `split` may stand there too
+    wide    step,layer,kurtosis,...      one column for each metric, by its name in the table of metrics
+
+The CSV of `ofe measure` is of the long form. Of its rows those count that are of all positions and of the residual
+stream, which is what figures show.
+
+A metric is named as specs name it (`kurtosis`, `eval_loss`), or as a trace does (`loss` of split `eval`). An empty
+cell, and in JSON lines a missing field, is a value that was not recorded.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from reproduce.errors import OfeError
+from reproduce.metrics.table import METRICS
+
+_OWN = ("step", "split", "layer", "metric", "value", "positions", "point")
+"""Columns that are not metrics."""
+_SHOWN = {"positions": "all", "point": "residual"}
+"""Column of the CSV of `ofe measure` -> the value that a row must have there to be read."""
+
+
+def read_foreign_trace(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of a file, and the names of the columns that are no metric and were left out.
+
+    Returns:
+        Columns step, split, metric, layer and value.
+
+    Raises:
+        OfeError: the file cannot be read, or a line of it says nothing that can be drawn (exit code 2).
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise OfeError(f"{path} is not text in UTF-8", exit_code=2) from None
+    except OSError as error:
+        raise OfeError(f"cannot read {path}: {error.strerror}", exit_code=2) from None
+    records = list(_json_lines(path, text) if path.suffix in (".jsonl", ".json", ".ndjson") else _csv(path, text))
+    unknown: dict[str, None] = {}
+    rows = [row for line, record in records for row in _rows(f"{path}:{line}", record, unknown)]
+    if not rows:
+        close = {name: difflib.get_close_matches(name, METRICS, n=1) for name in unknown}
+        meant = [f"{name} is perhaps {found[0]}" for name, found in close.items() if found]
+        hint = "; ".join(meant) or f"name columns as specs name metrics: {', '.join(list(METRICS)[:5])}, ..."
+        raise OfeError(f"{path} holds no metric", hint=hint, exit_code=2)
+    frame = pd.DataFrame(rows, columns=["step", "split", "metric", "layer", "value"])
+    return frame.drop_duplicates(["step", "split", "metric", "layer"], keep="last"), list(unknown)
+
+
+def _csv(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    rows = csv.DictReader(text.splitlines())
+    if "step" not in (rows.fieldnames or ()):
+        raise OfeError(
+            f"{path}:1 has no column step",
+            hint="the first line names the columns, such as step,layer,kurtosis",
+            exit_code=2,
+        )
+    for number, row in enumerate(rows, start=2):
+        if None in row:
+            raise OfeError(f"{path}:{number} has more cells than the first line names", exit_code=2)
+        yield number, row
+
+
+def _json_lines(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict) or "step" not in record:
+            hint = 'each line is an object such as {"step": 100, "layer": 2, "kurtosis": 3.1}'
+            raise OfeError(f"{path}:{number} is no JSON object with a step", hint=hint, exit_code=2)
+        yield number, record
+
+
+def _rows(place: str, record: Mapping[str, Any], unknown: dict[str, None]) -> Iterator[tuple[Any, ...]]:
+    """The rows that one line stands for. Names that are no metric are added to `unknown`."""
+    if any(record.get(name) not in (None, "", value) for name, value in _SHOWN.items()):
+        return
+    step, layer = _step(place, record["step"]), _layer(place, record.get("layer"))
+    split = str(record.get("split") or "")
+    if "metric" in record:
+        given: Iterable[tuple[str, Any]] = [(str(record["metric"]), record.get("value"))]
+    else:
+        given = [(name, value) for name, value in record.items() if name not in _OWN]
+    for name, value in given:
+        found = _place(name, split)
+        if found is None:
+            unknown[name] = None
+        elif (number := _number(place, name, value)) is not None:
+            yield step, *found, layer, number
+
+
+def _place(name: str, split: str) -> tuple[str, str] | None:
+    """Split and name under which a trace holds a metric; None if there is no such metric."""
+    for metric in METRICS.values():
+        if metric.place and (metric.place == (split, name) or (metric.name == name and split in ("", metric.place[0]))):
+            return metric.place
+    return None
+
+
+def _step(place: str, value: Any) -> int:
+    try:
+        step = float(value)
+    except (TypeError, ValueError):
+        step = math.nan
+    if not step.is_integer() or step < 0:
+        raise OfeError(f"{place}: expected a step, which is a whole number from 0, got {value!r}", exit_code=2)
+    return int(step)
+
+
+def _layer(place: str, value: Any) -> str:
+    text = "" if value is None else str(value).strip().removesuffix(".0")
+    if text in ("", "unembed") or (text.isdigit() and int(text) > 0):
+        return text
+    hint = "count blocks from 1, write unembed for the input of the output matrix, or leave the cell empty"
+    raise OfeError(f"{place}: expected a layer, got {value!r}", hint=hint, exit_code=2)
+
+
+def _number(place: str, name: str, value: Any) -> float | None:
+    if value is None or value == "":
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise OfeError(f"{place}: expected a number for {name}, got {value!r}", exit_code=2) from None

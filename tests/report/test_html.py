@@ -1,0 +1,139 @@
+"""The page of `ofe report`: what stands in it, and what a browser makes of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reproduce.report.html import page, script_json
+from reproduce.report.items import POINTS, Item, item
+from tests.plots.synthetic import KURTOSIS, OP, PRE_LN, Case, Run, case
+from tests.report.chromium import CHROMIUM, visit
+
+EVIL = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=2> & \"quotes\" 'too'"
+PLOT: dict[str, Any] = {"kind": "lines", "y": [KURTOSIS], "panels": ["run"], "series": "layer"}
+
+chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+
+
+def figure(id: str, title: str = "Kurtosis", label: str = "Pre-LN", steps: int = 2000) -> Case:
+    runs = [Run("ln", label, block=PRE_LN), Run("op", "OP", block=OP)]
+    return case(PLOT, runs, id=id, title=title, steps=steps)
+
+
+@pytest.fixture(scope="module")
+def items() -> list[Item]:
+    made = []
+    for one in (figure("fig2"), figure("fig5", EVIL, EVIL)):
+        made.append(item(one.resolved, one.loaded, None))
+    claim = {"id": "c1", "says": EVIL, "asked": "a < b", "measured": "1", "published": "", "verdict": "not reproduced"}
+    made[1] = replace(made[1], about={**made[1].about, "claims": [claim], "state": "not reproduced"})
+    return made
+
+
+def test_the_page_asks_nothing_of_any_server(items: list[Item]) -> None:
+    text = page(items)
+    assert "Content-Security-Policy\" content=\"default-src 'none'; img-src data:" in text
+    assert re.findall(r'(?:src|href)="(?!#|data:)([^"]*)"', text) == []
+    assert "@import" not in text
+    assert "url(" not in text
+
+
+def test_hostile_names_stay_text(items: list[Item]) -> None:
+    text = page(items)
+    assert "<script>window.hacked" not in text
+    assert "<img src=x" not in text
+    assert text.count("&lt;/script&gt;&lt;script&gt;window.hacked=1") >= 3
+
+
+def test_json_in_a_script_cannot_end_it() -> None:
+    told = script_json({EVIL: ["\u2028", "<!--"]})
+    assert not set("<>&\u2028") & set(told)
+    assert json.loads(told) == {EVIL: ["\u2028", "<!--"]}
+
+
+def test_a_curve_is_thinned_and_keeps_its_ends_and_its_peak() -> None:
+    one = figure("fig2", steps=80_000)
+    (chart,) = item(one.resolved, one.loaded, None).charts
+    rows = one.loaded.frame
+    for series in chart["series"]:
+        run = "ln" if series["run"] == "Pre-LN" else "op"
+        layer = series["layer"].removeprefix("layer ").replace("unembedding", "unembed")
+        values = rows[(rows["run"] == run) & (rows["layer"] == layer) & (rows["metric"] == "kurtosis")]
+        assert len(series["x"]) == len(series["y"]) <= POINTS + 2
+        assert (series["x"][0], series["x"][-1]) == (values["step"].min(), values["step"].max())
+        assert max(series["y"]) == pytest.approx(values["value"].max() - 1, rel=1e-3)
+    assert (chart["label"], chart["scale"], chart["x"]) == ("kurtosis − 1", "log", "training step")
+
+
+def test_each_item_has_its_place_and_its_command(items: list[Item]) -> None:
+    text = page(items)
+    for id in ("fig2", "fig5"):
+        assert f'<article id="{id}-laptop"' in text
+        assert f'<a href="#{id}-laptop">{id}</a>' in text
+        assert f"<code>ofe reproduce {id} --scale laptop</code>" in text
+
+
+SCRIPT = """
+const wait = (ms) => new Promise((done) => setTimeout(done, ms));
+const shown = () => [...document.querySelectorAll("article")].filter((a) => !a.hidden).map((a) => a.id);
+const told = { all: shown() };
+const search = document.getElementById("search");
+const type = (text) => { search.value = text; search.dispatchEvent(new Event("input")); };
+type("fig2 kurtosis"); told.searched = shown();
+type("nothing like it"); told.none = [shown().length, document.getElementById("shown").textContent];
+type("");
+const state = document.getElementById("state");
+state.value = "not reproduced"; state.dispatchEvent(new Event("change")); told.filtered = shown();
+told.rows = [...document.querySelectorAll("tr[data-item]")].filter((r) => !r.hidden).length;
+state.value = ""; state.dispatchEvent(new Event("change"));
+document.querySelectorAll("article").forEach((a) => a.scrollIntoView());
+await wait(300);
+told.charts = document.querySelectorAll(".chart canvas").length;
+const button = document.querySelector(".chart fieldset button");
+button.click(); told.toggled = button.getAttribute("aria-pressed");
+const log = [...document.querySelectorAll(".chart button")].find((b) => b.textContent === "Log axis");
+log.click(); told.log = log.getAttribute("aria-pressed");
+const over = document.querySelector(".u-over"), box = over.getBoundingClientRect();
+over.dispatchEvent(new MouseEvent("mouseenter", { clientX: box.x + 50, clientY: box.y + 50, bubbles: true }));
+over.dispatchEvent(new MouseEvent("mousemove", { clientX: box.x + 50, clientY: box.y + 50, bubbles: true }));
+await wait(100);
+told.readout = document.querySelector(".readout").textContent;
+const theme = document.getElementById("theme"), before = document.documentElement.dataset.theme;
+theme.click(); told.theme = before !== document.documentElement.dataset.theme; theme.click();
+told.hacked = window.hacked ?? null;
+told.requests = performance.getEntriesByType("resource").map((r) => r.name).filter((n) => !n.startsWith("data:"));
+told.wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+told.unnamed = [...document.querySelectorAll("button, input, select, img, a")].filter((e) =>
+  !(e.textContent.trim() || e.alt || e.labels?.length || e.ariaLabel)).length;
+told.troubles = troubles;
+window.scrollTo(0, 0);
+return told;
+"""
+
+
+@chromium
+@pytest.mark.parametrize(("width", "dark"), [(1100, False), (500, True)])
+def test_a_browser_opens_it_filters_it_and_draws_its_curves(
+    items: list[Item], tmp_path: Path, width: int, dark: bool
+) -> None:
+    told = visit(page(items), SCRIPT, tmp_path, width=width, dark=dark)
+    assert told["troubles"] == []
+    assert told["requests"] == []
+    assert told["hacked"] is None
+    assert told["all"] == ["fig2-laptop", "fig5-laptop"]
+    assert told["searched"] == ["fig2-laptop"]
+    assert told["none"] == [0, "0 shown"]
+    assert told["filtered"] == ["fig5-laptop"]
+    assert told["rows"] == 1
+    assert told["charts"] == 2
+    assert (told["toggled"], told["log"], told["theme"]) == ("false", "false", True)
+    assert re.search(r"layer \d.* · training step [\d,.]+ · [\d.]+", told["readout"])
+    assert told["wide"] <= 0, "the page must not scroll sideways"
+    assert told["unnamed"] == 0
+    assert (tmp_path / "page.png").stat().st_size > 10_000

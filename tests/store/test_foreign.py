@@ -1,0 +1,81 @@
+"""Traces that other programs wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reproduce.errors import OfeError
+from reproduce.store.foreign import read_foreign_trace
+
+ROWS = [(0, "probe", "kurtosis", "2", 1.5), (100, "probe", "kurtosis", "2", 20.0), (100, "eval", "loss", "", 3.25)]
+
+
+def read(path: Path, text: str) -> tuple[list[tuple[object, ...]], list[str]]:
+    path.write_text(text)
+    frame, unknown = read_foreign_trace(path)
+    return [tuple(row) for row in frame.itertuples(index=False)], unknown
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.csv", "step,layer,kurtosis,eval_loss\n0,2,1.5,\n100,2,20,\n100,,,3.25\n"),
+        ("t.csv", "step,split,metric,layer,value\n0,probe,kurtosis,2,1.5\n100,probe,kurtosis,2,20\n"
+                  "100,eval,loss,,3.25\n"),
+        ("t.csv", "\ufeffstep,metric,layer,value\n0,kurtosis,2.0,1.5\n1e2,kurtosis,2,20\n100,eval_loss,,3.25\n"),
+        ("t.jsonl", '{"step": 0, "layer": 2, "kurtosis": 1.5}\n\n{"step": 100, "layer": "2", "kurtosis": 20}\n'
+                    '{"step": 100, "eval_loss": 3.25}\n'),
+        ("t.csv", "step,layer,kurtosis,eval_loss\n0,2,1.5,\n100,2,7,\n100,2,20,\n100,,,3.25\n"),  # the last one counts
+    ],
+)  # fmt: skip
+def test_all_forms_give_the_same_rows(tmp_path: Path, name: str, text: str) -> None:
+    assert read(tmp_path / name, text) == (ROWS, [])
+
+
+def test_of_the_csv_of_measure_the_rows_that_figures_show_are_read(tmp_path: Path) -> None:
+    head = "model,revision,step,point,layer,positions,metric,value\n"
+    rows = "m,,5,residual,2,all,kurtosis,9\nm,,5,residual,2,skipped,kurtosis,3\nm,,5,mlp-input,2,all,kurtosis,7\n"
+    assert read(tmp_path / "t.csv", head + rows) == ([(5, "probe", "kurtosis", "2", 9.0)], [])
+
+
+def test_what_is_no_metric_is_named_and_left_out(tmp_path: Path) -> None:
+    assert read(tmp_path / "t.csv", "step,layer,kurtosis,mood\n0,unembed,2,good\n") == (
+        [(0, "probe", "kurtosis", "unembed", 2.0)],
+        ["mood"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("t.csv", "kurtosis\n1\n", "t.csv:1 has no column step"),
+        ("t.csv", "", "t.csv:1 has no column step"),
+        ("t.csv", "step,kurtosis\n1.5,2\n", "t.csv:2: expected a step, which is a whole number from 0, got '1.5'"),
+        ("t.csv", "step,kurtosis\n0,2\n5,much\n", "t.csv:3: expected a number for kurtosis, got 'much'"),
+        ("t.csv", "step,layer,kurtosis\n0,-1,2\n", "t.csv:2: expected a layer, got '-1'"),
+        ("t.csv", "step,kurtosis\n0,2,3\n", "t.csv:2 has more cells"),
+        ("t.csv", "step,kurtosi\n0,2\n", "holds no metric"),
+        ("t.jsonl", '{"step": 0, "kurtosis": 2}\n[1]\n', "t.jsonl:2 is no JSON object with a step"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line(tmp_path: Path, name: str, text: str, message: str) -> None:
+    with pytest.raises(OfeError) as error:
+        read(tmp_path / name, text)
+    assert message in error.value.message
+    assert error.value.exit_code == 2
+
+
+def test_a_name_close_to_a_metric_is_suggested(tmp_path: Path) -> None:
+    with pytest.raises(OfeError) as error:
+        read(tmp_path / "t.csv", "step,kurtosi\n0,2\n")
+    assert error.value.hint == "kurtosi is perhaps kurtosis"
+
+
+def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(OfeError, match=r"cannot read .*: No such file"):
+        read_foreign_trace(tmp_path / "nothing.csv")
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(OfeError, match="is not text in UTF-8"):
+        read_foreign_trace(tmp_path / "binary.csv")
