@@ -103,7 +103,8 @@ def test_a_repository_of_the_hub_is_known_by_its_commit(
     (repository / "refs" / "step8").write_text(commit)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     opened = open_checkpoint("owner/tiny", revision="step8", offline=True)
-    assert opened.identity == CheckpointParent(form="hub", name="owner/tiny", revision="step8", fingerprint=commit)
+    expected = CheckpointParent(form="hub", name="owner/tiny", revision="step8", step=8, fingerprint=commit)
+    assert opened.identity == expected
     assert torch.equal(opened.forward(TOKENS), open_checkpoint(str(llama)).forward(TOKENS))
     with pytest.raises(OfeError, match="owner/tiny is not in the cache of the Hugging Face hub") as told:
         open_checkpoint("owner/tiny", offline=True)
