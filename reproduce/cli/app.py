@@ -29,6 +29,7 @@ from reproduce.cli.measuring import measure
 from reproduce.cli.options import TYPED, with_archives
 from reproduce.cli.planning import plan
 from reproduce.cli.plotting import plot
+from reproduce.cli.quantising import quantise
 from reproduce.cli.reproducing import reproduce
 from reproduce.cli.showing import show
 from reproduce.cli.status import status
@@ -97,6 +98,7 @@ app.command("reproduce")(reproduce)
 app.command("plot")(plot)
 app.command("verify")(verify)
 app.command("measure")(measure)
+app.command("quantise")(quantise)
 app.command("export")(export)
 app.command("status")(status)
 app.add_typer(cache.app, name="cache")
