@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from reproduce.optim.records import OPTIMIZERS
+from reproduce.quantise.rows import ROWS
 
 Norm = Literal["none", "ln", "rms", "srms"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -66,6 +67,16 @@ class BlockConfig(Frozen):
     """Weight alpha of the identity that is added to the attention matrix (Value-SkipInit). 0 is plain attention."""
     attn_beta: float = 1.0
     """Weight beta of the softmax matrix in Value-SkipInit. 0 leaves alpha I, which depends on no query or key."""
+    gate: float | None = Field(default=None, gt=0, lt=1)
+    """Gated attention: its initial gate probability. None: no gate. Each head has a gate of its own for each token.
+
+    Source: Bondarenko et al., arXiv 2306.12929, Section 4.2.
+    """
+    softmax_gamma: float = Field(default=0.0, le=0, gt=-1)
+    """Clipped softmax: clip((1 - gamma) softmax(z) + gamma, 0, 1), which reaches 0 with finite logits. 0: not clipped.
+
+    Source: Bondarenko et al., arXiv 2306.12929, Section 4.1, with zeta = 1. They use gamma = -12 / T for OPT.
+    """
     mlp_input_scale: float | Literal["unit-preactivation", "unit-stream"] = 1.0
     """Scale alpha_mlp of the MLP's input. The paper gives no number and points to NFNets, which has two readings.
 
@@ -90,6 +101,7 @@ class BlockConfig(Frozen):
             "pre_qk": self.pre_qk not in ("none", self.pre_v),  # if they are of a kind, the values are normed by it too
             "post_qk": self.post_qk != "none",
             "tanh_cap": self.tanh_cap is not None,
+            "softmax_gamma": self.softmax_gamma != 0.0,
         }
         if self.attn_beta == 0.0 and any(regulated.values()):
             names = ", ".join(name for name, on in regulated.items() if on)
@@ -119,6 +131,8 @@ class TransformerConfig(Frozen):
     embed_scale: float = 1.0
     """Factor on the token embeddings in the forward pass. With init_std 0.02, a factor of 50 gives them variance 1."""
     init_std: float = Field(default=0.02, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout of the output of each branch, before its residual gain, as in OPT. Only training steps have it."""
     block: BlockConfig = BlockConfig()
 
     @model_validator(mode="after")
@@ -546,9 +560,72 @@ class MeasureConfig(Frozen):
         return f"-at-{self.parent.step}" + ("" if self.text is None else f"-on-{self.text.source}")
 
 
-JobConfig = RunConfig | MeasureConfig
+# ---------------------------------------------------------------------------------------------------
+# Quantisations
+
+
+if TYPE_CHECKING:
+    RowName = str
+else:
+    RowName = Literal[tuple(ROWS)]
+"""A name in `reproduce.quantise.rows.ROWS`. Type checkers cannot evaluate the table, so they see any string."""
+
+Bits = Annotated[int, Field(ge=2, le=16)]
+
+
+class QuantiseConfig(Frozen):
+    """The configuration of a quantisation of a trained model: everything that changes its numbers."""
+
+    kind: Literal["quantise"] = "quantise"
+    parent: RunParent | CheckpointParent
+    """The training whose weights are quantised, or a checkpoint from elsewhere."""
+    rows: tuple[RowName, ...] = ()
+    """Ways to quantise it, each of which is evaluated."""
+    weights: Bits = 8
+    """Bits of weights in the rows of causes, of methods at 8 bits, and of the published protocol as a row."""
+    activations: Bits = 8
+    """Bits of activations there."""
+    widths: tuple[Bits, ...] = ()
+    """Widths of weights and activations at which the published protocol is evaluated with each calibration seed."""
+    seeds: int = Field(default=3, ge=1)
+    """Number of random subsets of the training text with which the published protocol is calibrated."""
+    examples: int = Field(ge=1)
+    """Number of held-out sequences on which perplexity is evaluated."""
+    calibration_batches: int = Field(default=4, ge=1)
+    """Number of batches from which static ranges are learnt, and which methods see."""
+    calibration_batch_size: int = Field(default=8, ge=1)
+    """Number of sequences in each of them."""
+    tensors: int = Field(default=0, ge=0)
+    """Number of tensors, those with the lowest SQNR, that are quantised alone to see what they do to the logits."""
+    text: TextSample | None = None
+    """The text on which a checkpoint is evaluated and calibrated. None: that of the training."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> QuantiseConfig:
+        if (self.text is None) == isinstance(self.parent, CheckpointParent):
+            raise ValueError("a text goes with a checkpoint; a run is quantised on its own text")
+        if self.widths and isinstance(self.parent, CheckpointParent):
+            raise ValueError("the published protocol needs a model of this package: leave out widths")
+        if not self.rows and not self.widths:
+            raise ValueError("give rows or widths: there is nothing to evaluate")
+        return self
+
+    @property
+    def last_step(self) -> int:
+        """The step of the parent that is quantised, which is the only step of the trace. 0 where it is not known."""
+        return self.parent.step or 0
+
+    @property
+    def slug_suffix(self) -> str:
+        """What the slug of the job adds to that of its parent."""
+        if isinstance(self.parent, CheckpointParent):
+            return "-quantised"
+        return f"-quantised-at-{self.parent.step}"
+
+
+JobConfig = RunConfig | MeasureConfig | QuantiseConfig
 """The configuration of a job of any kind. The store holds one trace for each."""
-JOB_KINDS: dict[str, type[JobConfig]] = {"train": RunConfig, "measure": MeasureConfig}
+JOB_KINDS: dict[str, type[JobConfig]] = {"train": RunConfig, "measure": MeasureConfig, "quantise": QuantiseConfig}
 """Name of each kind of job -> type of its configuration."""
 
 

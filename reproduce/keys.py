@@ -11,7 +11,7 @@ import hashlib
 import json
 from typing import Any
 
-from reproduce.config import CheckpointParent, JobConfig, MeasureConfig, RunConfig, kind_of
+from reproduce.config import CheckpointParent, JobConfig, MeasureConfig, QuantiseConfig, RunConfig, kind_of
 from reproduce.metrics.table import ATTENTION_METRICS, CHECKPOINT_METRICS, STREAM_METRICS
 from reproduce.optim.records import OPTIMIZERS
 
@@ -25,6 +25,7 @@ NUMERICS_VERSION: dict[str, int] = {
     "schedule": 1,
     "probe": 1,
     "checkpoint": 1,
+    "quantise": 1,
     "divergence": 1,
     "train": 1,
 }
@@ -50,6 +51,8 @@ def components(config: JobConfig) -> tuple[str, ...]:
 
     Those of a parent are left out, since they are part of the parent's key.
     """
+    if isinstance(config, QuantiseConfig):
+        return ("quantise",)
     if isinstance(config, MeasureConfig):
         return ("probe",) if config.text is None else ("checkpoint",)
     return (config.model.kind, config.data.kind, config.optimizer.name, "schedule", "probe", "divergence", "train")
@@ -65,9 +68,9 @@ def canonical(config: JobConfig) -> dict[str, Any]:
     if not isinstance(config, RunConfig):
         body = config.model_dump(mode="json", exclude_defaults=True)
         value = {"kind": kind_of(config), "config": body, "numerics": _numerics(config)}
+        _leave_out_places(body, config)
         if not isinstance(config, MeasureConfig):
             return value
-        _leave_out_places(body, config)
         # With one more metric in the table, the key changes and the model is measured again, which is cheap.
         measured = [*STREAM_METRICS, *ATTENTION_METRICS] if config.text is None else CHECKPOINT_METRICS
         return value | {"metrics": sorted(measured)}
@@ -81,8 +84,8 @@ def canonical(config: JobConfig) -> dict[str, Any]:
     return {"config": body, "numerics": _numerics(config)}
 
 
-def _leave_out_places(body: dict[str, Any], config: MeasureConfig) -> None:
-    """Leave out of the `body` of a measurement where its checkpoint and its text lie, and what names them only."""
+def _leave_out_places(body: dict[str, Any], config: MeasureConfig | QuantiseConfig) -> None:
+    """Leave out of the `body` of a job where its checkpoint and its text lie, and what names them only."""
     if isinstance(config.parent, CheckpointParent):
         opened = {"allow_pickle", "trust_remote_code"}
         if config.parent.fingerprint:
@@ -151,7 +154,7 @@ def _leave_out_machine(body: dict[str, Any], config: JobConfig) -> None:
         if text in own:
             own[text].pop("fingerprint", None)
     if (
-        isinstance(config, MeasureConfig)
+        isinstance(config, MeasureConfig | QuantiseConfig)
         and isinstance(config.parent, CheckpointParent)
         and config.parent.form == "hub"
     ):

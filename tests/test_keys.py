@@ -26,7 +26,7 @@ from reproduce.config import (
 )
 from reproduce.keys import NUMERICS_VERSION, SAME_BUT_FOR_ROUNDING, canonical, recipe_key, run_key
 from reproduce.specs.problems import union_members
-from reproduce.specs.resolve import ResolvedRun, measurement
+from reproduce.specs.resolve import ResolvedRun, measurement, quantisation
 
 OP = RunConfig(
     model=TransformerConfig(
@@ -169,7 +169,7 @@ def test_a_new_numerics_version_retires_the_runs_that_use_it(component: str, mon
     always = ("schedule", "probe", "divergence", "train")
     uses = [component in (base.model.kind, base.data.kind, base.optimizer.name, *always) for base in bases]
     assert moved == uses
-    assert any(uses) == (component != "checkpoint")
+    assert any(uses) == (component not in ("checkpoint", "quantise"))
 
 
 CHECKPOINT = CheckpointParent(form="folder", name="mine", path="/here", fingerprint="f1")
@@ -247,7 +247,7 @@ def test_keys_are_sixteen_hexadecimal_digits() -> None:
 def test_a_job_that_starts_from_a_training_is_told_from_it_in_every_way() -> None:
     """Its key finds it in the store, its recipe among the references, its slug in a listing."""
     training = ResolvedRun("cp-op", "OP", "codeparrot-130m", "smoke", 0, OP, paper_data=False)
-    children = {"measure": measurement(training, 3)}
+    children = {"measure": measurement(training, 3), "quantise": quantisation(training, 3, rows=["tensor"])}
     assert set(children) | {"train"} == set(JOB_KINDS)
     for kind, child in children.items():
         assert kind_of(child.config) == kind

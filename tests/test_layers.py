@@ -27,7 +27,7 @@ errors
 units choices       how amounts are written, and the names that a user chooses from
 environment         variables that a user may set
 machine             what this computer has
-config optim.records    what a run is, and the optimisers that it may name
+config optim.records quantise.rows      what a run is, and the optimisers and quantisations that it may name
 cadence             at which of its steps a run is measured
 processes           how processes are started and stopped
 metrics.table       what each metric is called and what it is of
@@ -43,6 +43,7 @@ store               run folders, traces, and the frame that they are read into
 checkpoints.files checkpoints.identity      which checkpoint a user means, and what the cache knows it by
 checkpoints.structure checkpoints.points    the blocks of any module, and places in them
 measuring           the metrics of a model
+quantise            numbers on grids, and how much a model loses by them
 hooks               outlier features in a module of a user's own
 plan                what runs cost on this machine
 training

@@ -31,6 +31,7 @@ from reproduce.cli.measuring import measure
 from reproduce.cli.options import TYPED, with_archives
 from reproduce.cli.planning import plan
 from reproduce.cli.plotting import plot
+from reproduce.cli.quantising import quantise
 from reproduce.cli.reporting import report
 from reproduce.cli.reproducing import reproduce
 from reproduce.cli.showing import show
@@ -110,6 +111,7 @@ app.command("reproduce")(reproduce)
 app.command("plot")(plot)
 app.command("verify")(verify)
 app.command("measure")(measure)
+app.command("quantise")(quantise)
 app.command("export")(export)
 app.command("status")(status)
 app.command("report")(report)

@@ -24,8 +24,8 @@ def prepare_for(ui: Ui, runs: Sequence[ResolvedRun], offline: bool) -> None:
     """
     from reproduce.data import held_out_examples, open_data, prepared_folder
 
-    # A measurement on a text reads that text, and none of the prepared examples.
-    runs = [run for run in runs if not (isinstance(run.config, MeasureConfig) and run.config.text is not None)]
+    # A job on a text reads that text, and none of the prepared examples.
+    runs = [run for run in runs if getattr(run.config, "text", None) is None]
     for data in dict.fromkeys(run.training.data for run in runs):
         if not prepared_folder(data).is_dir():
             ui.tell(f"preparing {data.source}")

@@ -3,6 +3,7 @@
     kind       configuration     work                      what it does
     train      RunConfig         `reproduce.jobs.train`    optimiser steps from a seed, probed and evaluated on the way
     measure    MeasureConfig     `reproduce.jobs.measure`  the metrics of weights that a training has kept
+    quantise   QuantiseConfig    `reproduce.jobs.quantise` what such weights lose on grids of few bits
 
 A job is a configuration with a key. Some jobs start from the result of a parent: a measurement needs the weights of a
 training. All kinds are handled alike. The queue creates a run folder, a worker process does the work in it, and the

@@ -55,7 +55,7 @@ from reproduce.store.trace import read_rows
 from reproduce.store.weights import read_weights, write_weights
 from reproduce.training.train import Interrupted
 
-WORK = {"train": "reproduce.jobs.train", "measure": "reproduce.jobs.measure"}
+WORK = {"train": "reproduce.jobs.train", "measure": "reproduce.jobs.measure", "quantise": "reproduce.jobs.quantise"}
 """Kind of job -> module with its function `work(folder, config, stop)`, which returns the provenance of that kind."""
 
 SEALED, FAILED, STOPPED = 0, 1, REQUEUE

@@ -46,8 +46,8 @@ class Metric:
     """The forms in which plots and claims may ask for it."""
     single_batch: bool = False
     """Whether each value is that of one training batch: plots smooth it, and claims average the end of a run."""
-    planned: bool = False
-    """Whether specs may name the metric although nothing records it yet."""
+    of_quantisations: bool = False
+    """Whether only quantisations record it (`reproduce.jobs.quantise`), and no training does."""
     of_checkpoints: bool = False
     """Whether only measurements of checkpoints record it (`reproduce.measuring.streaming`), and no training does."""
 
@@ -77,7 +77,17 @@ _TABLE = (
     Metric("eval_ppl", "eval perplexity", "run", "eval", exp_of="eval_loss"),
     Metric("train_accuracy", "train accuracy", "run", "train", "accuracy", single_batch=True),
     Metric("test_accuracy", "test accuracy", "run", "eval", "accuracy"),
-    Metric("w8a8_ppl", "w8a8 perplexity", "run", "eval", planned=True),
+    # Quantised by the published protocol (`reproduce.quantise.protocol`): mean and spread over calibration seeds.
+    *(
+        metric
+        for bits in (8, 6, 4)
+        for metric in (
+            Metric(f"w{bits}a{bits}_ppl", f"W{bits}A{bits} perplexity", "run", "eval", of_quantisations=True),
+            Metric(
+                f"w{bits}a{bits}_ppl_std", f"W{bits}A{bits} perplexity (s.d.)", "run", "eval", of_quantisations=True
+            ),
+        )
+    ),
     Metric("n_layers", "number of blocks", "run", None),
     Metric("failed", "fraction of seeds that failed", "run", None),
     # Each residual stream, v1 and v2 Sections 2 to 4. `stream_metrics` measures these, in this order.

@@ -142,6 +142,9 @@ def _block(block: BlockConfig, d: int, h: int, f: int, *, bias_qk: bool, bias: b
         yield from _linear(d, d, has_bias)
     for _ in "qk":
         yield from _norm(block.post_qk, h)
+    if block.gate is not None:
+        yield (d // h, h)
+        yield (d // h,)
     yield from _norm(block.pre_mlp, d)
     yield from _linear(d, f, bias)
     yield from _linear(f, d, bias)

@@ -2,7 +2,7 @@
 
     placement      Pre-Norm (Eq 6), Post-Norm (Eq 7), or no norm at all: the Outlier Protected block (Eqs 12, 13)
     norms          LayerNorm, RMSNorm, SRMSNorm, none, each at Pre-QK, Pre-V, Post-QK, Pre-MLP (v1 Table 3)
-    attention      plain, QK-Norm, soft-capped logits, or Value-SkipInit: alpha I + beta A
+    attention      plain, QK-Norm, soft-capped logits, clipped softmax, gated heads, or Value-SkipInit: alpha I + beta A
     residuals      x + gain * branch(x), the gain fixed, a trained scalar, or a trained vector (LayerScale)
     positions      learnt, or rotary (project, norm, rotate)
     embedding      multiplied by `embed_scale`; unembedding tied or not; final norm only where the block asks for it
@@ -14,6 +14,7 @@ Shapes: B sequences, T tokens, D width, H heads, K = D / H, F hidden width of th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -22,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reproduce.config import BlockConfig, Norm, TransformerConfig
+from reproduce.models.dropout import dropped
 from reproduce.models.kernels import linear_cross_entropy, rms_norm
 from reproduce.optim.records import Role
 
@@ -102,6 +104,31 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
 
+class HeadGate(nn.Module):
+    """One gate for each head and token, sigmoid(w_h . x_h + b_h), where x_h (K) is the head's slice of the input.
+
+    A linear layer of K + 1 parameters for each head. At initialisation the bias alone gives the gate the probability
+    that is configured. Source: arXiv 2306.12929, Section 4.2.
+    """
+
+    def __init__(self, heads: int, head_width: int, initial: float, init_std: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(heads, head_width).normal_(std=init_std))
+        self.bias = nn.Parameter(torch.full((heads,), math.log(initial / (1 - initial))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, H K) -> (B, H, T, 1)."""
+        heads = x.unflatten(-1, self.weight.shape).transpose(1, 2).contiguous().unbind(1)  # H times (B, T, K)
+        each = zip(heads, self.weight[:, None], self.bias[:, None], strict=True)  # weights (1, K), biases (1,)
+        return torch.sigmoid(torch.stack([F.linear(head, weight, bias) for head, weight, bias in each], dim=1))
+
+
+def make_gate(config: TransformerConfig) -> HeadGate | None:
+    """The gates of one block, where it has any."""
+    initial = config.block.gate
+    return None if initial is None else HeadGate(config.heads, config.head_width, initial, config.init_std)
+
+
 class Attention(nn.Module):
     """Multi-head attention with its own Pre-QK, Pre-V and Post-QK norms.
 
@@ -114,6 +141,7 @@ class Attention(nn.Module):
         self.causal = causal
         self.heads, self.rope = config.heads, config.positions == "rope"
         self.cap, self.alpha, self.beta = block.tanh_cap, block.attn_alpha, block.attn_beta
+        self.gamma = block.softmax_gamma
         self.norm_qk = make_norm(block.pre_qk, width)
         # Pre-QK and Pre-V of the same kind are the one Pre-Norm of an ordinary block.
         self.norm_v = None if block.pre_v == block.pre_qk else make_norm(block.pre_v, width)
@@ -124,6 +152,7 @@ class Attention(nn.Module):
         self.project = nn.Linear(width, width, bias=bias)
         self.norm_q = make_norm(block.post_qk, config.head_width)
         self.norm_k = make_norm(block.post_qk, config.head_width)
+        self.gate = make_gate(config)
 
     def forward(self, x: Tensor, layer: str, observe: Observer | None) -> Tensor:
         batch, length, width = x.shape
@@ -138,13 +167,15 @@ class Attention(nn.Module):
         if self.rope:
             cos, sin = rotary_angles(length, split[-1], x.device)
             q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        # One kernel does all where it can: it neither shows the logits to an observer nor caps them.
-        if observe is None and self.cap is None:
+        # One kernel does all where it can: it neither shows the logits to an observer nor caps or clips them.
+        if observe is None and self.cap is None and self.gamma == 0:
             mixed = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, is_causal=self.causal)
         else:
             mixed = self._mix(q, k, v, layer, observe)  # (B, H, T, K)
         if self.alpha != 0:
             mixed = self.alpha * v + self.beta * mixed
+        if self.gate is not None:
+            mixed = self.gate(x_qk).to(mixed.dtype) * mixed
         return self.project(mixed.transpose(1, 2).reshape(batch, length, width))
 
     def _mix(self, q: Tensor, k: Tensor, v: Tensor, layer: str, observe: Observer | None) -> Tensor:
@@ -157,7 +188,10 @@ class Attention(nn.Module):
             logits = logits + causal_mask(logits.shape[-1], logits.device)
         if observe is not None:
             observe("attention-logits", layer, logits)
-        return torch.softmax(logits, dim=-1).to(v.dtype) @ v
+        weights = torch.softmax(logits, dim=-1)
+        if self.gamma:
+            weights = ((1 - self.gamma) * weights + self.gamma).clamp(0, 1)
+        return weights.to(v.dtype) @ v
 
 
 _MASKS: dict[tuple[int, torch.device], Tensor] = {}
@@ -201,17 +235,24 @@ class Block(nn.Module):
     def __init__(self, config: TransformerConfig, place: int = 0, *, causal: bool = True) -> None:
         super().__init__()
         block, width = config.block, config.width
+        self.place, self.dropout = place, config.dropout
         self.attention, self.mlp = Attention(config, causal=causal), FeedForward(config, place)
         self.attn_gain = make_gain(block, block.attn_gain, width)
         self.mlp_gain = make_gain(block, block.mlp_gain, width)
         self.post_norm_attn = make_norm(block.post_norm, width)
         self.post_norm_mlp = make_norm(block.post_norm, width)
 
-    def forward(self, x: Tensor, layer: str = "", observe: Observer | None = None) -> Tensor:
-        x = self.post_norm_attn(add_branch(x, self.attn_gain, self.attention(x, layer, observe)))
+    def forward(
+        self, x: Tensor, layer: str = "", observe: Observer | None = None, drop: Tensor | None = None
+    ) -> Tensor:
+        attended = self._drop(self.attention(x, layer, observe), drop, 0)
+        x = self.post_norm_attn(add_branch(x, self.attn_gain, attended))
         if observe is not None:
             observe("mlp-input", layer, x)
-        return self.post_norm_mlp(add_branch(x, self.mlp_gain, self.mlp(x)))
+        return self.post_norm_mlp(add_branch(x, self.mlp_gain, self._drop(self.mlp(x), drop, 1)))
+
+    def _drop(self, x: Tensor, keys: Tensor | None, branch: int) -> Tensor:
+        return x if keys is None else dropped(x, keys, 2 * self.place + branch, self.dropout)
 
 
 class Transformer(nn.Module):
@@ -248,19 +289,26 @@ class Transformer(nn.Module):
         x = self.config.embed_scale * self.token_embedding(tokens)
         return x if self.position_embedding is None else x + self.position_embedding.weight[: tokens.shape[1]]
 
-    def encode(self, tokens: Tensor, observe: Observer | None = None, blocks: int | None = None) -> Tensor:
+    def encode(
+        self,
+        tokens: Tensor,
+        observe: Observer | None = None,
+        blocks: int | None = None,
+        drop: Tensor | None = None,
+    ) -> Tensor:
         """The residual stream (B, T, D) after `blocks` blocks, or the input of the unembedding after all of them.
 
         Args:
             tokens: (B, T) token indices.
             observe: It is shown every named point on the way. Layers count from "1"; the last point is "unembed".
             blocks: The number of blocks after which to stop. All of them, and the final norm, if None.
+            drop: (B,) keys of dropout, one for each sequence (`reproduce.models.dropout`). None: nothing is dropped.
         """
         x = self.embed(tokens)
         for index, block in enumerate(self.blocks[:blocks], start=1):
             if observe is not None:
                 observe("residual", str(index), x)
-            x = block(x, str(index), observe)
+            x = block(x, str(index), observe, drop)
         if blocks is not None:
             return x
         x = self.final_norm(x)
@@ -268,10 +316,10 @@ class Transformer(nn.Module):
             observe("residual", "unembed", x)
         return x
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.unembedding(self.encode(tokens))
+    def forward(self, tokens: Tensor, drop: Tensor | None = None) -> Tensor:
+        return self.unembedding(self.encode(tokens, drop=drop))
 
-    def next_token_loss(self, tokens: Tensor) -> Tensor:
+    def next_token_loss(self, tokens: Tensor, drop: Tensor | None = None) -> Tensor:
         """Mean cross entropy in nats of each token but the first, given those before it, (B, T) -> ()."""
-        hidden = self.encode(tokens)[:, :-1]  # (B, T - 1, D): the last token has no successor to predict
+        hidden = self.encode(tokens, drop=drop)[:, :-1]  # (B, T - 1, D): the last token has no successor to predict
         return linear_cross_entropy(hidden.flatten(0, 1), self.unembedding.weight, tokens[:, 1:].flatten())

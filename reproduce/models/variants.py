@@ -22,8 +22,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "post-ln": _norms(post="ln"),
     "op": _norms(post_qk="rms"),
     "naive": _norms(),
+    "pre-ln-gated": _norms(pre="ln") | {"gate": 0.25},
 }
-"""Fields of `BlockConfig` by block name: Eq (6), Eq (7), Eqs (12, 13), and OP without entropy regulation (v1 Tab 2)."""
+"""Fields of `BlockConfig` by block name: Eq (6), Eq (7), Eqs (12, 13), OP without entropy regulation (v1 Tab 2),
+and Pre-LN with gated attention, whose initial probability is that of the OPT models of arXiv 2306.12929."""
 
 MLP_NORMS: dict[str, str] = {"pre-ln": "ln", "pre-rms": "rms", "pre-srms": "srms", "naive": "none"}
 """The same names for the residual MLP, which has one norm a block and no attention."""

@@ -9,7 +9,7 @@ from functools import cached_property
 from statistics import median
 from typing import Any, Literal
 
-from reproduce.config import MeasureConfig, RunConfig
+from reproduce.config import MeasureConfig, QuantiseConfig, RunConfig
 from reproduce.errors import OfeError
 from reproduce.keys import canonical
 from reproduce.machine import Machine
@@ -95,6 +95,8 @@ class History:
     def _why_missing(self, run: ResolvedRun) -> str:
         if isinstance(run.config, MeasureConfig):
             return "never measured here"
+        if isinstance(run.config, QuantiseConfig):
+            return "never quantised here"
         recipes = [past for past in self._sealed if past.content["recipe"] == run.recipe]
         if recipes:
             data, precision = recipes[-1].content["config"]["data"], recipes[-1].content["config"]["precision"]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reproduce.config import MeasureConfig, RunConfig, kind_of
+from reproduce.config import MeasureConfig, QuantiseConfig, RunConfig, kind_of
 from reproduce.environment import environment
 from reproduce.machine import Machine
 from reproduce.models.size import flops, forward_flops, parameters, positions, tokens
@@ -20,6 +20,7 @@ from reproduce.plan.footprint import Footprint, footprint, measurement_footprint
 from reproduce.plan.history import TO_TRAIN, History, PlannedState
 from reproduce.plan.lineage import Required, with_parents
 from reproduce.plan.memory import Needs, arrange, needs
+from reproduce.quantise.rows import ROWS
 from reproduce.specs.load import load_setting
 from reproduce.specs.resolve import Resolved, ResolvedRun, fingerprint_if_any, resolve
 from reproduce.specs.schema import SCALES, Experiment
@@ -314,16 +315,29 @@ def makespan(seconds: Sequence[float], jobs: int) -> float:
     return max(free)
 
 
+def quantisation_passes(config: QuantiseConfig) -> float:
+    """Passes over the evaluation text that a quantisation takes: one in full precision, and those of rows and widths.
+
+    A width is evaluated with each calibration seed, at the price of the row `published`. Tensors that are quantised
+    alone take a pass over two sequences each.
+    """
+    rows = sum(ROWS[name].passes for name in config.rows)
+    widths = len(config.widths) * config.seeds * ROWS["published"].passes
+    return 1 + rows + widths + config.tensors * 2 / config.examples
+
+
 def _planned(one: Required, history: History, calibration: Calibration) -> PlannedRun:
     run, machine, devices = one.run, history.machine, history.devices
     training = run.training
     rate, source = calibration.rate(machine.device, training.precision, history.threads)
     known = history.step_seconds(run)
-    if isinstance(run.config, MeasureConfig):
-        examples = run.config.examples
+    if isinstance(run.config, MeasureConfig | QuantiseConfig):
+        examples = at_once = run.config.examples
+        if isinstance(run.config, QuantiseConfig):
+            examples, at_once = round(examples * quantisation_passes(run.config)), min(training.batch_size, examples)
         counted, work = examples * positions(training), examples * forward_flops(training)
         seconds = rate.forward_seconds(training, examples)
-        needs_bytes = measurement_footprint(training, examples)
+        needs_bytes = measurement_footprint(training, at_once)
     else:
         counted, work = tokens(training), flops(training)
         seconds = known * training.last_step if known is not None else rate.run_seconds(training) / speed_of(devices)

@@ -156,7 +156,7 @@ class _Drawing:
                 self._norm(on, (self.project + 1.05, row), 0.5, "Post-QK", block.post_qk)
         middle = (_Q + _K) / 2
         on.box((self.softmax, middle), 1.25, 1.15, "", "function")
-        on.words((self.softmax, middle + 0.3), "softmax")
+        on.words((self.softmax, middle + 0.3), "clipped softmax" if block.softmax_gamma else "softmax")
         logits = r"$q\,k^\top / \sqrt{d_h}$"
         if block.tanh_cap is None:
             on.words((self.softmax, middle - 0.15), logits)
@@ -170,6 +170,8 @@ class _Drawing:
         mixed = f"{block.attn_alpha:g} I + {block.attn_beta:g} A" if block.attn_alpha else "A"
         on.words((self.softmax + 0.1, (_K + _V) / 2 - 0.05), mixed, align="left")
         on.circle((self.softmax, _V), "A V", 0.27, "function")
+        if block.gate is not None:
+            on.words((self.softmax, _V - 0.42), r"$\times\ \sigma(w_h^\top x_h + b_h)$ gate", scale=0.9)
         on.box((self.out, _V), 0.6, 0.45, "$W_P$", "linear")
         on.path([(self.softmax + 0.27, _V), (self.out - 0.3, _V)])
         on.path([(self.out + 0.3, _V), (self.sum, _V), (self.sum, _STREAM + 0.17)])

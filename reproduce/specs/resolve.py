@@ -24,6 +24,7 @@ from reproduce.config import (
     JobConfig,
     MeasureConfig,
     Precision,
+    QuantiseConfig,
     RunConfig,
     RunParent,
     TextSample,
@@ -36,7 +37,7 @@ from reproduce.specs.fields import deviation_fields
 from reproduce.specs.load import catalogue, load_setting
 from reproduce.specs.overrides import parse_overrides
 from reproduce.specs.problems import explain, nearest
-from reproduce.specs.schema import Experiment, RunRef, RunSpec, Scale, Setting, Snapshots
+from reproduce.specs.schema import Experiment, Quantised, RunRef, RunSpec, Scale, Setting, Snapshots
 from reproduce.specs.yaml import dotted
 
 Fingerprint = Callable[[DataConfig], str]
@@ -245,10 +246,12 @@ def _seeds(
     for seed in range(count):
         seeded = config.model_copy(update={"seed": seed})
         training = ResolvedRun(run.name, label, setting.id, scale, seed, seeded, own)
-        if ref.measured is None:
-            yield training
-        else:
+        if ref.quantised is not None:
+            yield _quantised(training, ref.quantised)
+        elif ref.measured is not None:
             yield from _snapshots(training, ref.measured)
+        else:
+            yield training
 
 
 def _snapshots(training: ResolvedRun, wanted: Snapshots) -> Iterator[ResolvedRun]:
@@ -275,6 +278,36 @@ def measurement(training: ResolvedRun, step: int, examples: int | None = None, p
         }
     )
     return replace(training, config=config, parent=training)
+
+
+def _quantised(training: ResolvedRun, wanted: Quantised) -> ResolvedRun:
+    """The quantisation of the weights that `training` ends with, as a figure asks for it."""
+    fields = wanted.model_dump(exclude={"examples"})
+    return quantisation(training, training.training.last_step, wanted.examples, **fields)
+
+
+def quantisation(training: ResolvedRun, step: int, examples: int | None = None, **config: Any) -> ResolvedRun:
+    """The job that quantises what `training` was after `step` of its steps.
+
+    Args:
+        examples: held-out sequences of the evaluation; those of the training's own evaluations if None.
+        config: further fields of `QuantiseConfig`.
+    """
+    run = training.training
+    whole = run.eval.batches * run.batch_size
+    fields = {"parent": {"key": training.key, "step": step}, "examples": examples or whole, **config}
+    return replace(training, config=QuantiseConfig.model_validate(fields), parent=training)
+
+
+def checkpoint_quantisation(parent: CheckpointParent, text: TextSample, examples: int, **config: Any) -> ResolvedRun:
+    """The job that quantises a checkpoint and evaluates it on a text.
+
+    Args:
+        examples: number of sequences of the evaluation.
+        config: further fields of `QuantiseConfig`.
+    """
+    measured = checkpoint_measurement(parent, text, examples)
+    return replace(measured, config=QuantiseConfig(parent=parent, text=text, examples=examples, **config))
 
 
 def checkpoint_measurement(

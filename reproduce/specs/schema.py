@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from reproduce.choices import SCALES, Scale
-from reproduce.config import Frozen, ProbePoint
+from reproduce.config import Bits, Frozen, ProbePoint, RowName
 from reproduce.metrics.table import Form
 
 Source = Literal["stated-v1", "stated-v2", "code", "inferred"]
@@ -77,6 +77,21 @@ class Snapshots(Frozen):
     """What stands for a layer's stream; as the run's own probes take it if None."""
 
 
+class Quantised(Frozen):
+    """A quantisation of the weights that a run ends with, in place of what was recorded while it trained."""
+
+    widths: list[Bits] = [8]
+    """Widths at which the published protocol is evaluated: w8a8_ppl and so on."""
+    seeds: int = Field(default=3, ge=1)
+    """Calibration subsets."""
+    rows: list[RowName] = []
+    """Further ways to quantise it (`reproduce.quantise.rows`)."""
+    examples: int | None = Field(default=None, ge=1)
+    """Held-out sequences of the evaluation; those on which the run is evaluated while it trains if None."""
+    calibration_batch_size: int = Field(default=8, ge=1)
+    """Sequences in each of the four calibration batches."""
+
+
 class RunRef(Frozen):
     """A run of the setting's catalogue, as a figure uses it."""
 
@@ -85,6 +100,14 @@ class RunRef(Frozen):
     label: str | None = None
     measured: Snapshots | None = None
     """Where the figure shows measurements of the run's weights instead of its own trace."""
+    quantised: Quantised | None = None
+    """Where the figure shows a quantisation of the run's weights instead of its own trace."""
+
+    @model_validator(mode="after")
+    def _one_job(self) -> RunRef:
+        if self.measured is not None and self.quantised is not None:
+            raise ValueError("give measured or quantised, not both")
+        return self
 
 
 class ScaleSpec(ScaledDeviation):

@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from reproduce.config import CheckpointParent, MeasureConfig, RunParent
+from reproduce.config import CheckpointParent, MeasureConfig, QuantiseConfig, RunParent
 from reproduce.errors import OfeError
 from reproduce.store.atomic import write_json
 from reproduce.store.home import shared_folder
@@ -71,13 +71,15 @@ def add_reference(run_folder: RunFolder, scale: str, figures: Path | None = None
     """
     run_folder.verify()
     config = run_folder.config()
-    if isinstance(config, MeasureConfig) and (isinstance(config.parent, CheckpointParent) or config.text is not None):
+    if isinstance(config, MeasureConfig | QuantiseConfig) and (
+        isinstance(config.parent, CheckpointParent) or config.text is not None
+    ):
         raise OfeError(
-            f"{run_folder.path.name} was measured for no figure, so that no figure would show it",
+            f"{run_folder.path.name} was made for no figure, so that no figure would show it",
             hint="choose a run of a figure",
             exit_code=2,
         )
-    if isinstance(config, MeasureConfig):  # a measurement reads the data of its parent
+    if isinstance(config, MeasureConfig | QuantiseConfig):  # it reads the data of its parent
         assert isinstance(config.parent, RunParent)
         parent = Store.of(run_folder).find(config.parent.key)
         if parent is None:

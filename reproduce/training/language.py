@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,6 +13,23 @@ from reproduce.data import TextCorpus
 from reproduce.models.transformer import Observer, Transformer
 from reproduce.parallel import group
 from reproduce.parallel.shares import shared_parts
+from reproduce.training.augment import generator
+
+
+@dataclass(frozen=True)
+class DroppedTokens:
+    """A training batch of a model with dropout."""
+
+    tokens: Tensor
+    """(B, T) int64."""
+    keys: Tensor
+    """(B,) int64 keys of dropout, which depend on the seed, the step and the place in the batch."""
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, part: slice) -> DroppedTokens:
+        return DroppedTokens(self.tokens[part], self.keys[part])
 
 
 class LanguageTask:
@@ -24,6 +43,7 @@ class LanguageTask:
         self, config: RunConfig, corpus: TextCorpus, device: torch.device, micro_batch: int | None = None
     ) -> None:
         assert isinstance(config.model, TransformerConfig)
+        self.dropout = config.model.dropout
         assert isinstance(config.data, TextData)
         self.config, self.corpus, self.device = config, corpus, device
         self.micro_batch = micro_batch
@@ -35,13 +55,19 @@ class LanguageTask:
     def _tensor(self, tokens: np.ndarray) -> Tensor:
         return torch.from_numpy(tokens).to(self.device, non_blocking=True)
 
-    def batch(self, step: int) -> Tensor:
+    def batch(self, step: int) -> Tensor | DroppedTokens:
         """Tokens (B, T) int64 of update number `step`. They depend on the seed and the step alone."""
-        return self._tensor(self.corpus.batch(self.config.seed, step, self.config.batch_size))
+        seed, size = self.config.seed, self.config.batch_size
+        tokens = self._tensor(self.corpus.batch(seed, step, size))
+        if not self.dropout:
+            return tokens
+        return DroppedTokens(tokens, self._tensor(generator(seed, step, 3).integers(2**32, size=size)))
 
-    def loss(self, tokens: Tensor) -> Tensor:
+    def loss(self, batch: Tensor | DroppedTokens) -> Tensor:
         """Mean cross entropy over the predicted tokens in nats per token, (b, T) -> ()."""
-        return self.model.next_token_loss(tokens)
+        if isinstance(batch, DroppedTokens):
+            return self.model.next_token_loss(batch.tokens, batch.keys)
+        return self.model.next_token_loss(batch)
 
     def train_metrics(self) -> dict[str, float]:
         """Metrics of the training batches beside their loss. Language modelling has none."""
@@ -61,15 +87,18 @@ class LanguageTask:
         # hardly depends on how the batch is cut into parts.
         return torch.stack([self.loss(part).double() * len(part) for part in parts]).sum() / len(batch)
 
-    def probe_batch(self, step: int) -> Tensor:
+    def probe_batch(self, step: int) -> Tensor | DroppedTokens:
         """The fixed held-out batch (P, T). With `probe.on: train-batch`, the batch (B, T) of update number `step`."""
         return self._held_out if self.config.probe.on == "held-out" else self.batch(step)
 
-    def encode(self, tokens: Tensor, observe: Observer | None = None, blocks: int | None = None) -> Tensor:
+    def encode(
+        self, batch: Tensor | DroppedTokens, observe: Observer | None = None, blocks: int | None = None
+    ) -> Tensor:
         """The residual stream (b, T, d) after `blocks` blocks, or the input of the unembedding if None.
 
         Args:
-            tokens: (b, T).
+            batch: tokens (b, T). Nothing is dropped, although `batch` may be a training batch with keys of dropout.
             observe: is shown each named point on the way, see `Transformer.encode`.
         """
+        tokens = batch.tokens if isinstance(batch, DroppedTokens) else batch
         return self.model.encode(tokens, observe, blocks)

@@ -38,6 +38,11 @@ SURFACE = {
         *("--revision", "--seq-len", "--skip-first", "--step", "--text", "--text-ids", "--tokens"),
         "--trust-remote-code",
     },
+    "quantise": {
+        *("MODEL...", "--activations", "--allow-pickle", "--dataset", "--device", "--gguf", "--help", "--json"),
+        *("--methods", "--offline", "--plot", "--revision", "--rows", "--seeds", "--seq-len", "--sequences", "--step"),
+        *("--tensors", "--text", "--trust-remote-code", "--weights"),
+    },
     "export": {"RUN", "--help", "--step", "--to"},
     "bench": {"[NAME]...", "--device", "--help", "--json"},
     "plot": {

@@ -39,6 +39,8 @@ from reproduce.models.variants import VARIANTS
 from reproduce.models.vit import Vit
 from reproduce.optim import build_optimizer, learning_rate
 from reproduce.optim.records import OPTIMIZERS
+from reproduce.quantise.decoder import decoder_of
+from reproduce.quantise.lab import Lab
 from reproduce.specs.resolve import ResolvedRun
 from reproduce.store.runs import Store
 from reproduce.store.trace import read_rows
@@ -356,6 +358,29 @@ def train() -> Numbers:
     return numbers
 
 
+def quantise() -> Numbers:
+    """The published protocol, and rows of the lab, on a model with gates and on one without norms."""
+    tokens = torch.randint(0, 40, (4, 12), generator=torch.Generator().manual_seed(1))
+    numbers: Numbers = {}
+    for variant in ("pre-ln-gated", "op"):
+        torch.manual_seed(0)
+        fields = {"layers": 2, "width": 16, "heads": 2, "init_std": 0.3, "block": VARIANTS[variant]}
+        decoder = decoder_of(Transformer(TransformerConfig.model_validate(fields), 40, 12))
+        lab = Lab(decoder, [tokens[:2], tokens[2:]], weights=4, activations=6, length=12)
+        for row in (
+            "published",
+            "tensor",
+            "llm-int8",
+            "smoothquant",
+            "quarot",
+            "svdquant-4",
+            "w3-adadim",
+            "keys-8-sorted",
+        ):
+            numbers[f"{variant}, {row}"] = digest(lab.prepare(row).model(tokens))
+    return numbers
+
+
 COMPONENTS: dict[str, Callable[[], Numbers]] = {
     "transformer": transformer,
     "mlp": mlp,
@@ -367,5 +392,6 @@ COMPONENTS: dict[str, Callable[[], Numbers]] = {
     "probe": probe,
     "checkpoint": checkpoint,
     "divergence": divergence,
+    "quantise": quantise,
     "train": train,
 }

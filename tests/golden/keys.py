@@ -67,7 +67,7 @@ def moves(versions: Mapping[str, int], golden: Keys, runs: Mapping[tuple[str, st
             elif now[place][name] != old:
                 raised = [
                     f"{part} is at version {NUMERICS_VERSION[part]} and was at {versions.get(part, 0)}"
-                    for part in components(run.config)
+                    for part in dict.fromkeys([*components(run.config), *components(run.training)])
                     if NUMERICS_VERSION[part] != versions.get(part)
                 ]
                 told[f"{place} {name}"] = ", ".join(raised) or "its configuration, or how a key is made of one"

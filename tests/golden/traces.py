@@ -23,11 +23,11 @@ PROBED = (0, 5, 20)
 
 @cache
 def smoke_runs() -> dict[str, ResolvedRun]:
-    """Of each setting the smoke run that comes first in the first experiment that has one, by setting."""
+    """Of each setting the training at smoke scale that comes first in the first experiment that has one, by setting."""
     found: dict[str, ResolvedRun] = {}
     for experiment in list_experiments():
         for run in resolve(experiment, "smoke", seeds=1, fingerprint=lambda data: "").runs:
-            found.setdefault(run.setting, run)
+            found.setdefault(run.setting, run.parent or run)
     return found
 
 

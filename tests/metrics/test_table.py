@@ -47,7 +47,7 @@ def test_moment_updates_are_those_of_the_table() -> None:
 
 
 def test_trainings_record_what_the_table_says_and_nothing_else(recorded: list[Row]) -> None:
-    metrics = [metric for metric in METRICS.values() if not metric.planned and not metric.of_checkpoints]
+    metrics = [one for one in METRICS.values() if not one.of_quantisations and not one.of_checkpoints]
     places = [metric.place for metric in metrics if metric.place is not None]
     assert len(set(places)) == len(places)
     assert {(row.split, row.metric) for row in recorded} == set(places)
@@ -71,7 +71,8 @@ def test_entries_of_the_table_agree_with_one_another() -> None:
     assert len({metric.label for metric in METRICS.values()}) == len(METRICS)
     forms = [name for name, metric in METRICS.items() if "variance" in metric.forms]
     assert forms == ["kurtosis", "kurtosis_centred", "kurtosis_skipped", "kurtosis_centred_skipped"]
-    assert [name for name, metric in METRICS.items() if metric.planned] == ["w8a8_ppl"]
+    of_quantisations = [name for name, metric in METRICS.items() if metric.of_quantisations]
+    assert of_quantisations == [f"w{b}a{b}_ppl{suffix}" for b in (8, 6, 4) for suffix in ("", "_std")]
 
 
 def test_checkpoints_have_each_metric_with_and_without_the_first_positions() -> None:

@@ -145,7 +145,13 @@ def naive_forward(model: Transformer, ids: Tensor) -> Tensor:
                     scores = kh[: t + 1] @ qh[t] / math.sqrt(config.head_width)
                     if block.tanh_cap:
                         scores = block.tanh_cap * torch.tanh(scores / block.tanh_cap)
-                    mixed = torch.softmax(scores, 0) @ vh[: t + 1]
+                    weights = torch.softmax(scores, 0)
+                    if block.softmax_gamma:
+                        weights = torch.clip((1 - block.softmax_gamma) * weights + block.softmax_gamma, 0, 1)
+                    mixed = weights @ vh[: t + 1]
+                    if block.gate is not None:
+                        gate = attention.gate.weight[head] @ x_qk[t, columns] + attention.gate.bias[head]
+                        mixed = mixed / (1 + torch.exp(-gate))
                     rows.append(mixed if block.attn_alpha == 0 else block.attn_alpha * vh[t] + block.attn_beta * mixed)
                 heads.append(torch.stack(rows))
             x = layer.post_norm_attn(x + layer.attn_gain * attention.project(torch.cat(heads, dim=-1)))
@@ -174,6 +180,8 @@ CASES: list[dict[str, object]] = [
     {"variant": "pre-ln", "block": {"attn_alpha": 1.0, "attn_beta": 0.2, "mlp_gain": 0.2}},
     {"variant": "pre-ln", "block": {"mlp_input_scale": "unit-preactivation", "final_norm": "ln"}},
     {"variant": "op", "block": {"mlp_input_scale": "unit-stream", "attn_gain": 0.5}, "activation": "gelu"},
+    {"variant": "pre-ln", "block": {"softmax_gamma": -0.1}},
+    {"variant": "op", "block": {"gate": 0.5, "softmax_gamma": -0.05}},
     {"variant": "op", "block": {"pre_v": "rms", "post_qk": "rms"}},
     {"variant": "op", "block": {"pre_qk": "rms", "post_qk": "rms"}},
     {"variant": "pre-ln", "activation": "leaky-relu", "leaky_slope": 0.4},
@@ -188,6 +196,30 @@ def test_forward_agrees_with_the_equations(case: dict[str, object], forward: str
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
         torch.testing.assert_close(FORWARD[forward](model, ids), naive_forward(model, ids), rtol=1e-3, atol=1e-3)
+
+
+def test_a_gate_begins_at_its_probability_and_has_k_plus_one_parameters_a_head() -> None:
+    """With the initial gate everywhere, attention is that probability times plain attention."""
+    gated, plain = build("pre-ln-gated"), build("pre-ln")
+    extra = parameters(gated) - parameters(plain)
+    assert extra == gated.config.layers * gated.config.heads * (gated.config.head_width + 1)
+    attention = gated.blocks[0].attention
+    with torch.no_grad():
+        attention.gate.weight.zero_()
+    x = torch.randn(2, LENGTH, 32, generator=torch.Generator().manual_seed(3))
+    values = torch.randn(2, 4, LENGTH, 8, generator=torch.Generator().manual_seed(4))
+    torch.testing.assert_close(attention.gate(x) * values, 0.25 * values)
+
+
+def test_a_clipped_row_of_small_probabilities_is_zero_and_passes_no_gradient() -> None:
+    """With gamma -0.1, probabilities of at most 0.1 / 1.1 become exactly 0: here 1 / 16 in the last row."""
+    attention = build("pre-ln", block={"softmax_gamma": -0.1}).blocks[0].attention
+    q = torch.zeros(1, 1, LENGTH, 8, requires_grad=True)
+    mixed = attention._mix(q, torch.zeros(1, 1, LENGTH, 8), torch.ones(1, 1, LENGTH, 8), "", None)
+    assert torch.equal(mixed[0, 0, -1], torch.zeros(8))
+    assert torch.allclose(mixed[0, 0, 0], torch.ones(8))  # the first token attends to itself alone
+    mixed[0, 0, -1].sum().backward()
+    assert torch.equal(q.grad[0, 0, -1], torch.zeros(8))
 
 
 def test_pre_ln_is_torchs_own_encoder_layer() -> None:

@@ -114,6 +114,12 @@ def test_logit_caps_and_value_skipinit() -> None:
     assert "entropy not regulated" not in figure
 
 
+def test_gates_and_clipped_softmax_are_named() -> None:
+    figure = marks(block_drawing(gate=0.25, softmax_gamma=-0.1))
+    assert "clipped softmax" in figure
+    assert any(mark.endswith("gate") for mark in figure)
+
+
 def test_pre_qk_and_pre_v_stand_apart_where_they_differ() -> None:
     figure = marks(block_drawing(pre_qk="none", pre_v="rms", post_qk="rms"))
     assert {"Pre-QK removed", "Pre-V RMS", "Pre-MLP removed"} <= set(figure)

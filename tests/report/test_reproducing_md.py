@@ -59,7 +59,10 @@ def test_shipped_pictures_are_of_the_present_specs_and_traces(tmp_path: Path, mo
     shelf, stale = Shelf("laptop"), []
     for experiment in list_experiments():
         resolved = resolve(experiment, "laptop", fingerprint=lambda data: "")
-        if read_record(CLONE / "figures" / "laptop", resolved, shelf.traces(resolved)) is None:
+        traces = shelf.traces(resolved)
+        if traces and not any(traces.values()):
+            continue  # its runs have no reference traces yet, so that there is nothing to draw
+        if read_record(CLONE / "figures" / "laptop", resolved, traces) is None:
             stale.append(experiment.id)
     assert not stale, "run `make figures`"
 

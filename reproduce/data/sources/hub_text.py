@@ -295,9 +295,9 @@ class StreamedDocuments:
         if self.origin["eval"] != self.origin["train"]:
             self._check_held_out()
         progress(f"training a tokeniser of {vocab_size:,} tokens on up to {TOKENISER_CHARACTERS:,} characters")
-        return train_bpe(self._sample(progress), vocab_size)
+        return train_bpe(self.sample(progress), vocab_size)
 
-    def _sample(self, progress: Progress) -> Iterator[str]:
+    def sample(self, progress: Progress) -> Iterator[str]:
         """The first training documents, for the tokeniser.
 
         Raises:

@@ -105,6 +105,13 @@ SOURCES: dict[str, SourceInfo] = _registry(
         hub_fields=("subset", "column"),
     ),
     SourceInfo(
+        name="books-and-wikipedia",
+        kind="text",
+        description="books and encyclopedia: bookcorpus/bookcorpus, and google/wiki40b in English",
+        factory="reproduce.data.sources.books_and_wikipedia:BooksAndWikipedia",
+        needs_network=True,
+    ),
+    SourceInfo(
         name="hub",
         kind="text",
         description="any dataset of text on the Hugging Face hub: data.dataset=owner/name, data.subset if it has some",

@@ -109,7 +109,7 @@ def test_the_tokeniser_is_trained_on_the_first_training_documents(
     lines: list[str] = []
     corpus = open_text(data, progress=lines.append)
     first = hub_text.StreamedDocuments("", Place(str(data.path), None, None), {})
-    sample = list(first._sample(lambda line: None))
+    sample = list(first.sample(lambda line: None))
     assert sample == TRAIN[:1]
     assert corpus.vocab_size <= 320
     assert "training a tokeniser of 320 tokens on up to 1 characters" in lines

@@ -1,0 +1,347 @@
+"""From a model and the name of a row to the quantised model: how the parts of this package compose into methods.
+
+All rows but `published` and those of keys quantise the linear layers: their weights and what enters them. The head,
+embeddings, norms, biases, gates and attention stay in full precision. Weights are symmetric, and activations are
+asymmetric with the range of the very tensor, unless a method says otherwise. Nothing here is tuned on evaluation text.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from reproduce.quantise import protocol
+from reproduce.quantise.blocks import scales_per_weight
+from reproduce.quantise.decoder import Decoder, PlacedAttention
+from reproduce.quantise.folding import fold_gains
+from reproduce.quantise.integers import IntegerLinear, arithmetic
+from reproduce.quantise.linears import (
+    Inputs,
+    Map,
+    QuantisedLinear,
+    Run,
+    calibrate,
+    linear_names,
+    quantise_linears,
+    replace,
+    run_model,
+    sharing,
+)
+from reproduce.quantise.methods import adadim, block_floating_point, llm_int8, quarot, smoothquant, splitquant, svdquant
+from reproduce.quantise.quantisers import Scheme
+from reproduce.quantise.rows import ROWS
+
+SCALE_BITS = 16
+"""Bits in which a scale is stored."""
+GROUP = 64
+"""Length of a group at 4 bits, as in SVDQuant's configuration; the largest divisor of an axis up to it."""
+WEIGHT_GROUP = 128
+"""Length of a group of weights alone, as in AdaDim's scripts; the largest divisor of an axis up to it."""
+
+
+class NotApplicable(Exception):
+    """A method does not apply to a model, for the reason that the message gives."""
+
+
+@dataclass
+class Prepared:
+    """A quantised model, ready to be evaluated."""
+
+    model: nn.Module
+    weight_bits: float
+    """Mean number of bits of an entry of the linear layers' weights, with scales and branches."""
+    flops: float = 0.0
+    """FLOPs that the method adds for each token."""
+
+
+class FirstInFloat:
+    """Quantises activations (B, T, d), or (B T, d), except those at the first position."""
+
+    def __init__(self, scheme: Scheme, length: Callable[[], int]) -> None:
+        self.scheme, self.length = scheme, length
+
+    def __call__(self, x: Tensor) -> Tensor:
+        sequences = x if x.ndim == 3 else x.view(-1, self.length(), x.shape[-1])
+        rest = self.scheme(sequences[:, 1:])
+        return torch.cat([sequences[:, :1], rest], dim=1).view(x.shape)
+
+
+def largest_divisor(number: int, limit: int) -> int:
+    """The largest divisor of `number` that is at most `limit`."""
+    return max(divisor for divisor in range(1, min(number, limit) + 1) if number % divisor == 0)
+
+
+@dataclass
+class Lab:
+    """One model with its calibration text, from which every row is made."""
+
+    model: nn.Module
+    calibration: Sequence[Tensor]
+    """Batches of tokens (B, T) from the training text."""
+    other_text: Sequence[Tensor] = ()
+    """As many batches of other text, for the study of calibration sets."""
+    random_tokens: Sequence[Tensor] = ()
+    """As many batches of tokens that are drawn at random."""
+    weights: int = 8
+    """Bits of weights in the families `published`, `causes` and `int8`."""
+    activations: int = 8
+    """Bits of activations there."""
+    run: Run = run_model
+    length: int = 0
+    """Positions of the sequences that run through the model at the moment. Some models flatten their activations."""
+    notes: dict[str, str] = field(default_factory=dict)
+    """What a row has to say beside its numbers."""
+
+    @cached_property
+    def inputs(self) -> dict[str, Inputs]:
+        """What calibration saw enter each linear layer."""
+        return calibrate(self.model, self.calibration, self.run)
+
+    # -- rows --------------------------------------------------------------------------------------
+
+    def prepare(self, name: str) -> Prepared:
+        """The model quantised as the row `name` says.
+
+        Raises:
+            NotApplicable: the method does not apply to this model.
+            ValueError: there is no such row.
+        """
+        if name not in ROWS:
+            raise ValueError(f"there is no row {name}")
+        base, _, detail = name.partition("-")
+        if name.startswith("published"):
+            return self._published(name)
+        if name.startswith("keys-"):
+            size, _, suffix = detail.partition("-")
+            return self._keys(int(size), ordered=suffix == "sorted")
+        if name.startswith("svdquant-"):
+            return self._svdquant(int(detail))
+        if base in ("w2", "w3", "w4"):
+            return self._weights_alone(name, int(base[1:]), detail)
+        return self._dynamic(name)
+
+    def _dynamic(self, name: str) -> Prepared:
+        """The families `causes` and `int8`, and plain rounding in groups of 4 bits."""
+        weight, activation = Scheme(self.weights), Scheme(self.activations, "asymmetric")
+        per_token = Scheme(self.activations, "asymmetric", "token")
+        plain: dict[str, tuple[Scheme | None, Map | None]] = {
+            "weights": (weight, None),
+            "activations": (None, activation),
+            "tensor": (weight, activation),
+            "token": (Scheme(self.weights, granularity="channel"), per_token),
+            "first-token": (weight, FirstInFloat(activation, lambda: self.length)),
+            "vector": (Scheme(self.weights, granularity="channel"), Scheme(self.activations, granularity="token")),
+        }
+        if name in plain:
+            return self._plain(*plain[name])
+        if name == "integers":
+            return self._in_integers(weight, activation)
+        if name in ("outlier-channels", "llm-int8"):
+            return self._decomposed(name)
+        if name.startswith("smoothquant"):
+            return self._smoothed(weight, per_token if name.endswith("token") else activation)
+        if name == "w4a4":
+            return self._plain(*self._groups(4))
+        if name == "quarot-w4a4":
+            return self._rotated(*self._groups(4))
+        return self._rotated(weight, per_token if name.endswith("token") else activation)
+
+    def _groups(self, bits: int) -> tuple[Scheme, Scheme]:
+        """Weights and activations in symmetric groups, of one length for all layers."""
+        size = largest_divisor(math.gcd(*(linear.in_features for _, linear in self._linears())), GROUP)
+        if size < 2:
+            raise NotApplicable(f"the inputs of its linear layers have no common groups of 2 to {GROUP}")
+        scheme = Scheme(bits, granularity="group", size=size)
+        return scheme, scheme
+
+    def _linears(self) -> list[tuple[str, nn.Linear]]:
+        named = ((name, self.model.get_submodule(name)) for name in linear_names(self.model))
+        return [(name, module) for name, module in named if isinstance(module, nn.Linear)]
+
+    def _entries(self) -> int:
+        return sum(linear.weight.numel() for _, linear in self._linears())
+
+    def _bits(self, scheme: Scheme | None) -> float:
+        """Bits of an entry with its share of scales; 32 in full precision."""
+        if scheme is None:
+            return 32.0
+        shares = sum(
+            linear.weight.numel()
+            * scales_per_weight((linear.out_features, linear.in_features), scheme.granularity, scheme.size)
+            for _, linear in self._linears()
+        )
+        return scheme.bits + SCALE_BITS * shares / self._entries()
+
+    def _plain(self, weight: Scheme | None, activation: Map | None) -> Prepared:
+        def make(name: str, linear: nn.Linear) -> nn.Module:
+            matrix = linear.weight.data if weight is None else weight(linear.weight.data)
+            return QuantisedLinear(matrix, linear.bias, activation)
+
+        return Prepared(quantise_linears(self.model, make), self._bits(weight))
+
+    def _in_integers(self, weight: Scheme, activation: Scheme) -> Prepared:
+        if weight.bits > 8 or activation.bits > 8:
+            raise NotApplicable("integer products take at most 8 bits")
+        made = quantise_linears(self.model, lambda _, linear: IntegerLinear(linear, weight, activation))
+        self.notes["integers"] = arithmetic(next(self.model.parameters()).device.type).why
+        return Prepared(made, self._bits(weight))
+
+    def _decomposed(self, name: str) -> Prepared:
+        """Outlier channels in full precision: as published, or per tensor and relative to the layer's inputs."""
+        if name == "llm-int8":
+            schemes = Scheme(self.weights, granularity="channel"), Scheme(self.activations, granularity="token")
+        else:
+            schemes = Scheme(self.weights), Scheme(self.activations, "asymmetric")
+
+        def make(_: str, linear: nn.Linear) -> nn.Module:
+            return llm_int8.DecomposedLinear(linear, *schemes, relative=name != "llm-int8")
+
+        return Prepared(quantise_linears(self.model, make), self._bits(schemes[0]))
+
+    def _smoothed(self, weight: Scheme, activation: Map) -> Prepared:
+        scales = smoothquant.smooth(self.model, self.inputs)
+
+        def make(name: str, linear: nn.Linear) -> nn.Module:
+            if name not in scales:
+                return QuantisedLinear(weight(linear.weight.data), linear.bias, activation)
+            divide = smoothquant.Divide(scales[name])
+            return QuantisedLinear(weight(linear.weight.data * scales[name]), linear.bias, activation, divide)
+
+        divisions = sum(len(scales[first]) for first in sharing(self.inputs) if first in scales)
+        return Prepared(quantise_linears(self.model, make), self._bits(weight), float(divisions))
+
+    def _rotated(self, weight: Scheme, activation: Map) -> Prepared:
+        model = self.model
+        if isinstance(model, Decoder):
+            model = copy.deepcopy(model)
+            fold_gains(model)
+
+        def make(_: str, linear: nn.Linear) -> nn.Module:
+            matrix = quarot.rotation(linear.in_features)
+            rotated = (linear.weight.data.double() @ matrix).float()
+            return QuantisedLinear(weight(rotated), linear.bias, activation, quarot.Multiply(matrix.float()))
+
+        widths = [known.largest.numel() for name, known in self.inputs.items() if known.shared_with == name]
+        flops = sum(quarot.rotation_flops(width) for width in widths)
+        return Prepared(quantise_linears(model, make), self._bits(weight), flops)
+
+    def _svdquant(self, rank: int) -> Prepared:
+        weight, activation = self._groups(4)
+        layers = dict(self._linears())
+        smallest = min(min(linear.in_features, linear.out_features) for linear in layers.values())
+        if rank > smallest:
+            raise NotApplicable(f"its smallest linear layer has rank {smallest}, less than {rank}")
+        made, extra, flops = copy.deepcopy(self.model), 0, 0.0
+        for first, group in sharing(self.inputs).items():
+            known, matrices = self.inputs[first], [layers[name].weight.data for name in group]
+            branch = svdquant.decompose_group(known.rows, known.largest, matrices, rank, activation, weight)
+            divide = smoothquant.Divide(branch.scales)
+            sizes = [len(matrix) for matrix in matrices]
+            parts = zip(group, branch.quantised.split(sizes), branch.up.split(sizes), strict=True)
+            for name, matrix, up in parts:
+                low_rank = (up, branch.down) if rank else None
+                bias = layers[name].bias
+                replace(made, name, QuantisedLinear(matrix.clone(), bias, activation, divide, low_rank))
+            extra += branch.up.numel() + branch.down.numel()
+            flops += len(branch.scales) + 2 * (branch.up.numel() + branch.down.numel())
+        return Prepared(made, self._bits(weight) + SCALE_BITS * extra / self._entries(), flops)
+
+    def _weights_alone(self, name: str, bits: int, detail: str) -> Prepared:
+        if detail == "splitquant":
+
+            def make(_: str, linear: nn.Linear) -> nn.Module:  # fmt: skip
+                return QuantisedLinear(splitquant.quantised(linear.weight.data, bits), linear.bias)
+
+            return Prepared(quantise_linears(self.model, make), bits + splitquant.EXTRA_BITS)
+        if detail == "":
+            return self._plain(Scheme(bits, "asymmetric"), None)
+        if detail == "group":
+            # Groups as long as their scales take the bits by which SplitQuant says which part an entry is of.
+            limit = round(SCALE_BITS / splitquant.EXTRA_BITS)
+            size = largest_divisor(math.gcd(*(linear.in_features for _, linear in self._linears())), limit)
+            return self._plain(Scheme(bits, "asymmetric", "group", size=size), None)
+        return self._grouped(name, bits, detail)
+
+    def _grouped(self, name: str, bits: int, detail: str) -> Prepared:
+        axes = (axis for _, linear in self._linears() for axis in (linear.in_features, linear.out_features))
+        size = largest_divisor(math.gcd(*axes), WEIGHT_GROUP)
+        if size < 2:
+            raise NotApplicable(f"its linear layers have no common groups of 2 to {WEIGHT_GROUP}")
+        along_outputs = 0
+
+        def make(layer: str, linear: nn.Linear) -> nn.Module:
+            nonlocal along_outputs
+            weight = linear.weight.data
+            if detail == "adadim":
+                chosen, quantised = adadim.choose(self.inputs[layer].rows, weight, bits, size)
+            else:
+                chosen = "oc" if detail == "oc" else "ic"
+                quantised = adadim.per(weight, chosen, bits, size)
+            along_outputs += chosen == "ic"
+            return QuantisedLinear(quantised, linear.bias)
+
+        made = quantise_linears(self.model, make)
+        if detail == "adadim":
+            self.notes[name] = f"{along_outputs} of {len(self._linears())} layers in groups of outputs"
+        return Prepared(made, bits + SCALE_BITS / size)
+
+    # -- rows of this package's transformers alone -------------------------------------------------
+
+    def _decoder(self) -> Decoder:
+        if not isinstance(self.model, Decoder):
+            raise NotApplicable("it needs a place at each tensor, which only this package's transformers have")
+        return self.model
+
+    def _published(self, name: str) -> Prepared:
+        sets = {"published-other-text": self.other_text, "published-random": self.random_tokens}
+        batches = sets.get(name, self.calibration)
+        if not batches:
+            raise NotApplicable("there is no such text in its tokens on this machine")
+        made = protocol.quantise(self._decoder(), self.weights, self.activations).calibrate(batches)
+        return Prepared(made.decoder, float(self.weights))
+
+    def _keys(self, size: int, *, ordered: bool) -> Prepared:
+        decoder = self._decoder()
+        if decoder.config.positions == "rope":
+            raise NotApplicable("rotary positions pair channels, which sorting would part")
+        if decoder.config.head_width % size:
+            raise NotApplicable(f"its heads have {decoder.config.head_width} channels, no multiple of {size}")
+        made = copy.deepcopy(decoder)
+        seen: dict[str, list[Tensor]] = {}
+        if ordered:
+            seen = _keys_of(decoder, self.calibration)
+        for name, module in made.named_modules():
+            if isinstance(module, PlacedAttention):
+                channels = block_floating_point.order(torch.cat(seen[name])) if ordered else None
+                place = module.places["norm-k" if "norm-k" in module.places else "key"]
+                place.quantiser = block_floating_point.KeyQuantiser(size, module.heads, channels)
+        return Prepared(made, 32.0)
+
+
+@torch.no_grad()
+def _keys_of(decoder: Decoder, batches: Sequence[Tensor]) -> dict[str, list[Tensor]]:
+    """Keys (B, H, T, K) of each attention on calibration batches, by the name of its module."""
+    seen: dict[str, list[Tensor]] = {}
+    handles = []
+    for name, module in decoder.named_modules():
+        if isinstance(module, PlacedAttention):
+            normed = "norm-k" in module.places
+            place, heads = module.places["norm-k" if normed else "key"], module.heads
+
+            def look(_: nn.Module, args: tuple[Tensor, ...], name: str = name, heads: int = heads) -> None:
+                keys = args[0]
+                keys = keys if keys.ndim == 4 else keys.unflatten(-1, (heads, -1)).transpose(1, 2)
+                seen.setdefault(name, []).append(keys)
+
+            handles.append(place.register_forward_pre_hook(look))
+    for tokens in batches:
+        decoder(tokens)
+    for handle in handles:
+        handle.remove()
+    return seen
