@@ -26,7 +26,7 @@ def export(
     """
     from reproduce.checkpoints.exporting import export_run
     from reproduce.cli.cache import the_one
-    from reproduce.cli.measuring import check_step, finish, lacks_weights, trained_run
+    from reproduce.cli.models import check_step, finish, lacks_weights, trained_run
     from reproduce.cli.preparing import prepare_for
     from reproduce.cli.selection import store
     from reproduce.store.home import expanded

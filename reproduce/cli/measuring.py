@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from reproduce.cli.console import Ui
+from reproduce.cli.models import check_step, do_missing, named_models, say_how, text_sample
 from reproduce.cli.options import Json, Offline
 from reproduce.errors import OfeError
 
 if TYPE_CHECKING:
     from reproduce.config import TextSample
     from reproduce.specs.resolve import ResolvedRun
-    from reproduce.store.runs import RunFolder
 
 TOKENS, SEQ_LEN = 4096, 512
 """How much text a checkpoint is measured on by default: 8 sequences of 512 tokens."""
@@ -119,12 +118,12 @@ def measure(
     from reproduce.cli.selection import store
 
     ui: Ui = ctx.obj
-    sample = _sample(text, dataset, text_ids)
+    sample = text_sample(text, dataset, text_ids)
     inner = _points(points)
-    _set_up(offline, device, batch)
+    say_how(offline, device, batch)
     jobs: list[ResolvedRun] = []
     for model in models:
-        parents, of_checkpoint = _parents(model, revisions, gguf, steps, offline, allow_pickle)
+        parents, of_checkpoint = named_models(model, revisions, gguf, steps, offline, allow_pickle)
         for parent, training in parents:
             if of_checkpoint is False and sample is None and not inner and not correlations:
                 jobs.append(_own_examples(training, parent.step, examples, point, skip_first))
@@ -146,7 +145,7 @@ def measure(
             )  # fmt: skip
     if check:
         _check(ui, jobs)
-    _do(ui, jobs, offline=offline)
+    do_missing(ui, jobs, offline=offline)
     readings = [reading_of(job, store().folder(job)) for job in jobs]
     for reading in readings:
         if reading.get("same_trace") is False:
@@ -168,24 +167,6 @@ def measure(
 # What is to be measured
 
 
-def _sample(text: Path | None, dataset: str | None, ids: Path | None) -> TextSample | None:
-    """The text that the user asks for, or None for the default one."""
-    from reproduce.config import TextSample
-    from reproduce.data.text.sample import identified
-
-    if sum(one is not None for one in (text, dataset, ids)) > 1:
-        raise OfeError("--text, --dataset and --text-ids each name a text", hint="give one of them", exit_code=2)
-    if text is not None:
-        source = "folder" if text.is_dir() else "file"
-        return identified(TextSample(source=source, path=str(text.absolute())))
-    if ids is not None:
-        return identified(TextSample(source="ids", path=str(ids.absolute())))
-    if dataset is not None:
-        where = {"source": "hub", "dataset": dataset} if "/" in dataset else {"source": dataset}
-        return identified(TextSample.model_validate(where))
-    return None
-
-
 def _points(text: str) -> tuple[str, ...]:
     from typing import get_args
 
@@ -197,62 +178,6 @@ def _points(text: str) -> tuple[str, ...]:
         if name not in ("stream", *known):
             raise OfeError(f"there is no point {name}", hint=f"name some of stream, {', '.join(known)}", exit_code=2)
     return tuple(name for name in known if name in names)
-
-
-def _set_up(offline: bool, device: str | None, batch: int | None) -> None:
-    """Say in the environment how the worker is to work: none of it changes a number."""
-    if offline:
-        os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-    if device is not None:
-        os.environ["OFE_DEVICE"] = device
-    if batch is not None:
-        os.environ["OFE_MICRO_BATCH"] = str(batch)
-
-
-def _parents(
-    model: str,
-    revisions: Sequence[str] | None,
-    gguf: str | None,
-    steps: Sequence[int] | None,
-    offline: bool,
-    allow_pickle: bool,
-) -> tuple[list[tuple[Any, Any]], bool]:
-    """What `model` names, once for each revision or step, with its training if it is a run, and whether it is none."""
-    from reproduce.checkpoints.identity import locate
-    from reproduce.cli.cache import the_one
-    from reproduce.cli.selection import store
-    from reproduce.config import RunParent
-
-    names = {name for folder in store().list() for name in (folder.key, folder.slug, folder.path.name)}
-    if model in names:
-        for option, given in (("--revision", revisions), ("--gguf", gguf)):
-            if given:
-                raise OfeError(f"{option} has no meaning for {model}, which is a run", hint="leave it out", exit_code=2)
-        training = trained_run(the_one(model))
-        wanted = sorted(set(steps or [training.training.last_step]))
-        return [(RunParent(key=training.key, step=step), training) for step in wanted], False
-    if steps:
-        raise OfeError(f"--step has no meaning for {model}, which is no run", hint="leave it out", exit_code=2)
-    wanted_revisions: list[str | None] = list(dict.fromkeys(revisions)) if revisions else [None]
-    located = [
-        locate(model, revision=revision, gguf=gguf, offline=offline, allow_pickle=allow_pickle)
-        for revision in wanted_revisions
-    ]
-    return [(one, None) for one in located], True
-
-
-def trained_run(folder: RunFolder) -> ResolvedRun:
-    """The training in `folder`, as its run.yaml describes it.
-
-    Raises:
-        OfeError: the folder holds another kind of job, or its run.yaml is damaged.
-    """
-    from reproduce.specs.resolve import ResolvedRun
-    from reproduce.store.run_yaml import on_paper_data
-
-    said, config = folder.read_run_yaml(), folder.training()
-    own = on_paper_data(said, config.data.source)
-    return ResolvedRun(said["name"], said["label"], said["setting"], said["scale"], said["seed"], config, own)
 
 
 def _own_examples(
@@ -277,19 +202,6 @@ def measurement(parent: ResolvedRun, step: int, examples: int | None, point: str
 
     check_step(parent, step)
     return resolve.measurement(parent, step, examples, point)
-
-
-def check_step(parent: ResolvedRun, step: int) -> None:
-    """Refuse a step that `parent` does not reach.
-
-    Raises:
-        OfeError: it ends before that step (exit code 2).
-    """
-    last = parent.training.last_step
-    if step > last:
-        raise OfeError(
-            f"{parent.slug} ends at step {last}, before step {step}", hint=f"give a step from 0 to {last}", exit_code=2
-        )
 
 
 def _on_text(
@@ -355,60 +267,3 @@ def _check(ui: Ui, jobs: Sequence[ResolvedRun]) -> None:
                 hint="report the architecture: its blocks were not found as they should be",
             )
         ui.tell(f"{job.name}: checked against output_hidden_states: all {layers} layers are equal, bit for bit")
-
-
-def _do(ui: Ui, jobs: Sequence[ResolvedRun], *, offline: bool) -> None:
-    """Do the measurements that are not in the store. If a run lacks its weights, it is trained again before.
-
-    Raises:
-        OfeError: a job failed.
-        typer.Exit: the user stopped the jobs.
-    """
-    from reproduce.cli.preparing import prepare_for
-    from reproduce.cli.selection import store
-
-    missing = list({job.key: job for job in jobs if not store().folder(job).complete}.values())
-    if not missing:
-        return
-    prepare_for(ui, missing, offline=offline)
-    trainings = []
-    for training in {job.parent.key: job.parent for job in missing if job.parent is not None}.values():
-        needed = sorted({job.config.last_step for job in missing if job.parent == training})
-        if lacks_weights(ui, training, needed):
-            trainings.append(training)
-    finish(ui, [*trainings, *missing])
-
-
-def lacks_weights(ui: Ui, training: ResolvedRun, steps: Sequence[int]) -> bool:
-    """Ask a training for its weights after `steps`. It is to be trained once more if it has not kept them."""
-    from reproduce.cli.selection import store
-
-    folder = store().create(training, steps)  # may make a sealed run incomplete
-    if folder.complete:
-        return False
-    said = ", ".join(map(str, steps))
-    ui.tell(f"{training.slug} has not kept its weights of step {said}: it is trained to keep them")
-    return True
-
-
-def finish(ui: Ui, jobs: Sequence[ResolvedRun]) -> None:
-    """Do `jobs` one after the other.
-
-    Raises:
-        OfeError: a job failed.
-        typer.Exit: the user stopped the jobs.
-    """
-    from reproduce.cli.progress import watching
-    from reproduce.cli.selection import store
-    from reproduce.jobs.executor import LocalProcesses
-    from reproduce.jobs.queue import execute, stopped_code
-    from reproduce.machine import this_machine
-
-    with watching(ui) as watch:
-        done = execute(jobs, store(), LocalProcesses(1, threads=this_machine().cores), watch=watch)
-    if (stopped := stopped_code(done)) is not None:
-        ui.tell("stopped; the same command continues")
-        raise typer.Exit(stopped)
-    for job in done:
-        if job.state == "failed":
-            raise OfeError(f"{job.run.slug} failed: {job.error}", hint=job.hint)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from reproduce.cli.console import Ui
-from reproduce.cli.measuring import _do, _parents, _sample, _set_up
+from reproduce.cli.models import do_missing, named_models, say_how, text_sample
 from reproduce.cli.options import Json, Offline
 from reproduce.errors import OfeError
 
@@ -96,12 +96,12 @@ def quantise(
         _list_rows(ui)
         return
     chosen = _rows(rows) if rows is not None else CAUSES + (METHODS if methods else ())
-    sample = _sample(text, dataset, None)
-    _set_up(offline, device, None)
+    sample = text_sample(text, dataset, None)
+    say_how(offline, device, None)
     common: dict[str, Any] = {"weights": weights, "activations": activations, "tensors": tensors, "rows": chosen}
     jobs: list[ResolvedRun] = []
     for model in models:
-        parents, of_checkpoint = _parents(model, revisions, gguf, steps, offline, allow_pickle)
+        parents, of_checkpoint = named_models(model, revisions, gguf, steps, offline, allow_pickle)
         for parent, training in parents:
             if of_checkpoint:
                 how = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
@@ -111,7 +111,7 @@ def quantise(
                     raise OfeError(f"{model} is a run, which is quantised on its own text",
                                    hint="leave out --text, --dataset and --seq-len", exit_code=2)  # fmt: skip
                 jobs.append(_of_run(training, parent.step, sequences, seeds, common, sets=methods))
-    _do(ui, jobs, offline=offline)
+    do_missing(ui, jobs, offline=offline)
     readings = [reading_of(job, store().folder(job)) for job in jobs]
     if plot is not None:
         plot_readings(plot, readings)
