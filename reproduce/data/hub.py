@@ -14,11 +14,16 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from reproduce.data.files import find_damage, find_files, user_folder
 from reproduce.errors import OfeError
+
+
+PATIENCE_S = 30.0
+"""Seconds without a byte after which a server is taken not to answer."""
 
 
 def hub_address(name: str) -> str:
@@ -74,6 +79,32 @@ def find_snapshot(name: str, revision: str, *, copy: str, offline: bool, wanted:
     return Path(found)
 
 
+@cache
+def bound_waits() -> None:
+    """Let no request of `huggingface_hub` wait for ever. Most have no time limit of their own, and some ask for none.
+
+    A server that accepts a connection and never answers would otherwise stop a preparation without a word.
+    """
+    try:
+        from huggingface_hub import set_client_factory
+        from huggingface_hub.utils._http import default_client_factory
+    except ImportError:  # releases before 1.0, whose client cannot be replaced
+        return
+
+    def limit(request: Any) -> None:
+        given = request.extensions.get("timeout") or {}
+        limits = {kind: given.get(kind) or PATIENCE_S for kind in ("connect", "read", "write", "pool")}
+        request.extensions = {**request.extensions, "timeout": limits}
+
+    def client() -> Any:
+        made = default_client_factory()
+        hooks = made.event_hooks
+        made.event_hooks = {**hooks, "request": [*hooks.get("request", []), limit]}
+        return made
+
+    set_client_factory(client)
+
+
 @contextmanager
 def reaching(name: str, copy: str, offline: bool, *, other: str | None = None) -> Iterator[None]:
     """Turn what stops `huggingface_hub` into an `OfeError` about the repository `name`.
@@ -89,6 +120,7 @@ def reaching(name: str, copy: str, offline: bool, *, other: str | None = None) -
         RevisionNotFoundError,
     )
 
+    bound_waits()
     way_out = other or f"set data.path to {copy}, or prepare the data where there is a network and copy OFE_HOME/data"
     other = other or f"set data.path to {copy}"
     try:
@@ -104,7 +136,7 @@ def reaching(name: str, copy: str, offline: bool, *, other: str | None = None) -
     except OfeError:
         raise
     except Exception as error:  # what the HTTP client or the library raises, such as for a proxy that it cannot use
-        if not isinstance(error, OSError):
+        if not isinstance(error, OSError) and not type(error).__module__.startswith("httpx"):
             hint = (
                 f"unset or mend the variables of proxies and certificates ({_proxies() or 'none is set'}), or {other}"
             )
@@ -114,7 +146,20 @@ def reaching(name: str, copy: str, offline: bool, *, other: str | None = None) -
             message = f"{name} is not in the cache of the Hugging Face hub, and the network may not be used"
             raise OfeError(message, hint=way_out) from error
         hint = f"check the network{_by_proxy()}, or {way_out}"
-        raise OfeError(f"{name} cannot be reached on the Hugging Face hub", hint=hint) from error
+        raise OfeError(f"{name} cannot be reached on the Hugging Face hub{_answer(error)}", hint=hint) from error
+
+
+def _answer(error: BaseException) -> str:
+    """What the server did, as the end of a sentence: the status that it gave, or what stopped the connection."""
+    found: BaseException | None = error
+    reason = ""
+    while found is not None:
+        if (status := getattr(getattr(found, "response", None), "status_code", None)) is not None:
+            return f": the server answered with the status {status}"
+        if type(found).__module__.startswith("httpx"):
+            reason = f": {str(found).rstrip('.') or type(found).__name__}"
+        found = found.__cause__ or found.__context__
+    return reason
 
 
 _NETWORK_VARIABLES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HF_ENDPOINT")
