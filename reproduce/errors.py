@@ -30,3 +30,10 @@ class SpecError(OfeError):
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint, exit_code=2)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that memory ran out. Torch has no class of its own for this on a CPU."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "allocate memory" in str(error)

@@ -20,7 +20,7 @@ from reproduce.checkpoints.opening import Checkpoint
 from reproduce.checkpoints.structure import observing
 from reproduce.config import MeasureConfig, TextSample
 from reproduce.data.text.sample import open_sample
-from reproduce.errors import OfeError
+from reproduce.errors import OfeError, out_of_memory
 from reproduce.measuring.observer import OutlierObserver, OutlierReading
 
 BATCH_TOKENS = 2048
@@ -139,10 +139,8 @@ def measure_checkpoint(
             try:
                 with suppress(_Enough):
                     checkpoint.forward(part)
-            except (torch.OutOfMemoryError, MemoryError) as error:
-                raise _too_large(batch) from error
-            except RuntimeError as error:
-                if "allocate memory" in str(error):
+            except Exception as error:
+                if out_of_memory(error):
                     raise _too_large(batch) from error
                 raise
     reading = observer.reading()

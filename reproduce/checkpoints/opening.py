@@ -26,7 +26,7 @@ from reproduce.checkpoints.files import read_config, refuse_config, weight_files
 from reproduce.checkpoints.identity import Located, locate, snapshot
 from reproduce.checkpoints.structure import Structure, find_structure, first_tensor
 from reproduce.config import CheckpointParent, RunParent, TextData, TransformerConfig
-from reproduce.errors import OfeError
+from reproduce.errors import OfeError, out_of_memory
 from reproduce.machine import this_machine
 from reproduce.models.transformer import Transformer
 from reproduce.store.home import ensure_home
@@ -306,11 +306,10 @@ def _explained(name: str, *, trust_remote_code: bool) -> Iterator[None]:
         yield
     except OfeError:
         raise
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise OfeError(
-            f"{name} does not fit into the memory", hint="pass --dtype bfloat16, or a smaller --batch"
-        ) from error
     except Exception as error:  # any error of any loader: the library passes on those of every format
+        if out_of_memory(error):
+            hint = "pass --dtype bfloat16, or a smaller --batch"
+            raise OfeError(f"{name} does not fit into the memory", hint=hint) from error
         said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         if "trust_remote_code" in str(error) and not trust_remote_code:
             raise OfeError(

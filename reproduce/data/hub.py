@@ -21,7 +21,6 @@ from typing import Any
 from reproduce.data.files import find_damage, find_files, user_folder
 from reproduce.errors import OfeError
 
-
 PATIENCE_S = 30.0
 """Seconds without a byte after which a server is taken not to answer."""
 

@@ -38,8 +38,8 @@ from typing import Any
 import torch
 
 import reproduce
-from reproduce.config import kind_of
-from reproduce.errors import OfeError
+from reproduce.config import JobConfig, kind_of
+from reproduce.errors import OfeError, out_of_memory
 from reproduce.jobs.device import set_up
 from reproduce.machine import this_machine
 from reproduce.parallel import group
@@ -106,9 +106,8 @@ def do(folder: RunFolder, stop: StopFlag) -> int:
             now |= {"launcher": os.getppid(), "started": started, "taken_over_from": lost}
             folder.write_progress((folder.progress() or {}) | now)
         try:
-            work = importlib.import_module(WORK[kind_of(config)]).work
             for _ in range(_ATTEMPTS):
-                about = {"failed": False, "failed_step": None} | work(folder, config, stop)
+                about = {"failed": False, "failed_step": None} | _work(folder, config, stop)
                 about["device_hours"] = about["seconds"] * group.size() / 3600
                 if group.chief():
                     finish(folder, common_provenance(run, about["data"]["source"]) | about | {"started": started})
@@ -125,6 +124,22 @@ def do(folder: RunFolder, stop: StopFlag) -> int:
                 with suppress(OfeError):  # the disk may be full, which is what the error says
                     folder.write_progress((folder.progress() or {}) | ended)
             raise
+
+
+def _work(folder: RunFolder, config: JobConfig, stop: StopFlag) -> dict[str, Any]:
+    """Do the work of the job's kind, and return its part of the provenance.
+
+    Raises:
+        OfeError: the work failed, or the memory ran out.
+    """
+    try:
+        about: dict[str, Any] = importlib.import_module(WORK[kind_of(config)]).work(folder, config, stop)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        hint = "set OFE_MICRO_BATCH=1, which computes batches in parts, or pass --jobs 1, which runs one job at a time"
+        raise OfeError("the memory ran out", hint=hint) from error
+    return about
 
 
 def finish(folder: RunFolder, provenance: Mapping[str, Any]) -> None:

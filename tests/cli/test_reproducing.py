@@ -70,6 +70,40 @@ def test_a_failed_run_is_named_with_its_error_and_exits_with_1(ofe: Ofe, monkeyp
     assert (row["state"], row["error"]) == ("failed", "the text is upside down")
 
 
+SHORT_OF_MEMORY = """
+import sys
+from reproduce.jobs import train, worker
+real = train.work
+def work(folder, config, stop):
+    if config.seed == 1:
+        __import__('torch').zeros(1 << 58)
+    return real(folder, config, stop)
+train.work = work
+sys.exit(worker.main())
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_runs_out_of_memory_says_so_and_the_others_are_drawn(
+    ofe: Ofe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second seed asks torch for more memory than there is anywhere; the first one trains."""
+    monkeypatch.setattr(executor, "worker_command", _worker(SHORT_OF_MEMORY))
+    result = ofe("reproduce", "fig1", "--seeds", "2", "--scale", "smoke")
+    assert result.exit_code == 1
+    assert "error: toy-ln-smoke-s1 failed: the memory ran out" in result.stderr
+    assert "OFE_MICRO_BATCH=1" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "fig1: drawn without toy-ln-smoke-s1" in result.stderr
+    assert Path(result.stdout.split()[-1]).is_file()
+    rows = {row["slug"]: row for row in json.loads(ofe("status", "--json").stdout)}
+    assert {name: row["state"] for name, row in rows.items()} == {
+        "toy-ln-smoke-s0": "sealed",
+        "toy-ln-smoke-s1": "failed",
+    }
+    assert rows["toy-ln-smoke-s1"]["error"] == "the memory ran out"
+
+
 def test_ctrl_c_exits_with_130_and_says_how_to_continue(ofe: Ofe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executor, "worker_command", _worker(STOPS))
     before = signal.getsignal(signal.SIGINT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import time
@@ -167,19 +168,31 @@ def wait(condition: Callable[[], object], limit_s: float = 200) -> None:
 
 
 def begun(folder: RunFolder) -> bool:
-    return ((folder.progress() or {}).get("step") or 0) > 5
+    return ((folder.progress() or {}).get("step") or 0) > 2
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> tuple[ResolvedRun, RunFolder]:
+    """A run that takes a few seconds, and its folder after it was trained without a stop."""
+    long = tiny_run(write_text_folder(tmp_path_factory.mktemp("text"), 20_000), "steps=60")
+    home = tmp_path_factory.mktemp("straight")
+    folder = create(home, long)
+    assert worker(folder, home).wait(300) == 0
+    return long, folder
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("numbers", [[signal.SIGTERM, signal.SIGUSR2], [signal.SIGTERM]])
-def test_a_stopped_job_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers: list[signal.Signals]) -> None:
+def test_a_stopped_job_goes_on(
+    straight: tuple[ResolvedRun, RunFolder],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    numbers: list[signal.Signals],
+) -> None:
     """A preemption, and a job that was cancelled and is submitted again: the same trace both times."""
-    home = tmp_path / "home"
+    home, (long, undisturbed) = tmp_path / "home", straight
+    shutil.copytree(undisturbed.path.parent.parent / "data", home / "data")
     monkeypatch.setenv("OFE_DEVICE", "cpu")
-    long = tiny_run(write_text_folder(tmp_path / "text", 20_000), "steps=100")
-    straight = create(tmp_path / "straight", long)
-    assert worker(straight, tmp_path / "straight").wait(300) == 0
-
     one, folder = entry(home, long), create(home, long)
     told = variables(1)
 
@@ -207,7 +220,7 @@ def test_a_stopped_job_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     wait(job.done)
     assert job.result() == "sealed"
     assert {name: (folder.path / name).read_bytes() for name in CHECKED_FILES} == {
-        name: (straight.path / name).read_bytes() for name in CHECKED_FILES
+        name: (undisturbed.path / name).read_bytes() for name in CHECKED_FILES
     }
 
 
