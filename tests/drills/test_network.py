@@ -16,7 +16,7 @@ from reproduce.errors import OfeError
 
 BROKEN_OFF = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n{"sha":'
 MOST_REQUESTS = 8
-"""The library repeats a request 5 times, and asks one more question of its own."""
+"""The library may repeat a request 5 times, and may ask one or two more questions of its own."""
 
 
 def refusal(status: str) -> bytes:
