@@ -53,21 +53,21 @@ class Server:
 @pytest.fixture
 def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bytes | None], Server]]:
     """Starts a server to which all questions to the hub go; the hub's cache is empty."""
-    import huggingface_hub
+    from huggingface_hub import constants, hf_api
 
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(hub, "PATIENCE_S", 0.5)
     started = list[Server]()
 
     def start(answer: bytes | None) -> Server:
         server = Server(answer)
         started.append(server)
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.address)
-        monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", server.address)
+        monkeypatch.setattr(constants, "ENDPOINT", server.address)
+        monkeypatch.setattr(hf_api.api, "endpoint", server.address)
         return server
 
     yield start
