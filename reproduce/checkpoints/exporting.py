@@ -62,6 +62,7 @@ def export_run(folder: RunFolder, step: int, target: Path) -> str:
             aside.mkdir()
             (aside / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
             save_file(opt_weights(model) if fits else own_weights(model), aside / "model.safetensors", {"format": "pt"})
+            (aside / "model.safetensors").chmod((aside / "config.json").stat().st_mode)  # else for its owner alone
             _write_tokenizer(folder, aside, training.data.seq_len)
             if target.exists():
                 target.rmdir()

@@ -65,6 +65,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     return content
 
 
+def most_positions(config: dict[str, Any]) -> int | None:
+    """The longest sequence that the model of a config.json takes, as far as the file says it; else None."""
+    for name in ("max_position_embeddings", "n_positions", "seq_len"):
+        if isinstance(config.get(name), int):
+            return config[name]
+    return None
+
+
 def refuse_config(name: str, config: dict[str, Any]) -> None:
     """Refuse a checkpoint whose config.json shows that it cannot be measured.
 

@@ -213,6 +213,7 @@ def _on_text(
     **config: Any,
 ) -> ResolvedRun:
     """The job that measures a checkpoint, or a run, on a text."""
+    from reproduce.checkpoints.files import most_positions, read_config
     from reproduce.config import TextData, TextSample
     from reproduce.data.text.sample import identified
     from reproduce.specs.resolve import checkpoint_measurement
@@ -225,6 +226,8 @@ def _on_text(
             raise OfeError(f"{training.slug} is a model of images, which reads no text", hint="leave the text out",
                            exit_code=2)  # fmt: skip
         limit = data.seq_len
+    elif parent.form == "folder":
+        limit = most_positions(read_config(Path(parent.path)))
     sample = sample or identified(TextSample())
     sample = sample.model_copy(update={"seq_len": seq_len or min(limit or SEQ_LEN, SEQ_LEN, tokens)})
     if tokens < sample.seq_len:

@@ -183,21 +183,21 @@ def _print_memory(ui: Ui, planned: Plan) -> None:
     ui.line()
     ui.columns(
         [
-            [", ".join(entry.runs), *map(size, (whole.weights, whole.gradients, whole.optimizer)),
+            [_some(entry.runs), *map(size, (whole.weights, whole.gradients, whole.optimizer)),
              *map(size, (*entry.activations, whole.checkpoint)), ""]
             for entry in needs
             for whole in [footprint(entry.config)]
             if entry.memory == needs[0].memory
         ],
-        widths=[12, 9, 11, 11, 12, 12, 12],
-        titles=["memory", "weights", "gradients", "optimiser", "per example", "recomputed", "checkpoint", ""],
+        widths=[12, 9, 11, 11, 9, 9, 9],
+        titles=["memory", "weights", "gradients", "optimiser", "example", "again", "file", ""],
     )  # fmt: skip
-    ui.line("per example: the activations of one example")
-    ui.line("recomputed: the same if the backward pass computes those of each block again")
+    ui.line("example: the activations of one example; file: a checkpoint")
+    ui.line("again: the activations if the backward pass computes those of each block again")
     ui.line("\nHow many examples each device can take at once, by the number of devices")
     ui.columns(
         [
-            [", ".join(entry.runs), size(entry.memory), *(cells.get(count, "-") for count in COUNTS), ""]
+            [_some(entry.runs), size(entry.memory), *(cells.get(count, "-") for count in COUNTS), ""]
             for entry in needs
             for cells in [{count: _fit(whole, sharded) for count, whole, sharded in entry.rows()}]
         ],
@@ -208,6 +208,11 @@ def _print_memory(ui: Ui, planned: Plan) -> None:
         "fsdp: with a shard of the weights, since whole ones do not fit; no: not even one example; "
         "-: the batch cannot be divided among so many devices"
     )
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of several names, and how many others there are: `cp-preln and 4 more`."""
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
 def _fit(whole: DeviceLayout | None, sharded: DeviceLayout | None) -> str:

@@ -102,7 +102,7 @@ def plot(
                 name = next((name for name in ids if name != "all" and load_experiment(name).id == figure), figure)
                 hint = f"train its runs first: {reproduce_command([name], scale, seeds, changes)}"
                 raise OfeError(f"{figure} has no trace at {scale} scale", hint=hint, exit_code=WORK_REMAINS)
-        otherwise = [*changes, *look.words(), *(f"with={one.guest.label}" for one in guests)]
+        otherwise = [*changes, *look.words(), *(f"with={one.guest.name}" for one in guests)]
         folder = figures_folder(out, scale, otherwise, seeds)
         for resolved in resolveds:
             paths, _ = draw(

@@ -113,9 +113,10 @@ def job_table(jobs: Sequence[Job], rows: int, *, wide: bool = True) -> Table:
     ended = sum(job.state == "sealed" for job in jobs)
     table = Table(*titles, box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for job in shown:
-        loss, speed, kurtosis, left = cells(job.progress) if job.state == "running" else ("", "", "", "")
+        loss, speed, kurtosis, left = cells(job.progress) if job.state in ("running", "sealed") else ("", "", "", "")
+        left = left if job.state == "running" else ""
         numbers = (loss, *((speed,) if wide else ()), kurtosis, left)
-        where = position(job.progress) if job.state in ("running", "elsewhere", "interrupted") else ""
+        where = position(job.progress) if job.state in ("running", "elsewhere", "interrupted", "sealed") else ""
         state = f"{job.state}: {job.error}" if job.error else job.state
         table.add_row(job.run.slug, where, *numbers, Text(state, style=STYLES.get(job.state, "")))
     table.caption = f"{ended} of {len(jobs)} runs sealed; Ctrl-C saves and stops"

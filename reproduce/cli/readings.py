@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
 SHOWN = {
     "kurtosis": "kurtosis",
-    "mmr_mean": "mean MMR",
-    "mmr_max": "max MMR",
+    "mmr_mean": "mean\nMMR",
+    "mmr_max": "max\nMMR",
     "activation_rms": "RMS",
-    "input_correlation_mean": "input corr.",
+    "input_correlation_mean": "input\ncorr.",
 }
 """Metrics in the table of one model -> their titles. The output of `--json` has all metrics."""
+IN_ONE_COLUMN = ("mmr_max", "activation_rms")
+"""Metrics whose value without the first positions is left to `--json`, so that the table fits 80 columns."""
 SHOWN_OF_SEVERAL = ("kurtosis", "mmr_mean")
 """Metrics in the table of several models."""
 WORST = 3
@@ -106,7 +108,7 @@ def print_readings(ui: Ui, readings: Sequence[Reading]) -> None:
         ui.line(_title(reading))
         _print_table(ui, readings, tuple(SHOWN))
         for line in (*_neuron_lines(reading), *_int8_lines(reading)):
-            ui.line(line)
+            ui.prose(line)
     else:
         _print_table(ui, readings, SHOWN_OF_SEVERAL)
         for reading in readings:
@@ -144,7 +146,7 @@ def _print_table(ui: Ui, readings: Sequence[Reading], metrics: Sequence[str]) ->
     table.add_column("layer", no_wrap=True)
     for metric in metrics:
         table.add_column(SHOWN[metric], justify="right", no_wrap=True)
-        if paired and metric != "mmr_max":
+        if paired and metric not in IN_ONE_COLUMN:
             table.add_column("later", justify="right", no_wrap=True)
     for title in ("neuron", "share"):
         table.add_column(title, justify="right", no_wrap=True)
@@ -154,7 +156,7 @@ def _print_table(ui: Ui, readings: Sequence[Reading], metrics: Sequence[str]) ->
             cells = [layer["layer"]]
             for metric in metrics:
                 cells.append(_number(layer["all"].get(metric)))
-                if paired and metric != "mmr_max":
+                if paired and metric not in IN_ONE_COLUMN:
                     cells.append(_number(layer["skipped"].get(metric)))
             neuron = worst.get(layer["layer"]) if layer["point"] in ("stream", "residual", "attention-input") else None
             cells += [str(neuron["neuron"]), f"{neuron['share']:.0%}"] if neuron else ["", ""]

@@ -34,7 +34,7 @@ def status(ctx: typer.Context, json: Json = False) -> None:
     ui.columns(
         [[row["slug"], row["state"], _position(row), _age(row["updated"]), row["error"] or row["key"]] for row in rows],
         widths=[16, 10, 10, 13],
-        titles=["run", "state", "step", "updated", "key, or what went wrong"],
+        titles=["run", "state", "step", "updated", "key or error"],
     )
     told = Counter(row["state"] for row in rows)
     ui.line(f"\n{count(len(rows), 'run')}: {', '.join(f'{number} {state}' for state, number in told.items())}")

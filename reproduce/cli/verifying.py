@@ -44,5 +44,6 @@ def verify(
     else:
         if len(figures) > 1:
             ui.prose(f"{len(figures)} figures and tables: {tally([verdict.to_json() for verdict in verdicts])}")
-        ui.tell("claims that begin with c are the paper's, with p those of this project")
+        if verdicts:
+            ui.tell("claims that begin with c are the paper's, with p those of this project")
     raise typer.Exit(exit_code(verdicts))

@@ -31,7 +31,7 @@ def words(
     """
     return Words(
         title=f"{experiment.id} · {experiment.title}",
-        subtitle=", ".join(["arXiv 2405.19279", *experiment.paper_names]),
+        subtitle=", ".join(["arXiv 2405.19279", *experiment.paper_names] if experiment.paper_names else []),
         badges=badges,
         caption=caption,
         notes=[*notes, *bound_notes(verdicts)],

@@ -243,7 +243,7 @@ def _how_drawn(plot: LinePlot, panels: Sequence[Panel]) -> str:
     if windows:
         length = f"{windows[0]:,}" if len(windows) == 1 else f"{windows[0]:,} to {windows[-1]:,}"
         faint = any(len(p.curves) <= _MOST_RAW and any(curve.raw is not None for _, curve in p.curves) for p in panels)
-        raw = "; faint: every step" if faint else ""
+        raw = "; faint: as measured" if faint else ""
         said.append(f"Running mean over {length} steps{raw}.")
     if any(_has_own_limits(plot.y[curve.axis], curve) and plot.y[curve.axis].metric in _LOSSES for curve in curves):
         said.append(f"The loss axis spans the lines after the first {_SETTLED:.0%} of the run.")

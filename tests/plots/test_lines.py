@@ -223,7 +223,7 @@ def test_noisy_losses_are_smoothed_and_say_so() -> None:
     assert len(raw) == 2
     assert all(line.get_alpha() < 0.5 for line in raw)
     assert np.std(np.diff(lines(ax)["pre"][:, 1])) < 0.5 * np.std(np.diff(raw[0].get_ydata()))
-    assert "Running mean over 5 steps; faint: every step." in " ".join(words(figure).split())
+    assert "Running mean over 5 steps; faint: as measured." in " ".join(words(figure).split())
 
 
 def test_raw_lines_that_would_hide_one_another_stay_away() -> None:
