@@ -13,7 +13,7 @@ import pytest
 from reproduce.report.html import page, script_json
 from reproduce.report.items import POINTS, Item, item
 from tests.plots.synthetic import KURTOSIS, OP, PRE_LN, Case, Run, case
-from tests.report.chromium import CHROMIUM, visit
+from tests.report.chromium import CHROMIUM, keep, print_pdf, visit
 
 EVIL = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=2> & \"quotes\" 'too'"
 PLOT: dict[str, Any] = {"kind": "lines", "y": [KURTOSIS], "panels": ["run"], "series": "layer"}
@@ -57,6 +57,22 @@ def test_json_in_a_script_cannot_end_it() -> None:
     assert json.loads(told) == {EVIL: ["\u2028", "<!--"]}
 
 
+def test_the_papers_numbers_stand_beside_ours() -> None:
+    columns = [{"title": "Peak", "metric": "kurtosis", "layer": 2, "over": "peak", "published": "peak"}]
+    one = case({"kind": "table", "columns": columns}, [Run("op", "OP", block=OP)], id="tab1")
+    spec = one.resolved.experiment.model_copy(update={"published": {"op": {"peak": 20}, "tanh_cap": 30}})
+    made = item(replace(one.resolved, experiment=spec), one.loaded, None)
+    heads, (row,) = made.about["table"]["heads"], made.about["table"]["rows"]
+    assert heads == ["Run", "Peak", "Peak (paper)"]
+    assert row[0] == "OP"
+    assert float(row[1].split()[0]) > 0
+    assert row[2] == "20"
+    assert made.about["published"] == [("tanh cap", "30")]
+    text = page([made])
+    assert '<td class="paper">20</td>' in text
+    assert "The paper states: tanh cap 30." in text
+
+
 def test_a_curve_is_thinned_and_keeps_its_ends_and_its_peak() -> None:
     one = figure("fig2", steps=80_000)
     (chart,) = item(one.resolved, one.loaded, None).charts
@@ -92,8 +108,7 @@ const state = document.getElementById("state");
 state.value = "not reproduced"; state.dispatchEvent(new Event("change")); told.filtered = shown();
 told.rows = [...document.querySelectorAll("tr[data-item]")].filter((r) => !r.hidden).length;
 state.value = ""; state.dispatchEvent(new Event("change"));
-document.querySelectorAll("article").forEach((a) => a.scrollIntoView());
-await wait(300);
+for (const a of document.querySelectorAll("article")) { a.scrollIntoView(); await wait(300); }  // as a reader would
 told.charts = document.querySelectorAll(".chart canvas").length;
 const button = document.querySelector(".chart fieldset button");
 button.click(); told.toggled = button.getAttribute("aria-pressed");
@@ -137,3 +152,13 @@ def test_a_browser_opens_it_filters_it_and_draws_its_curves(
     assert told["wide"] <= 0, "the page must not scroll sideways"
     assert told["unnamed"] == 0
     assert (tmp_path / "page.png").stat().st_size > 10_000
+    keep(tmp_path / "page.png", f"report-{width}-{'dark' if dark else 'light'}.png")
+
+
+@chromium
+def test_it_prints_with_every_figure(items: list[Item], tmp_path: Path) -> None:
+    """The text of a PDF is compressed, so that its pages are counted; curves need a screen and are left out."""
+    file = print_pdf(page(items), tmp_path)
+    pages = re.findall(rb"/Type\s*/Page\b", file.read_bytes())
+    assert 1 <= len(pages) <= 6
+    keep(file, "report.pdf")
