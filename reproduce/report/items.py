@@ -124,7 +124,15 @@ def _published(resolved: Resolved) -> list[tuple[str, str]]:
     plot = resolved.experiment.plot
     in_table = {run.name for run in resolved.runs} if isinstance(plot, TablePlot) else set()
     entries = [(name, value) for name, value in resolved.experiment.published.items() if name not in in_table]
-    return [(name.replace("_", " "), published(value)) for name, value in entries]
+    return [(_worded(name), published(value)) for name, value in entries]
+
+
+def _worded(name: str) -> str:
+    """The name of a published number as words: `kurtosis_peak_lt` is `kurtosis peak below`."""
+    for suffix, word in (("_gt", " above"), ("_lt", " below")):
+        if name.endswith(suffix):
+            name = name.removesuffix(suffix) + word
+    return name.replace("_", " ")
 
 
 def _hyperparameter(row: Any) -> dict[str, str]:
