@@ -75,7 +75,7 @@ def evidence(verdict: Mapping[str, Any]) -> str:
         return reason
     seeds = f"mean over seeds, {verdict['test']}" if verdict["n_seeds"] > 1 else ""
     text = "; ".join(part for part in (measured["text"], seeds, verdict["early"]) if part)
-    return f"{text} ({reason})" if reason else text
+    return f"{text}; {reason}" if reason else text
 
 
 def exit_code(verdicts: Iterable[Verdict]) -> int:

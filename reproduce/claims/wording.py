@@ -184,7 +184,7 @@ def found(claim: Claim, comparison: Comparison) -> str:
     '127.3, above 40.1 (20 x 2.005) in layer 3 (7 of 7 hold)'
     """
     text = _statement(claim, comparison)
-    names = {"run": "of ", "layer": "in layer ", "step": "at step "}
+    names = {"run": "for ", "layer": "in layer ", "step": "at step "}
     where = " ".join(f"{names[dim]}{label}" for dim, label in reversed(comparison.where.items()))
     count = f"({comparison.agree} of {comparison.of} hold)" if comparison.of > 1 else ""
     return " ".join(part for part in (text, where, count) if part)

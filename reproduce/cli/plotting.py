@@ -46,7 +46,7 @@ def plot(
         typer.Option(
             "--add",
             metavar="LABEL=FILE",
-            help="Also draw a trace from elsewhere: CSV or JSON lines with columns step, layer and metrics.",
+            help="Also draw a trace from elsewhere: CSV or JSON lines by step, layer and metric, or as the hooks log.",
         ),
     ] = None,
     style: Annotated[

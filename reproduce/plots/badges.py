@@ -91,7 +91,7 @@ def _chip(outcome: str, text: str) -> Chip:
 def _in_words(verdict: Verdict) -> str:
     """The claim, and the values that decided against it."""
     measured = verdict.measured["text"] if verdict.measured else ""
-    return f"{verdict.says} ({measured})" if measured else verdict.says
+    return f"{verdict.says}. Measured: {measured}" if measured else verdict.says
 
 
 def _marks(verdict: Verdict) -> str:

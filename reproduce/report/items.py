@@ -15,11 +15,12 @@ from reproduce.claims.verdict import evidence
 from reproduce.plots.curves import build
 from reproduce.plots.names import axis_label, layer_label
 from reproduce.plots.panels import arrange
+from reproduce.plots.table import tabulate
 from reproduce.report.verdicts import published, tally
 from reproduce.specs.load import load_setting
 from reproduce.specs.provenance import hyperparameters
 from reproduce.specs.resolve import Resolved
-from reproduce.specs.schema import LinePlot
+from reproduce.specs.schema import LinePlot, TablePlot
 from reproduce.store.frame import Loaded, load
 from reproduce.units import count, duration
 
@@ -79,6 +80,8 @@ def item(resolved: Resolved, loaded: Loaded, picture: Path | None) -> Item:
         "cost": _cost(resolved, loaded),
         "claims": [_claim(one) for one in verdicts],
         "image": _image(picture) if picture else "",
+        "table": _table(resolved, loaded),
+        "published": _published(resolved),
         "notes": experiment.notes,
         "finding": experiment.findings.get(scale, ""),  # type: ignore[call-overload]
         "command": f"ofe reproduce {experiment.id}" + (f" --scale {scale}" if resolved.runs else ""),
@@ -106,6 +109,30 @@ def _claim(verdict: Mapping[str, Any]) -> dict[str, str]:
         "published": published(verdict["published"]),
         "verdict": verdict["verdict"],
     }
+
+
+def _table(resolved: Resolved, loaded: Loaded) -> dict[str, Any] | None:
+    """The cells of a table, with the paper's own beside ours; None for figures."""
+    if not isinstance(resolved.experiment.plot, TablePlot) or not loaded.facts:
+        return None
+    table = tabulate(resolved, loaded)
+    return {"heads": table.heads, "rows": table.rows}
+
+
+def _published(resolved: Resolved) -> list[tuple[str, str]]:
+    """What else the paper prints, by name. The cells of a table stand in `_table`."""
+    plot = resolved.experiment.plot
+    in_table = {run.name for run in resolved.runs} if isinstance(plot, TablePlot) else set()
+    entries = [(name, value) for name, value in resolved.experiment.published.items() if name not in in_table]
+    return [(_worded(name), published(value)) for name, value in entries]
+
+
+def _worded(name: str) -> str:
+    """The name of a published number as words: `kurtosis_peak_lt` is `kurtosis peak below`."""
+    for suffix, word in (("_gt", " above"), ("_lt", " below")):
+        if name.endswith(suffix):
+            name = name.removesuffix(suffix) + word
+    return name.replace("_", " ")
 
 
 def _hyperparameter(row: Any) -> dict[str, str]:

@@ -162,7 +162,7 @@ def _shown_problems(expression: str, form: Form, valid: Sequence[str], path: Pat
             yield Problem((*path, "metric"), f"{name} is a fact of a run, which cannot be added to other metrics")
     having = [name for name, metric in METRICS.items() if form in metric.forms]
     if set(names) <= METRICS.keys() and expression not in having and form != "eq1":
-        yield Problem((*path, "form"), f"{form} is a form of {' and '.join(having)}, not of {expression}")
+        yield Problem((*path, "form"), f"{form} is a form of {', '.join(having)}, not of {expression}")
 
 
 def _layer_problems(experiment: Experiment, catalogue: Catalogue, ids: Sequence[str]) -> Iterator[Problem]:

@@ -214,7 +214,7 @@ def _form_problems(claim: Claim) -> Iterator[Problem]:
         pair = PAIR.fullmatch(quantity.metric)
         read |= {pair[2], pair[3]} if pair else {quantity.metric, quantity.plus_metric, quantity.per_metric}
     if not read & set(having):
-        yield Problem(("form",), f"variance is a form of {' and '.join(having)}, which the claim does not read")
+        yield Problem(("form",), f"variance is a form of {', '.join(having)}, which the claim does not read")
 
 
 def _floor_problems(claim: Claim) -> Iterator[Problem]:

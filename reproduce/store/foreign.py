@@ -5,6 +5,14 @@ Two forms are read, with or without a layer for each row:
     long    step,metric,layer,value      as `ofe cache trace` prints it; a column `split` may stand there too
     wide    step,layer,kurtosis,...      one column for each metric, by its name in the table of metrics
 
+The log of the hooks (`reproduce.hooks`) is of the wide form, with a column for each metric and layer:
+
+    step,outliers/kurtosis/1,outliers/kurtosis/2,outliers/kurtosis/unembed,...
+
+So are the `trainer_state.json` of `transformers.Trainer`, whose `log_history` holds such lines, and what W&B exports,
+which names the step `_step`. Values of points inside blocks (`outliers/attn_out/kurtosis/1`) and those without the
+first position (`outliers/kurtosis_skipped/1`) are left out, because figures show neither.
+
 The CSV of `ofe measure` is of the long form. Of its rows those count that are of all positions and of the residual
 stream, which is what figures show.
 
@@ -20,17 +28,22 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from reproduce.errors import OfeError
 from reproduce.metrics.table import METRICS
 
-_OWN = ("step", "split", "layer", "metric", "value", "positions", "point")
+_OWN = ("step", "split", "layer", "metric", "value", "positions", "point", "_step", "_runtime", "_timestamp")
 """Columns that are not metrics."""
+_STEP = {"step", "_step"}
+"""Names of the column that holds the step; W&B writes the second one."""
 _SHOWN = {"positions": "all", "point": "residual"}
 """Column of the CSV of `ofe measure` -> the value that a row must have there to be read."""
+
+HOOK_POINTS = ("attn_out", "mlp_out", "down_in", "q", "k")
+"""Places inside blocks that the hooks can measure (`reproduce.checkpoints.points`, which needs torch)."""
 
 
 def read_foreign_trace(path: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -48,7 +61,10 @@ def read_foreign_trace(path: Path) -> tuple[pd.DataFrame, list[str]]:
         raise OfeError(f"{path} is not text in UTF-8", exit_code=2) from None
     except OSError as error:
         raise OfeError(f"cannot read {path}: {error.strerror}", exit_code=2) from None
-    records = list(_json_lines(path, text) if path.suffix in (".jsonl", ".json", ".ndjson") else _csv(path, text))
+    if path.suffix in (".jsonl", ".json", ".ndjson"):
+        records = list(_trainer_state(text) or _json_lines(path, text))
+    else:
+        records = list(_csv(path, text))
     unknown: dict[str, None] = {}
     rows = [row for line, record in records for row in _rows(f"{path}:{line}", record, unknown)]
     if not rows:
@@ -62,7 +78,7 @@ def read_foreign_trace(path: Path) -> tuple[pd.DataFrame, list[str]]:
 
 def _csv(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
     rows = csv.DictReader(text.splitlines())
-    if "step" not in (rows.fieldnames or ()):
+    if _STEP.isdisjoint(rows.fieldnames or ()):
         raise OfeError(
             f"{path}:1 has no column step",
             hint="the first line names the columns, such as step,layer,kurtosis",
@@ -82,28 +98,63 @@ def _json_lines(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]
             record = json.loads(line)
         except ValueError:
             record = None
-        if not isinstance(record, dict) or "step" not in record:
+        if not isinstance(record, dict) or _STEP.isdisjoint(record):
             hint = 'each line is an object such as {"step": 100, "layer": 2, "kurtosis": 3.1}'
             raise OfeError(f"{path}:{number} is no JSON object with a step", hint=hint, exit_code=2)
         yield number, record
+
+
+def _trainer_state(text: str) -> list[tuple[int, Mapping[str, Any]]]:
+    """The entries of the `log_history` in a `trainer_state.json`, counted from 1; none if the text is another file."""
+    try:
+        state = json.loads(text)
+    except ValueError:
+        return []
+    history = state.get("log_history") if isinstance(state, dict) else None
+    if not isinstance(history, list):
+        return []
+    return [
+        (number, entry) for number, entry in enumerate(history, start=1) if isinstance(entry, dict) and "step" in entry
+    ]
 
 
 def _rows(place: str, record: Mapping[str, Any], unknown: dict[str, None]) -> Iterator[tuple[Any, ...]]:
     """The rows that one line stands for. Names that are no metric are added to `unknown`."""
     if any(record.get(name) not in (None, "", value) for name, value in _SHOWN.items()):
         return
-    step, layer = _step(place, record["step"]), _layer(place, record.get("layer"))
+    step, layer = _step(place, record.get("step", record.get("_step"))), _layer(place, record.get("layer"))
     split = str(record.get("split") or "")
     if "metric" in record:
         given: Iterable[tuple[str, Any]] = [(str(record["metric"]), record.get("value"))]
     else:
         given = [(name, value) for name, value in record.items() if name not in _OWN]
     for name, value in given:
-        found = _place(name, split)
+        hook = _of_hook(name)
+        if hook is not None and not hook.shown:
+            continue
+        found = _place(name if hook is None else hook.metric, split)
         if found is None:
             unknown[name] = None
         elif (number := _number(place, name, value)) is not None:
-            yield step, *found, layer, number
+            yield step, *found, layer if hook is None else hook.layer, number
+
+
+class _HookName(NamedTuple):
+    """The parts of a name under which the hooks log a value, such as outliers/kurtosis/3."""
+
+    metric: str
+    layer: str
+    shown: bool
+    """Whether figures show the value, which is of the residual stream and of all positions."""
+
+
+def _of_hook(name: str) -> _HookName | None:
+    """The parts of `PREFIX/[POINT/]METRIC/LAYER`, or None if `name` is none such. Trainers put `train/` before it."""
+    *before, metric, layer = name.split("/") if name.count("/") >= 2 else ("", "")
+    if not before or not (layer == "unembed" or (layer.isdigit() and int(layer) > 0)):
+        return None
+    shown = not metric.endswith("_skipped") and before[-1] not in HOOK_POINTS
+    return _HookName(metric, layer, shown)
 
 
 def _place(name: str, split: str) -> tuple[str, str] | None:

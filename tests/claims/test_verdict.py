@@ -64,7 +64,7 @@ def test_a_verdict_is_fixed_once_given(made: Traces) -> None:
 def test_smoke_shows_the_values_and_never_judges(made: Traces) -> None:
     found = verdict(ABOVE, made, "smoke")
     assert found.verdict == "not measured"
-    assert found.shown == f"3, not above 4 (2 x 2) ({found.reason})"
+    assert found.shown == f"3, not above 4 (2 x 2); {found.reason}"
     assert found.reason.startswith("smoke scale")
 
 

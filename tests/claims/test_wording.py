@@ -120,7 +120,7 @@ def made() -> Traces:
         (claim(quantity(runs=["b", "a"], layer=1), "decreasing"), "1 < 2"),
         (claim(quantity(layer="each"), "gt", quantity(run="b", layer="each")), "2, above 1 in layer 1 (2 of 2 hold)"),
         (claim(quantity(layer=2, over="some"), "gt", 100), "127.3, above 100 at step 10 (1 of 2 hold)"),
-        (claim(quantity(runs=["a", "b"], layer=2), "gt", 100), "2, not above 100 of b (1 of 2 hold)"),
+        (claim(quantity(runs=["a", "b"], layer=2), "gt", 100), "2, not above 100 for b (1 of 2 hold)"),
         (
             claim(quantity(layer="each"), "spearman_ge", quantity(layer="each"), across="layer", bound=0.7),
             "rank correlation 1, at least 0.7",

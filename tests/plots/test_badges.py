@@ -58,7 +58,7 @@ def test_what_failed_is_told_in_words_with_what_was_measured() -> None:
     )
     (held, told) = chips([failed, verdict("c1", "reproduced")])
     assert held.text == "✓ 1 of 2 claims reproduced: c1"
-    assert told.text == "✗ c6 not reproduced: OP stays far below (0.48, not below 0.02)"
+    assert told.text == "✗ c6 not reproduced: OP stays far below. Measured: 0.48, not below 0.02"
 
 
 def test_a_verdict_that_the_first_steps_decide_says_so() -> None:

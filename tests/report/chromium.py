@@ -13,6 +13,9 @@ from typing import Any
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 """The browser, or None where there is none."""
 
+ARTEFACTS = Path(__file__).parents[2] / "build" / "screenshots"
+"""Where tests leave what the browser showed, for people to look at; git ignores the folder."""
+
 _WATCH = """<script>
 window.troubles = [];
 window.addEventListener("error", (e) => troubles.push(`error: ${e.message}`));
@@ -52,3 +55,20 @@ def visit(page: str, script: str, folder: Path, *, width: int = 1100, height: in
         if found := re.search(r'<pre id="told"[^>]*>(.*?)</pre>', dumped, re.DOTALL):
             return json.loads(unescape(found[1]))
     raise AssertionError(f"the script did not end: {dumped[-500:]}")
+
+
+def print_pdf(page: str, folder: Path) -> Path:
+    """The page as a browser prints it."""
+    assert CHROMIUM is not None
+    source, file = folder / "page.html", folder / "page.pdf"
+    source.write_text(page)
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'user'}"]
+    command = [CHROMIUM, *options, "--no-pdf-header-footer", f"--print-to-pdf={file}", source.as_uri()]
+    subprocess.run(command, capture_output=True, timeout=120, check=True)
+    return file
+
+
+def keep(file: Path, name: str) -> None:
+    """Copy a file to `ARTEFACTS`."""
+    ARTEFACTS.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, ARTEFACTS / name)

@@ -10,11 +10,16 @@ from typing import Any
 
 import pytest
 
+from reproduce.cli.selection import resolve_all
 from reproduce.report.html import page, script_json
 from reproduce.report.items import POINTS, Item, item
+from reproduce.specs.load import load_experiment
+from reproduce.store.frame import load
+from reproduce.store.runs import Store
 from tests.plots.synthetic import KURTOSIS, OP, PRE_LN, Case, Run, case
-from tests.report.chromium import CHROMIUM, visit
+from tests.report.chromium import CHROMIUM, keep, print_pdf, visit
 
+ROOT = Path(__file__).parents[2]
 EVIL = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=2> & \"quotes\" 'too'"
 PLOT: dict[str, Any] = {"kind": "lines", "y": [KURTOSIS], "panels": ["run"], "series": "layer"}
 
@@ -57,6 +62,22 @@ def test_json_in_a_script_cannot_end_it() -> None:
     assert json.loads(told) == {EVIL: ["\u2028", "<!--"]}
 
 
+def test_the_papers_numbers_stand_beside_ours() -> None:
+    columns = [{"title": "Peak", "metric": "kurtosis", "layer": 2, "over": "peak", "published": "peak"}]
+    one = case({"kind": "table", "columns": columns}, [Run("op", "OP", block=OP)], id="tab1")
+    spec = one.resolved.experiment.model_copy(update={"published": {"op": {"peak": 20}, "kurtosis_peak_lt": 30}})
+    made = item(replace(one.resolved, experiment=spec), one.loaded, None)
+    heads, (row,) = made.about["table"]["heads"], made.about["table"]["rows"]
+    assert heads == ["Run", "Peak", "Peak (paper)"]
+    assert row[0] == "OP"
+    assert float(row[1].split()[0]) > 0
+    assert row[2] == "20"
+    assert made.about["published"] == [("kurtosis peak below", "30")]
+    text = page([made])
+    assert '<td class="paper">20</td>' in text
+    assert "The paper states: kurtosis peak below 30." in text
+
+
 def test_a_curve_is_thinned_and_keeps_its_ends_and_its_peak() -> None:
     one = figure("fig2", steps=80_000)
     (chart,) = item(one.resolved, one.loaded, None).charts
@@ -79,6 +100,22 @@ def test_each_item_has_its_place_and_its_command(items: list[Item]) -> None:
         assert f"<code>ofe reproduce {id} --scale laptop</code>" in text
 
 
+@pytest.mark.slow
+def test_the_page_of_all_figures_stays_below_5_mb(tmp_path: Path) -> None:
+    """From every sixth of the shipped pictures and reference traces, and what the page has but once."""
+    ids = sorted(path.stem for path in (ROOT / "figures" / "laptop").glob("*.png"))
+    assert len(ids) >= 40
+    made = []
+    for resolved in resolve_all([load_experiment(id) for id in ids[::6]], "laptop"):
+        loaded = load(resolved, Store(tmp_path), reference=True)
+        assert loaded.facts or not resolved.runs, f"{resolved.experiment.id} has no trace"
+        id = resolved.experiment.id
+        made.append(item(resolved, loaded, ROOT / "figures" / "laptop" / f"{id}.png"))
+    once = len(page([]).encode())
+    each = (len(page(made).encode()) - once) / len(made)
+    assert once + len(ids) * each < 5_000_000
+
+
 SCRIPT = """
 const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 const shown = () => [...document.querySelectorAll("article")].filter((a) => !a.hidden).map((a) => a.id);
@@ -92,8 +129,7 @@ const state = document.getElementById("state");
 state.value = "not reproduced"; state.dispatchEvent(new Event("change")); told.filtered = shown();
 told.rows = [...document.querySelectorAll("tr[data-item]")].filter((r) => !r.hidden).length;
 state.value = ""; state.dispatchEvent(new Event("change"));
-document.querySelectorAll("article").forEach((a) => a.scrollIntoView());
-await wait(300);
+for (const a of document.querySelectorAll("article")) { a.scrollIntoView(); await wait(300); }  // as a reader would
 told.charts = document.querySelectorAll(".chart canvas").length;
 const button = document.querySelector(".chart fieldset button");
 button.click(); told.toggled = button.getAttribute("aria-pressed");
@@ -137,3 +173,13 @@ def test_a_browser_opens_it_filters_it_and_draws_its_curves(
     assert told["wide"] <= 0, "the page must not scroll sideways"
     assert told["unnamed"] == 0
     assert (tmp_path / "page.png").stat().st_size > 10_000
+    keep(tmp_path / "page.png", f"report-{width}-{'dark' if dark else 'light'}.png")
+
+
+@chromium
+def test_it_prints_with_every_figure(items: list[Item], tmp_path: Path) -> None:
+    """The text of a PDF is compressed, so that its pages are counted; curves need a screen and are left out."""
+    file = print_pdf(page(items), tmp_path)
+    pages = re.findall(rb"/Type\s*/Page\b", file.read_bytes())
+    assert 1 <= len(pages) <= 6
+    keep(file, "report.pdf")

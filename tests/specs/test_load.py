@@ -167,7 +167,9 @@ def test_sums_and_differences_of_metrics_are_axes(change: Change) -> None:
 @pytest.mark.parametrize("metric", ["mmr_max", "kurtosis + mmr_max", "eval_loss"])
 def test_an_axis_has_a_form_only_where_its_metric_does(change: Change, metric: str) -> None:
     change("fig1.yaml", "{metric: kurtosis, scale: log}", f"{{metric: {metric}, form: variance}}")
-    text = f"variance is a form of kurtosis and kurtosis_centred, not of {metric}"
+    text = (
+        f"variance is a form of kurtosis, kurtosis_centred, kurtosis_skipped, kurtosis_centred_skipped, not of {metric}"
+    )
     assert failure()[0].endswith(f"plot.y[0].form: {text}")
 
 
@@ -175,7 +177,9 @@ def test_a_column_has_a_form_only_where_its_metric_does(change: Change) -> None:
     lines = "  kind: lines\n  y:\n    - {metric: kurtosis, scale: log}\n  layers: mean\n"
     column = "{title: Loss, metric: eval_loss, form: variance}"
     change("fig1.yaml", lines, f"  kind: table\n  columns:\n    - {column}\n")
-    text = "variance is a form of kurtosis and kurtosis_centred, not of eval_loss"
+    text = (
+        "variance is a form of kurtosis, kurtosis_centred, kurtosis_skipped, kurtosis_centred_skipped, not of eval_loss"
+    )
     assert failure()[0] == f"fig1.yaml:14:46: plot.columns[0].form: {text}"
 
 

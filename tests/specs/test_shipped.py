@@ -88,3 +88,11 @@ def test_a_tolerance_around_a_difference_does_not_contain_no_difference(name: st
         differs = claim.left.minus_run is not None and isinstance(claim.right, int | float) and claim.right != 0
         if claim.cmp == "approx" and differs:
             assert claim.tol < abs(float(claim.right)), claim.id  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_a_claim_does_not_go_on_from_another_one(name: str) -> None:
+    for claim in load_experiment(name).claims:
+        first = claim.says.split()[0]
+        assert not first[0].islower(), f"{claim.id}: {claim.says}"
+        assert first not in ("It", "They", "That", "This", "Yet"), f"{claim.id}: {claim.says}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,39 @@ def test_of_the_csv_of_measure_the_rows_that_figures_show_are_read(tmp_path: Pat
     head = "model,revision,step,point,layer,positions,metric,value\n"
     rows = "m,,5,residual,2,all,kurtosis,9\nm,,5,residual,2,skipped,kurtosis,3\nm,,5,mlp-input,2,all,kurtosis,7\n"
     assert read(tmp_path / "t.csv", head + rows) == ([(5, "probe", "kurtosis", "2", 9.0)], [])
+
+
+HOOKS = {"outliers/kurtosis/2": 1.5, "outliers/kurtosis_skipped/2": 1.2, "outliers/attn_out/kurtosis/2": 9.0}
+"""What a probe returns and a callback logs at a step."""
+LATER = {"outliers/kurtosis/2": 20.0, "outliers/kurtosis/unembed": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("log.jsonl", json.dumps({"step": 0, **HOOKS}) + "\n" + json.dumps({"step": 100, **LATER})),
+        ("wandb.jsonl", json.dumps({"_step": 0, **HOOKS}) + "\n" + json.dumps({"_step": 100, **LATER})),
+        ("log.csv", "step,outliers/kurtosis/2,outliers/kurtosis_skipped/2,outliers/kurtosis/unembed\n"
+                    "0,1.5,1.2,\n100,20,,2\n"),
+        ("wandb.csv", "_step,train/outliers/kurtosis/2,train/outliers/kurtosis/unembed\n0,1.5,\n100,20,2\n"),
+        ("trainer_state.json", json.dumps({"log_history": [{"step": 0, **HOOKS}, {"step": 100, **LATER}]}, indent=2)),
+    ],
+)  # fmt: skip
+def test_the_log_of_the_hooks_is_read(tmp_path: Path, name: str, text: str) -> None:
+    rows, unknown = read(tmp_path / name, text)
+    assert sorted(rows) == [
+        (0, "probe", "kurtosis", "2", 1.5),
+        (100, "probe", "kurtosis", "2", 20.0),
+        (100, "probe", "kurtosis", "unembed", 2.0),
+    ]
+    assert unknown == []
+
+
+def test_what_else_a_trainer_logs_is_named_and_left_out(tmp_path: Path) -> None:
+    history = [{"step": 5, "epoch": 0.1, "total_flos": 2.0, "outliers/kurtosis/1": 3.0}, {"train_runtime": 9.0}]
+    rows, unknown = read(tmp_path / "trainer_state.json", json.dumps({"log_history": history}))
+    assert rows == [(5, "probe", "kurtosis", "1", 3.0)]
+    assert unknown == ["epoch", "total_flos"]
 
 
 def test_what_is_no_metric_is_named_and_left_out(tmp_path: Path) -> None:
