@@ -180,7 +180,8 @@ def test_what_is_wrong_with_an_item(item: str, message: str, hint: str | None) -
 
 def test_which_fields_hold_text() -> None:
     assert {path for path in leaves() if takes_text(path)} == {
-        *("block", "precision", "optimizer.name", "schedule.kind", "probe.point", "probe.on"),
+        *("block", "precision", "optimizer.name", "optimizer.placement", "schedule.kind"),
+        *("probe.point", "probe.on"),
         *("model.kind", "model.norm", "model.activation", "model.positions", "model.biases"),
         *(f"model.block.{place}" for place in ("pre_qk", "pre_v", "pre_mlp", "post_qk", "post_norm", "final_norm")),
         *("model.block.gains", "data.kind", "data.source", "data.path", "data.dataset", "data.subset", "data.column"),

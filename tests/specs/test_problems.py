@@ -115,7 +115,7 @@ def test_of_a_union_the_closest_member_is_reported(
         (
             {"left": {"metric": "x", "run": "r", "layer": "unembd"}},
             ("left", "layer"),
-            "expected an integer, unembed, each, some, early, late, mean, max, argmax or a list, got 'unembd'",
+            "expected an integer, unembed, each, some, most, early, late, mean, max, argmax or a list, got 'unembd'",
         ),
         (
             {"left": {"metric": "x", "run": "r", "layer": [1, "a"]}},
