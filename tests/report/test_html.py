@@ -130,6 +130,7 @@ state.value = "not reproduced"; state.dispatchEvent(new Event("change")); told.f
 told.rows = [...document.querySelectorAll("tr[data-item]")].filter((r) => !r.hidden).length;
 state.value = ""; state.dispatchEvent(new Event("change"));
 for (const a of document.querySelectorAll("article")) { a.scrollIntoView(); await wait(300); }  // as a reader would
+for (let n = 0; n < 100 && document.querySelectorAll(".chart canvas").length < 2; n++) await wait(50);
 told.charts = document.querySelectorAll(".chart canvas").length;
 const button = document.querySelector(".chart fieldset button");
 button.click(); told.toggled = button.getAttribute("aria-pressed");

@@ -149,13 +149,25 @@
     return ends.join("; ") + (more > 0 ? `; and ${more} more curves.` : ".");
   }
 
-  // A chart is drawn when it comes near the screen: a page of fifty figures opens at once.
-  const waiting = new IntersectionObserver((entries) => {
-    for (const entry of entries) {
-      if (!entry.isIntersecting) continue;
-      waiting.unobserve(entry.target);
-      data[entry.target.dataset.charts].forEach((chart) => draw(entry.target, chart));
-    }
+  // A chart is drawn when it comes near the screen, so that a page of fifty figures opens at once. The rest are drawn
+  // one by one while the browser has nothing else to do, and all of them before the page is printed.
+  const left = new Set(document.querySelectorAll("[data-charts]"));
+  const show = (place) => {
+    if (!left.delete(place)) return;
+    near.unobserve(place);
+    data[place.dataset.charts].forEach((chart) => draw(place, chart));
+  };
+  const near = new IntersectionObserver((entries) => {
+    entries.filter((entry) => entry.isIntersecting).forEach((entry) => show(entry.target));
   }, { rootMargin: "600px" });
-  document.querySelectorAll("[data-charts]").forEach((place) => waiting.observe(place));
+  const later = window.requestIdleCallback || ((work) => setTimeout(work, 50));
+  const next = () => {
+    const [place] = left;
+    if (!place) return;
+    show(place);
+    later(next);
+  };
+  left.forEach((place) => near.observe(place));
+  window.addEventListener("beforeprint", () => [...left].forEach(show));
+  later(next);
 })();
