@@ -76,7 +76,7 @@ def test_a_figure_of_measurements_from_plan_to_verdict(two: Ofe) -> None:
     assert list(planned(two, "fig2")) == CHILDREN, "nothing starts from the parent any more"
     assert {row["state"] for row in planned(two, "fig2").values()} == {"sealed"}
     assert "nothing to train: 3 runs sealed" in two("reproduce", "fig2").stderr
-    assert "3/3 sealed" in two("list").stdout
+    assert "3 trained" in two("list").stdout
     # The training is shared with the figure that shows its own trace.
     assert planned(two, "fig1")["toy-ln-laptop-s0"]["state"] == "sealed"
     assert "nothing to train" in two("reproduce", "fig1").stderr
