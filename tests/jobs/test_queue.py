@@ -348,8 +348,12 @@ def test_workers_heed_a_stop_though_the_queue_was_started_with_interrupts_ignore
 def test_a_signal_of_a_cluster_is_told_by_the_exit_code(
     runs: list[ResolvedRun], store: Store, number: signal.Signals
 ) -> None:
-    watch = stop_when_all_run(1, [number])
-    done = execute(runs[:1], store, LocalProcesses(1, command=worker(SAVE_WHEN_STOPPED)), watch=watch)
+    before = signal.signal(number, signal.SIG_DFL)  # whoever runs the tests may ignore it, as nohup does
+    try:
+        watch = stop_when_all_run(1, [number])
+        done = execute(runs[:1], store, LocalProcesses(1, command=worker(SAVE_WHEN_STOPPED)), watch=watch)
+    finally:
+        signal.signal(number, before)
     assert stopped_code(done) == 75
     assert (done[0].folder.path / "saved").exists()
 
