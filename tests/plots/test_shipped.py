@@ -28,7 +28,7 @@ def loaded(resolved: Resolved) -> Loaded:
     """Short traces for the runs of a figure, with as many layers as their models have."""
     parts, facts = [], {}
     for run in resolved.runs:
-        records = trace(Run(run.name, run.label), run.config.model.layers, 20, run.seed)
+        records = trace(Run(run.name, run.label), run.training.model.layers, 20, run.seed)
         parts.append(in_frame(records, run))
         facts[run.name, run.seed] = facts_of(run, None, substitute=not run.paper_data, reference=False)
     frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))

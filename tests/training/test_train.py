@@ -31,6 +31,7 @@ from reproduce.specs.resolve import ResolvedRun
 from reproduce.store.layout import CHECKPOINT, LIVE_MOMENTS, LIVE_TRACE
 from reproduce.store.runs import RunFolder
 from reproduce.store.trace import read_live, read_moments
+from reproduce.training import checkpoint
 from reproduce.training.language import LanguageTask
 from reproduce.training.tasks import build_task
 from reproduce.training.train import Execution, Interrupted, Outcome, Task, Training
@@ -469,7 +470,7 @@ def test_a_checkpoint_of_another_version_says_so_and_how_to_go_on(text: Path, tm
         state["model"]["unembedding.weight"] = torch.zeros(2, 2)
     else:
         del state["divergence"]
-    torch.save(state, path)
+    checkpoint._write(path, state)  # with its checksum, as that version would have written it
     task, _ = build_task(run.training, CPU)
     with pytest.raises(OfeError, match="written by another version of ofe") as caught:
         Training(run.training, task, folder, Execution(CPU))
