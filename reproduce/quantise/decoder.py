@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reproduce.config import TransformerConfig
-from reproduce.models.transformer import make_gain, make_gate, make_norm, rotary_angles, rotate, strength
+from reproduce.models.transformer import Transformer, make_gain, make_gate, make_norm, rotary_angles, rotate, strength
 
 
 class Place(nn.Module):
@@ -178,9 +178,10 @@ class Decoder(_Placed):
 
 def decoder_of(model: nn.Module) -> Decoder:
     """A `Decoder` with copies of the weights of a `Transformer`, for evaluation."""
+    assert isinstance(model, Transformer)
     weights = model.state_dict()
     positions = weights.get("position_embedding.weight")
     vocab_size = weights["token_embedding.weight"].shape[0]
-    decoder = Decoder(model.config, vocab_size, 0 if positions is None else len(positions))  # type: ignore[arg-type]
+    decoder = Decoder(model.config, vocab_size, 0 if positions is None else len(positions))
     decoder.load_state_dict({name: tensor.detach().float() for name, tensor in weights.items()})
     return decoder.eval().requires_grad_(False)
