@@ -13,12 +13,13 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 SHIPPED = $(patsubst figures/%/traces,%,$(wildcard figures/*/traces))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test smoke lint figures docs golden anchors test-anchors mutants drills soak clean
+.PHONY: help demo install test gpu-check smoke lint figures docs golden anchors test-anchors mutants drills soak clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo      train the five runs of Figure 2 at laptop scale, draw it and judge its claims"
 	@echo "make test      run all tests"
+	@echo "make gpu-check the tests of what depends on the device, on a GPU; DEVICE=cpu for this processor"
 	@echo "make smoke     every figure and table end to end, at the scale that takes seconds a run"
 	@echo "make lint      ruff and mypy"
 	@echo "make figures   redraw figures/ and REPRODUCING.md from the shipped traces, without training"
@@ -40,6 +41,11 @@ install: .venv/.installed
 # One thread a process: on the small matrices of the tests, more threads only get in one another's way.
 test: .venv/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS)
+
+# The same tests run on the processor in `make test`, so that they are known to be right before a GPU is at hand.
+gpu-check: DEVICE ?= cuda
+gpu-check: .venv/.installed-dev
+	TEST_DEVICE=$(DEVICE) $(BIN)/python -m pytest -q -rs tests/gpu
 
 # From an empty home, so that every run is trained.
 smoke: .venv/.installed

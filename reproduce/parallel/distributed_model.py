@@ -102,7 +102,7 @@ class DistributedModel:
 
     Args:
         model: as the seed gives it, on the host; under fsdp it may be on the meta device except on the chief.
-        mode: None for a single process.
+        mode: None for a process without a group. A group of one process may have a mode too.
 
     Raises:
         OfeError: the optimiser or the batch cannot be divided among so many devices.
@@ -111,7 +111,7 @@ class DistributedModel:
     def __init__(
         self, model: nn.Module, config: RunConfig, device: torch.device, mode: Mode | None, *, recompute: bool = False
     ) -> None:
-        assert (mode is None) == (group.size() == 1)
+        assert mode is not None or group.size() == 1
         _check(config, mode)
         self.model, self.mode = model, mode
         self.root: nn.Module = Call(model)

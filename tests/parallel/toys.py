@@ -88,10 +88,10 @@ def random_images(count: int) -> Images:
 def toy_task(config: RunConfig, execution: Execution, images: int = 21) -> Task:
     torch.manual_seed(config.seed)
     if isinstance(config.data, ImageData):
-        return ImageTask(config, random_images(images), CPU)
+        return ImageTask(config, random_images(images), execution.device)
     on_meta = execution.mode == "fsdp" and not group.chief()
     with torch.device("meta") if on_meta else nullcontext():
-        return LanguageTask(config, cast(TextCorpus, RandomCorpus()), CPU, execution.micro_batch)
+        return LanguageTask(config, cast(TextCorpus, RandomCorpus()), execution.device, execution.micro_batch)
 
 
 def train(
@@ -101,11 +101,12 @@ def train(
     stop_at: int | None = None,
     stop_on: int = 0,
     images: int = 21,
+    device: torch.device = CPU,
     **execution: Any,
 ) -> Training:
     """Train in `folder`, from the checkpoint there if there is one; process `stop_on` asks for the end at `stop_at`."""
     folder.mkdir(parents=True, exist_ok=True)
-    how = Execution(CPU, **execution)
+    how = Execution(device, **execution)
     training = Training(config, toy_task(config, how, images), RunFolder(folder), how)
 
     def asked() -> bool:
