@@ -62,7 +62,10 @@ def with_guests(resolved: Resolved, loaded: Loaded, guests: Sequence[Visitor]) -
 
 
 def _placed(guest: Guest, settings: Sequence[str], resolved: Resolved) -> Guest:
-    """The guest under a label that says in what it differs, in a setting that the figure has if it has but one."""
+    """The guest under a label that says in what it differs, in a setting that the figure has if it has but one.
+
+    A run of another scale differs in dozens of values, so that its label names the scale alone.
+    """
     from reproduce.specs.difference import differences
 
     setting = settings[0] if len(settings) == 1 or (not guest.setting and settings) else guest.setting
@@ -70,6 +73,8 @@ def _placed(guest: Guest, settings: Sequence[str], resolved: Resolved) -> Guest:
     label = guest.label
     if same is not None and guest.setting and guest.setting != same.setting:
         label = f"{label} ({guest.setting})"
+    elif guest.scale and guest.scale != resolved.scale:
+        label = f"{label} ({guest.scale} scale)"
     elif same is not None and guest.training is not None:
         changed = differences(same.training.model_dump(mode="json"), guest.training.model_dump(mode="json"))
         changed = [one for one in changed if one.path not in ("data.fingerprint", "seed")]
@@ -99,6 +104,7 @@ def _of_run(text: str) -> Visitor:
         seed=said["seed"],
         last_step=training.last_step,
         training=training,
+        scale=said["scale"],
     )
     facts = RunFacts(
         run=guest.name,
@@ -165,13 +171,14 @@ def sealed_run(name: str) -> RunFolder:
     from reproduce.store.runs import RunFolder
 
     own = [folder for folder in store().list() if name in (folder.key, folder.slug, folder.path.name)]
+    ended = [folder for folder in own if folder.sealed]
     root = reference_root()
     shipped = [
         RunFolder(root / scale / "traces" / entry["folder"])
         for scale in SCALES
         for entry in read_index(scale, root).values()
     ]
-    found = own or [folder for folder in shipped if name in (folder.key, folder.slug, folder.path.name)]
+    found = ended or [folder for folder in shipped if name in (folder.key, folder.slug, folder.path.name)] or own
     if not found:
         raise OfeError(f"no run {name}", hint="`ofe cache list` shows the runs of this machine", exit_code=2)
     if len({folder.key for folder in found}) > 1:

@@ -69,7 +69,7 @@ def plot(
     """Draw figures without training.
 
     They are drawn from finished runs, and from the reference traces that come with the code. A figure that is drawn
-    otherwise than its spec says goes to a folder of its own.
+    otherwise than its spec says, or from an archive, goes to a folder of its own.
     """
     from reproduce.cli.drawing import draw
     from reproduce.cli.gallery import figures_folder
@@ -103,6 +103,7 @@ def plot(
                 hint = f"train its runs first: {reproduce_command([name], scale, seeds, changes)}"
                 raise OfeError(f"{figure} has no trace at {scale} scale", hint=hint, exit_code=WORK_REMAINS)
         otherwise = [*changes, *look.words(), *(f"with={one.guest.name}" for one in guests)]
+        otherwise += [f"from={archive.name}"] if archive is not None else []
         folder = figures_folder(out, scale, otherwise, seeds)
         for resolved in resolveds:
             paths, _ = draw(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from reproduce.claims.ruling import EARLY
 from reproduce.plots.theme import BAD, GOOD, HALF, QUIET
+from reproduce.units import count
 
 if TYPE_CHECKING:
     from reproduce.claims import Verdict
+    from reproduce.specs.resolve import Guest
     from reproduce.store.frame import RunFacts
 
 
@@ -38,11 +41,12 @@ _OUTCOMES = {
 }
 
 
-def badges(scale: str, facts: Iterable[RunFacts]) -> list[Badge]:
+def badges(scale: str, facts: Iterable[RunFacts], guests: Iterable[Guest] = ()) -> list[Badge]:
     """The lines of the box in the corner of a figure at `scale`, the most important line first.
 
     Args:
         facts: what is known of each run that the figure draws.
+        guests: the runs among them that a user added.
     """
     facts = list(facts)
     substitutes = list(dict.fromkeys(data_name(run) for run in facts if run.substitute))
@@ -54,6 +58,14 @@ def badges(scale: str, facts: Iterable[RunFacts]) -> list[Badge]:
         lines.append(Badge("smoke scale: plumbing only, not evidence", "warning"))
     else:
         lines.append(Badge(f"{scale} scale"))
+    added = Counter(guest.scale for guest in guests if guest.scale != scale)
+    for other, number in added.items():
+        if other == "smoke":
+            lines.append(Badge(f"with {count(number, 'run')} at smoke scale: plumbing only, not evidence", "warning"))
+        elif other:
+            lines.append(Badge(f"with {count(number, 'run')} at {other} scale"))
+        else:
+            lines.append(Badge(f"with {count(number, 'trace')} from elsewhere"))
     if shipped:
         some = "" if shipped == len(facts) else f" ({shipped} of {len(facts)} runs)"
         lines.append(Badge(f"shipped reference trace{some}"))

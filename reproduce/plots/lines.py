@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +31,8 @@ _MOST_RAW = 4
 """Most noisy lines in a panel whose raw values are drawn; those of more would hide one another."""
 _SETTLED = 0.1
 """Share of the x axis after which losses have fallen so far that a linear axis tells runs apart."""
+_PAD = 0.05
+"""Space above and below the lines on an axis with limits of its own, as a share of what they span."""
 _LOSSES = frozenset({"train_loss", "eval_loss", "eval_ppl"})
 
 
@@ -48,9 +51,14 @@ def draw_lines(resolved: Resolved, loaded: Loaded, verdicts: Sequence[Verdict], 
     around = words(
         resolved.experiment,
         verdicts,
-        badges(resolved.scale, loaded.facts.values()),
+        badges(resolved.scale, loaded.facts.values(), resolved.guests),
         f"{caption(resolved, loaded)}. {_how_drawn(plot, grid.panels)}".strip(),
-        [*missing_notes(loaded.missing), *built.notes, *_unnamed_divergence(plot, loaded)],
+        [
+            *missing_notes(loaded.missing),
+            *built.notes,
+            *_unnamed_divergence(plot, loaded),
+            *_undrawn_layers(look, built.curves),
+        ],
     )
     figure, body = sheet(around, layout.width, layout.height)
     axes, spare = _axes(body, plot, grid, layout)
@@ -204,13 +212,29 @@ def _mark_divergence(ax: Axes, panel: Panel, styles: dict[str, Series]) -> None:
 
 
 def _set_limits(panels: Sequence[tuple[Panel, Axes]], plot: LinePlot) -> None:
-    """Let a linear axis of smoothed curves span the lines and not the noise behind them.
+    """Set the limits of a y axis where it has `_own_limits`."""
+    limits = _own_limits([curve for panel, _ in panels for _, curve in panel.curves], plot)
+    if limits is not None:
+        panels[0][1].set_ylim(limits.low, limits.high)
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """What a y axis spans."""
+
+    low: float
+    high: float
+    start: float
+    """The x from which the lines on the axis were looked at."""
+
+
+def _own_limits(curves: Sequence[Curve], plot: LinePlot) -> _Limits | None:
+    """What a linear axis of smoothed curves spans: the lines, and not the noise behind them. None for other axes.
 
     The axis of a loss leaves out the first steps as well, which would press all later differences into a thin band.
     """
-    curves = [curve for panel, _ in panels for _, curve in panel.curves]
     if not any(_has_own_limits(plot.y[curve.axis], curve) for curve in curves):
-        return
+        return None
     finished = [(curve.x, curve.low, curve.high) for curve in curves if curve.seeds]
     lines = finished or [(stray.x, stray.y, stray.y) for curve in curves for stray in curve.strays]
     loss = any(plot.y[curve.axis].metric in _LOSSES for curve in curves)
@@ -220,13 +244,14 @@ def _set_limits(panels: Sequence[tuple[Panel, Axes]], plot: LinePlot) -> None:
         settled = x >= start
         low = min(low, np.nanmin(least[settled], initial=np.inf))
         high = max(high, np.nanmax(most[settled], initial=-np.inf))
-    if low < high:
-        pad = 0.05 * (high - low)
-        panels[0][1].set_ylim(low - pad, high + pad)
+    if not low < high:
+        return None
+    pad = _PAD * (high - low)
+    return _Limits(float(low - pad), float(high + pad), start)
 
 
 def _has_own_limits(axis: Axis, curve: Curve) -> bool:
-    """Whether `_set_limits` sets the y limits of the axis, rather than matplotlib."""
+    """Whether `_own_limits` sets the y limits of the axis, rather than matplotlib."""
     return axis.scale == "linear" and (curve.window > 1 or axis.metric in _LOSSES)
 
 
@@ -242,12 +267,31 @@ def _how_drawn(plot: LinePlot, panels: Sequence[Panel]) -> str:
     windows = sorted({curve.window for curve in curves} - {1})
     if windows:
         length = f"{windows[0]:,}" if len(windows) == 1 else f"{windows[0]:,} to {windows[-1]:,}"
-        faint = any(len(p.curves) <= _MOST_RAW and any(curve.raw is not None for _, curve in p.curves) for p in panels)
+        faint = [curve for panel in panels if len(panel.curves) <= _MOST_RAW for _, curve in panel.curves if curve.raw]
         raw = "; faint: as measured" if faint else ""
+        raw += ", beyond the axis in places" if any(_leaves(curve, curves, plot) for curve in faint) else ""
         said.append(f"Running mean over {length} steps{raw}.")
     if any(_has_own_limits(plot.y[curve.axis], curve) and plot.y[curve.axis].metric in _LOSSES for curve in curves):
         said.append(f"The loss axis spans the lines after the first {_SETTLED:.0%} of the run.")
     return " ".join(said)
+
+
+def _leaves(curve: Curve, curves: Sequence[Curve], plot: LinePlot) -> bool:
+    """Whether raw values of a curve lie beyond its axis, which spans the running means of the `curves` on it."""
+    limits = _own_limits([one for one in curves if one.axis == curve.axis], plot)
+    if limits is None or curve.raw is None:
+        return False
+    x, y = curve.raw
+    return bool(np.any((x >= limits.start) & ((y < limits.low) | (y > limits.high))))
+
+
+def _undrawn_layers(look: Look, curves: Sequence[Curve]) -> list[str]:
+    """A note for a picture whose layers the user chose: claims read other layers too."""
+    return (
+        ["verdicts read all layers that their claims name, drawn or not"]
+        if look.layers and any(one.layer for one in curves)
+        else []
+    )
 
 
 def _unnamed_divergence(plot: LinePlot, loaded: Loaded) -> list[str]:

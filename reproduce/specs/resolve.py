@@ -109,6 +109,8 @@ class Guest:
     last_step: int
     training: RunConfig | None
     """Its configuration; None for a trace that another program wrote."""
+    scale: str = ""
+    """The scale that the run was trained at; empty for a trace that another program wrote."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class Resolved:
     """An experiment at one scale."""
 
     experiment: Experiment
-    scale: str
+    scale: Scale
     runs: tuple[ResolvedRun, ...]
     """The runs that the figure shows, in its order, with the seeds of a run together."""
     extra: tuple[ResolvedRun, ...]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from reproduce.plots.badges import Badge, badges, bound_notes, chips
+from reproduce.specs.resolve import Guest
 
 from .synthetic import Run, case, verdict
 
@@ -32,6 +33,17 @@ def test_shipped_traces_are_counted() -> None:
     both = badges("laptop", [replace(first, reference=True), replace(second, reference=True)])
     assert some[-1] == Badge("shipped reference trace (1 of 2 runs)")
     assert both[-1] == Badge("shipped reference trace")
+
+
+def test_a_run_of_another_scale_is_told_and_one_of_smoke_warns() -> None:
+    guests = [Guest(f"g{n}", "G", "s", 0, 20, None, scale) for n, scale in enumerate(["smoke", "laptop", "paper", ""])]
+    assert badges("laptop", FACTS, guests)[1:] == [
+        Badge("laptop scale"),
+        Badge("with 1 run at smoke scale: plumbing only, not evidence", "warning"),
+        Badge("with 1 run at paper scale"),
+        Badge("with 1 trace from elsewhere"),
+    ]
+    assert badges("laptop", FACTS, guests[1:2]) == badges("laptop", FACTS)
 
 
 def test_a_trace_without_description_is_named_by_its_source() -> None:

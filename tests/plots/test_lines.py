@@ -11,6 +11,7 @@ from matplotlib.collections import FillBetweenPolyCollection
 from matplotlib.figure import Figure
 
 from reproduce.plots.lines import draw_lines
+from reproduce.plots.look import Look
 from reproduce.plots.theme import theme
 
 from .synthetic import KURTOSIS, OP, PRE_LN, Case, Run, case, legend, lines, panels, words
@@ -223,7 +224,27 @@ def test_noisy_losses_are_smoothed_and_say_so() -> None:
     assert len(raw) == 2
     assert all(line.get_alpha() < 0.5 for line in raw)
     assert np.std(np.diff(lines(ax)["pre"][:, 1])) < 0.5 * np.std(np.diff(raw[0].get_ydata()))
-    assert "Running mean over 5 steps; faint: as measured." in " ".join(words(figure).split())
+    assert "Running mean over 5 steps; faint: as measured, beyond the axis" in " ".join(words(figure).split())
+
+
+@pytest.mark.parametrize(("step", "leaves"), [(2, False), (60, True)], ids=["before the axis begins", "later"])
+def test_raw_values_beyond_the_axis_are_told(step: int, leaves: bool) -> None:
+    one = case({"kind": "lines", "y": [LOSS]}, TWO)
+    frame = one.loaded.frame.copy()
+    loss = frame["metric"] == "loss"
+    frame.loc[loss, "value"] = 5 - frame["step"] / 100  # without noise
+    frame.loc[loss & (frame["step"] == step), "value"] += 50
+    said = " ".join(words(drawn(replace(one, loaded=replace(one.loaded, frame=frame)))).split())
+    assert ("faint: as measured, beyond the axis in places." in said) == leaves
+    assert ("faint: as measured." in said) != leaves
+
+
+def test_a_picture_of_chosen_layers_says_that_verdicts_read_others() -> None:
+    one = case({"kind": "lines", "y": [KURTOSIS], "layers": [1]}, [Run("pre", "Pre-LN")])
+    with theme():
+        said = [words(draw_lines(one.resolved, one.loaded, [], look)) for look in (Look(), Look(layers=(2,)))]
+    note = "verdicts read all layers that their claims name, drawn or not"
+    assert [note in " ".join(text.split()) for text in said] == [False, True]
 
 
 def test_raw_lines_that_would_hide_one_another_stay_away() -> None:
