@@ -73,7 +73,7 @@ def training(run: RunConfig, device: torch.device, folder: Path) -> Training:
     """A training of `run` that has not begun. Its trace goes to `folder`, which is made."""
     assert isinstance(run.data, TextData)
     torch.manual_seed(0)
-    task = LanguageTask(run, RandomTokens(run.data), device)  # type: ignore[arg-type]
+    task = LanguageTask(run, RandomTokens(run.data), device)
     folder.mkdir(parents=True)
     return Training(run, task, RunFolder(folder), Execution(device, checkpoint_s=math.inf, progress_s=math.inf))
 

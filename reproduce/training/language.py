@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from reproduce.config import RunConfig, TextData, TransformerConfig
-from reproduce.data import TextCorpus
 from reproduce.models.transformer import Observer, Transformer
 from reproduce.parallel import group
 from reproduce.parallel.shares import shared_parts
@@ -32,6 +32,16 @@ class DroppedTokens:
         return DroppedTokens(self.tokens[part], self.keys[part])
 
 
+class TextBatches(Protocol):
+    """What a language task asks of its text: batches of token ids (B, T) int64. `reproduce.data.TextCorpus` is one."""
+
+    def batch(self, seed: int, step: int, batch_size: int) -> np.ndarray: ...
+
+    def eval_batch(self, index: int, batch_size: int) -> np.ndarray: ...
+
+    def probe_batch(self, batch_size: int) -> np.ndarray: ...
+
+
 class LanguageTask:
     """Next-token prediction on sequences of T tokens, of which all but the first are predicted.
 
@@ -40,7 +50,7 @@ class LanguageTask:
     """
 
     def __init__(
-        self, config: RunConfig, corpus: TextCorpus, device: torch.device, micro_batch: int | None = None
+        self, config: RunConfig, corpus: TextBatches, device: torch.device, micro_batch: int | None = None
     ) -> None:
         assert isinstance(config.model, TransformerConfig)
         self.dropout = config.model.dropout
