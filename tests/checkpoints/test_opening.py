@@ -296,7 +296,7 @@ def test_what_is_no_model_is_told(model: str, says: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("options", [{"revision": "main"}, {"step": 3}])
 def test_options_that_mean_nothing_are_refused(options: dict[str, object], llama: Path) -> None:
     with pytest.raises(OfeError, match="has no meaning for"):
-        open_checkpoint(str(llama), **options)  # type: ignore[arg-type]
+        open_checkpoint(str(llama), **options)
 
 
 def test_a_damaged_file_is_told(llama: Path, tmp_path: Path) -> None:

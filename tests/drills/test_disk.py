@@ -28,7 +28,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
             patch.setenv(name, value)
         run = tiny_run(write_text_folder(tmp_path_factory.mktemp("text"), 20_000), "steps=12")
         folder = create(home, run)
-        assert do(folder, lambda: False) == 0  # type: ignore[arg-type]
+        assert do(folder, lambda: False) == 0
     return folder
 
 
@@ -50,7 +50,7 @@ def _variables(home: Path) -> dict[str, str]:
 
 
 def go_on(folder: RunFolder) -> int:
-    return do(folder, lambda: False)  # type: ignore[arg-type]
+    return do(folder, lambda: False)
 
 
 def debris(folder: RunFolder) -> list[str]:
@@ -108,7 +108,7 @@ def test_a_folder_that_is_removed_underneath_ends_the_run_in_words(
         return True
 
     with pytest.raises(OfeError, match="is gone") as caught:
-        do(folder, stop)  # type: ignore[arg-type]
+        do(folder, stop)
     assert caught.value.hint
 
 
@@ -118,7 +118,7 @@ def test_every_flipped_bit_of_a_checkpoint_is_found(
 ) -> None:
     """torch reads a checkpoint with changed weights without a word, and the run would go on with them."""
     calls = iter([False] * 5 + [True])
-    assert do(folder, lambda: next(calls)) == 75  # type: ignore[arg-type]
+    assert do(folder, lambda: next(calls)) == 75
     path = folder.path / CHECKPOINT
     whole, trace = path.read_bytes(), (folder.path / LIVE_TRACE).read_bytes()
     chance = random.Random(0)

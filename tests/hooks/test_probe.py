@@ -56,7 +56,7 @@ def test_training_is_the_same_with_a_probe_and_without() -> None:
         model = nn.Sequential()
         model.embed = nn.Embedding(16, 8)
         model.body = nn.ModuleList(nn.TransformerEncoderLayer(8, 2, dropout=0.5, batch_first=True) for _ in range(2))
-        model.forward = lambda x: model.body[1](model.body[0](model.embed(x)))  # type: ignore[method-assign]
+        model.forward = lambda x: model.body[1](model.body[0](model.embed(x)))
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         probe = outlier_probe(model) if probed else None
         for _ in range(3):
@@ -108,7 +108,7 @@ def test_a_reading_asks_the_device_once(monkeypatch: pytest.MonkeyPatch) -> None
             self: torch.Tensor, *given: object, name: str = name, plain: object = plain, **more: object
         ) -> object:
             waits.append(name)
-            return plain(self, *given, **more)  # type: ignore[operator]
+            return plain(self, *given, **more)
 
         monkeypatch.setattr(torch.Tensor, name, counted)
     # On the CPU alone, medians are selected by NumPy.

@@ -23,7 +23,7 @@ def line_experiment() -> Case:
 @pytest.mark.parametrize(("style", "size"), [("paper", 1.0), ("notebook", 0.85), ("talk", 0.7)])
 def test_type_is_larger_beside_a_panel_that_has_as_many_dots(style: str, size: float, tmp_path: Path) -> None:
     one = line_experiment()
-    look = Look(style=style)  # type: ignore[arg-type]
+    look = Look(style=style)
     render(one.resolved, one.loaded, [], tmp_path, look=look)
     with Image.open(next(tmp_path.glob("*.png"))) as image:
         assert image.info["dpi"][0] == pytest.approx(150 / size, rel=0.01)

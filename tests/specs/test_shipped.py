@@ -87,7 +87,7 @@ def test_a_tolerance_around_a_difference_does_not_contain_no_difference(name: st
     for claim in load_experiment(name).claims:
         differs = claim.left.minus_run is not None and isinstance(claim.right, int | float) and claim.right != 0
         if claim.cmp == "approx" and differs:
-            assert claim.tol < abs(float(claim.right)), claim.id  # type: ignore[arg-type]
+            assert claim.tol < abs(float(claim.right)), claim.id
 
 
 @pytest.mark.parametrize("name", IDS)

@@ -393,7 +393,7 @@ def test_a_folder_that_may_not_be_entered(store: Store, make_run: MakeRun, monke
     def refuse(path: object, *arguments: object, **options: object) -> int:
         if str(path).startswith(str(folder.path)):
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return real(path, *arguments, **options)  # type: ignore[arg-type]
+        return real(path, *arguments, **options)
 
     monkeypatch.setattr(os, "open", refuse)
     assert folder.status() == ("failed", f"{folder.path} cannot be read: Permission denied")
