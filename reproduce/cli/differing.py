@@ -101,11 +101,15 @@ def _diff_runs(ui: Ui, folders: Sequence[RunFolder], metric: str | None, layer: 
     ui.line()
     ui.heading("Traces")
     ui.columns(
-        [[f"  {row['metric']}", row["what"], _number(row["a"]), _number(row["b"]), _ratio(row)] for row in rows],
+        [
+            [f"  {row['metric']}", row["what"], _number(row["a"]), _number(row["b"]), _ratio(row["metric"], row)]
+            for row in rows
+        ],
         widths=[26, 8, 10, 10],
         titles=["  metric", "", "A", "B", "B / A"],
     )
-    ui.tell("\nof a metric that has layers, each value is that of the block where it is largest")
+    ui.tell("\nof a metric that has layers, each value is that of the layer where it is largest,")
+    ui.tell("among them the input of the unembedding, as in claims on the largest layer")
     ui.tell("next: `--metric kurtosis --layer 2` prints a metric of both step by step")
 
 
@@ -128,8 +132,8 @@ def _summary(left: pd.DataFrame, right: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _over_steps(trace: pd.DataFrame, place: tuple[str, str]) -> pd.Series:
-    """A metric by step; of one with layers, that of the block where it is largest."""
-    rows = trace[(trace["split"] == place[0]) & (trace["metric"] == place[1]) & (trace["layer"] != "unembed")]
+    """A metric by step; of one with layers, that of the layer where it is largest."""
+    rows = trace[(trace["split"] == place[0]) & (trace["metric"] == place[1])]
     return rows.groupby("step")["value"].max().sort_index()
 
 
@@ -170,7 +174,7 @@ def _side_by_side(
         return
     ui.line(f"{metric}\nA: {names[0]}\nB: {names[1]}\n")
     ui.columns(
-        [[f"  {row['step']}", row["layer"], _number(row["a"]), _number(row["b"]), _ratio(row)] for row in rows],
+        [[f"  {row['step']}", row["layer"], _number(row["a"]), _number(row["b"]), _ratio(metric, row)] for row in rows],
         widths=[10, 9, 12, 12],
         titles=["  step", "layer", "A", "B", "B / A"],
     )
@@ -184,9 +188,13 @@ def _number(value: float) -> str:
     return f"{value:.4g}"
 
 
-def _ratio(row: Mapping[str, Any]) -> str:
+def _ratio(metric: str, row: Mapping[str, Any]) -> str:
     """The second value as a multiple of the first; empty where that says nothing."""
-    return f"{row['b'] / row['a']:.3g}" if row["a"] and row["a"] == row["a"] else ""
+    from reproduce.metrics.table import METRICS
+
+    if METRICS[metric].rounding or not row["a"] or row["a"] != row["a"]:
+        return ""
+    return f"{row['b'] / row['a']:.3g}"
 
 
 # ---------------------------------------------------------------------------------------------------

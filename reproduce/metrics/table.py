@@ -51,6 +51,9 @@ class Metric:
     of_checkpoints: bool = False
     """Whether only measurements of checkpoints record it (`reproduce.measuring.streaming`), and no training does."""
 
+    rounding: bool = False
+    """Whether each value is an error of rounding, of which a multiple says nothing."""
+
     @property
     def layered(self) -> bool:
         """Whether the metric has a value in each layer."""
@@ -101,7 +104,7 @@ _TABLE = (
     Metric("input_correlation_rms", "input correlation (RMS)", "stream"),
     Metric("feature_correlation_rms", "feature correlation (RMS)", "stream"),
     Metric("activation_rms", "activation RMS", "stream"),
-    Metric("eq5_residual", "residual of Eq (5)", "stream"),
+    Metric("eq5_residual", "residual of Eq (5)", "stream", rounding=True),
     # mean_j s_j^4 of Eq (1), whose change the moment updates add up to: kurtosis x (mean_j s_j^2)^2.
     Metric("fourth_moment", "fourth moment", "stream", product_of=(("kurtosis", 1), ("activation_rms", 4))),
     # Each block's attention, v2 Eq 10.
