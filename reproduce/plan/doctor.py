@@ -31,13 +31,15 @@ from reproduce.specs.resolve import fingerprint_if_any, resolve
 from reproduce.specs.schema import SCALES
 from reproduce.store.home import expanded, ofe_home
 from reproduce.store.reference import read_index, reference_root
-from reproduce.store.runs import Store
+from reproduce.store.runs import RunFolder, Store
 
 CheckStatus = Literal["ok", "warn", "fail"]
 
 MIN_PYTHON = (3, 11)
 MIN_FREE_BYTES = 1_000_000_000
 """Less free disk than this is worth a warning: all laptop runs and the prepared text take about as much."""
+_WAITING = {"resumable", "failed"}
+"""States of a run that somebody has to start again."""
 MIN_MEMORY_BYTES = 2_000_000_000
 TORCH_TIMEOUT_S = 60.0
 _TORCH_FACTS = """
@@ -273,7 +275,7 @@ def _runs() -> Iterator[Check]:
     states = [folder.state for folder in Store(ofe_home()).list()]
     counts = {state: states.count(state) for state in ("sealed", "running", "resumable", "failed") if state in states}
     detail = ", ".join(f"{count} {state}" for state, count in counts.items()) or "none yet"
-    waiting = counts.keys() & {"resumable", "failed"}
+    waiting = counts.keys() & _WAITING
     yield Check("runs", "warn" if waiting else "ok", detail, "`ofe status` shows them" if waiting else "")
 
 
@@ -283,10 +285,28 @@ def _next(checks: list[Check]) -> Check:
         return Check("next", "fail", f"put {broken.name} right first", broken.hint)
     by_name = {check.name: check for check in checks}
     if by_name["runs"].status == "warn":
-        return Check("next", "ok", "some runs are unfinished", "`ofe reproduce` of their figure continues them")
+        return Check("next", "ok", "some runs are unfinished", _how_to_go_on())
     if by_name["runs"].detail == "none yet" and (example := _example()):
         return Check("next", "ok", "ready", f"`ofe plan {example}`, then `ofe reproduce {example}`")
     return Check("next", "ok", "ready", "`ofe list` shows what is done and what is left")
+
+
+def _how_to_go_on() -> str:
+    """What continues the unfinished runs: figures train theirs, while models are measured by commands of their own."""
+    commands = {"train": "ofe reproduce", "measure": "ofe measure", "quantise": "ofe quantise"}
+    kinds = {_kind(folder) for folder in Store(ofe_home()).list() if folder.state in _WAITING}
+    if kinds == {"train"}:
+        return "`ofe reproduce` of their figure continues them"
+    named = " or ".join(f"`{command}`" for kind, command in commands.items() if kind in kinds)
+    return f"{named} as it was typed before continues them"
+
+
+def _kind(folder: RunFolder) -> str:
+    """The kind of a job; that of a folder whose description is damaged counts as a training."""
+    try:
+        return str(folder.read_run_yaml().get("kind", "train"))
+    except OfeError:
+        return "train"
 
 
 def _example() -> str | None:

@@ -94,7 +94,16 @@ def test_unfinished_runs_come_next(
     stopped(make_run())
     found = checks()
     assert (found["runs"].status, found["runs"].detail) == ("warn", "1 sealed, 1 resumable")
-    assert "continues them" in found["next"].hint
+    assert found["next"].hint == "`ofe reproduce` of their figure continues them"
+
+
+def test_a_measurement_that_failed_is_started_again_as_it_was(
+    make_run: Callable[..., ResolvedRun], stopped: Callable[..., RunFolder]
+) -> None:
+    folder = stopped(make_run())
+    content = (folder.path / "run.yaml").read_text()
+    (folder.path / "run.yaml").write_text(content + "kind: measure\n")
+    assert checks()["next"].hint == "`ofe measure` as it was typed before continues them"
 
 
 def test_damaged_files_in_the_home_are_told(
