@@ -7,6 +7,7 @@ where `NO_COLOR` is set or the output is not a terminal.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from reproduce.errors import OfeError
 
 PIPE_WIDTH = 160
-"""Width in characters of a table that is not shown on a terminal."""
+"""Width in characters of a table that is not shown on a terminal, unless the variable COLUMNS says another."""
 STYLES = {
     "reproduced": "green",
     "direction only": "yellow",
@@ -52,7 +53,7 @@ class Ui:
         """Print rows under titles on stdout."""
         from rich.table import Table
 
-        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
         for title in titles:
             table.add_column(title, overflow="fold")
         for row in rows:
@@ -107,6 +108,6 @@ def ui() -> Ui:
 
 def _console(*, stderr: bool) -> Console:
     console = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
-    if not console.is_terminal:
+    if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
         console.width = PIPE_WIDTH
     return console

@@ -10,7 +10,7 @@ import typer
 from reproduce.choices import DEFAULT_SCALE
 from reproduce.cli.completion import complete_setting
 from reproduce.cli.console import Ui
-from reproduce.cli.options import Json, ScaleOption
+from reproduce.cli.options import Json, ScaleOption, at_scale
 
 if TYPE_CHECKING:
     from reproduce.cli.selection import Shelf
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 State = Literal["trained", "shipped", "partial", "missing", "none"]
 """How far the runs of a figure are: all trained here, all with a trace, some with a trace, none with one, no runs."""
 VerdictName = Literal["reproduced", "direction-only", "not-reproduced", "not-measured"]
-WEAKEST_FIRST = ("not reproduced", "direction only", "reproduced", "not measured")
-"""The verdict of a figure is the first of these that one of its claims has."""
 
 
 def list_figures(
@@ -45,7 +43,7 @@ def list_figures(
     ] = None,
     verdict: Annotated[
         VerdictName | None,
-        typer.Option("--verdict", help="Only figures whose weakest verdict on a claim is this one."),
+        typer.Option("--verdict", help="Only figures that have a claim with this verdict."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -62,7 +60,7 @@ def list_figures(
     resolved = {one.experiment.id: one for one in resolve_all([e for e in experiments if has_scale(e, scale)], scale)}
     rows = [_row(one, resolved.get(one.id), scale, shelf) for one in experiments]
     rows = [row for row in rows if state is None or row["_state"] == state]
-    rows = [row for row in rows if verdict is None or _weakest(row["_verdicts"]) == verdict.replace("-", " ")]
+    rows = [row for row in rows if verdict is None or _has(row["_verdicts"], verdict.replace("-", " "))]
     if json:
         ui.json([{name: value for name, value in row.items() if not name.startswith("_")} for row in rows])
         return
@@ -97,8 +95,8 @@ def _row(experiment: Experiment, resolved: Resolved | None, scale: str, shelf: S
 
 def _counts(resolved: Resolved, shelf: Shelf) -> tuple[int, int]:
     """How many runs of the figure were trained here, and how many of the others have a reference trace."""
-    own = sum(shelf.own(run) for run in resolved.runs)
-    return own, sum(shelf.key(run) is not None for run in resolved.runs) - own
+    states = [shelf.state(run) for run in resolved.runs]
+    return states.count("sealed"), states.count("shipped")
 
 
 def _sealed(resolved: Resolved, shelf: Shelf) -> str:
@@ -140,23 +138,13 @@ def _verdicts(resolved: Resolved, shelf: Shelf) -> list[dict[str, Any]]:
     return record.verdicts if record else []
 
 
-def _weakest(verdicts: Iterable[dict[str, Any]]) -> str | None:
-    """The weakest verdict among those that were measured; None where the figure has no verdicts."""
-    there = {verdict["verdict"] for verdict in verdicts}
-    return next((name for name in WEAKEST_FIRST if name in there), None)
-
-
-def _held(verdicts: Sequence[dict[str, Any]]) -> str:
-    """How many claims were reproduced, and of the others how many failed: `7 of 10, 1 not`."""
-    if not verdicts:
-        return ""
-    reproduced = sum(verdict["verdict"] == "reproduced" for verdict in verdicts)
-    failed = sum(verdict["verdict"] == "not reproduced" for verdict in verdicts)
-    return f"{reproduced} of {len(verdicts)}" + (f", {failed} not" if failed else "")
+def _has(verdicts: Iterable[dict[str, Any]], ruling: str) -> bool:
+    """Whether one of the verdicts is this one."""
+    return any(verdict["verdict"] == ruling for verdict in verdicts)
 
 
 def _print(ui: Ui, rows: Sequence[dict[str, Any]], scale: str) -> None:
-    from reproduce.report.verdicts import tally
+    from reproduce.report.verdicts import short_tally, tally
     from reproduce.specs.load import load_setting
 
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
@@ -166,8 +154,11 @@ def _print(ui: Ui, rows: Sequence[dict[str, Any]], scale: str) -> None:
         heading = "; ".join(f"{name}: {load_setting(name).title}" for name in settings) or "no training"
         ui.heading(heading)
         ui.columns(
-            [[f"  {row['id']}", _v2(row), row["_runs"], _held(row["_verdicts"]), row["title"]] for row in members],
-            widths=[11, 7, 12, 16],
+            [
+                [f"  {row['id']}", _v2(row), row["_runs"], short_tally(row["_verdicts"]), row["title"]]
+                for row in members
+            ],
+            widths=[11, 7, 12, 18],
             titles=["  id", "in v2", "runs", "reproduced", "shows"],
         )
         ui.line()
@@ -179,10 +170,11 @@ def _print(ui: Ui, rows: Sequence[dict[str, Any]], scale: str) -> None:
         ui.prose(f"claims: {tally(every) if every else 'none judged yet'}")
     else:
         ui.line("no figure or table is like that")
-    at = "" if scale == DEFAULT_SCALE else f" --scale {scale}"
+    at = at_scale(scale)
     ui.tell(
         "\nruns: trained here, or shipped with the code as reference traces\n"
-        "reproduced: claims that held when the figure was last drawn, and how many did not\n"
+        "reproduced: how many claims held when the figure was last drawn, how many did not\n"
+        "*: some of them by a bound for this scale or by the first steps; `ofe show` names them\n"
         f"next: `ofe show ID{at}` tells what a figure claims,\n      `ofe reproduce ID{at}` makes it"
     )
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from reproduce.choices import Scale, check_image_formats
+from reproduce.choices import DEFAULT_SCALE, Scale, check_image_formats
 from reproduce.cli.completion import complete_figure
 
 WORK_REMAINS = 3
@@ -144,6 +144,11 @@ def with_archives(words: Sequence[str]) -> list[str]:
         else:
             found.append(word)
     return found
+
+
+def at_scale(scale: str) -> str:
+    """What a command needs so that it means this scale: nothing for the default one."""
+    return "" if scale == DEFAULT_SCALE else f" --scale {scale}"
 
 
 def typed(ctx: typer.Context) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -58,10 +58,10 @@ def plan(
     Every run is listed once, with its state, parameters, tokens, FLOPs and time; the seeds of a run share a line.
     Memory and disk are given in total.
     """
-    from reproduce.cli.selection import plan_for, select
+    from reproduce.cli.selection import Shelf, check_chosen_data, plan_for, select
 
     ui: Ui = ctx.obj
-    planned = plan_for(
+    resolveds, planned = plan_for(
         select(ids, scale),
         scale,
         overrides=overrides or [],
@@ -72,7 +72,9 @@ def plan(
         measure=measure,
         device=device,
         report=ui.tell,
-    )[1]
+    )
+    if device is None:
+        check_chosen_data(resolveds, overrides or [])
     if sbatch:
         from reproduce.cli.submitting import print_script
         from reproduce.jobs.batch import Site
@@ -81,7 +83,7 @@ def plan(
     elif json:
         ui.json(planned.as_json())
     else:
-        _print(ui, planned, timed=f"{typed(ctx)} --measure")
+        _print(ui, planned, Shelf(scale).provenances(resolveds), timed=f"{typed(ctx)} --measure")
         if device is not None:
             from reproduce.plan.devices import assumptions, named_device
 
@@ -89,13 +91,15 @@ def plan(
     raise typer.Exit(WORK_REMAINS if check and not planned.complete else 0)
 
 
-def _print(ui: Ui, planned: Plan, timed: str) -> None:
+def _print(ui: Ui, planned: Plan, made: Sequence[Mapping[str, Any]], timed: str) -> None:
     """Print the plan for people.
 
     Args:
+        made: the provenance of each trace that there is.
         timed: the command that times this machine first.
     """
     from reproduce.plan.planner import basis
+    from reproduce.report.cost import machines, measured_cost
     from reproduce.units import count, duration, size
 
     _print_runs(ui, planned)
@@ -114,10 +118,14 @@ def _print(ui: Ui, planned: Plan, timed: str) -> None:
             f"about {duration(total.seconds)} on {planned.device} with {planned.abreast} at a time ({basis(planned)})"
         )
         ui.line(f"{total.flops:.2g} FLOPs, {size(total.memory_bytes)} of memory, {size(total.disk_bytes)} of disk")
+    if spent := measured_cost(made):
+        ui.prose(f"the {count(len(made), 'trace')} at hand took {spent} on {machines(made) or 'another machine'}")
     if basis(planned) == "not calibrated":
-        ui.tell(f"\nhint: these times are a guess; `{timed}` times this machine in some seconds")
+        ui.tell(f"\nhint: these times are a guess; this times the machine in some seconds:\n      {timed}")
     if planned.device == "cpu" and total.memory_bytes > planned.machine.memory_bytes:
-        ui.tell("\nhint: this machine has less memory; OFE_MICRO_BATCH=1 computes batches in parts, which needs less")
+        ui.tell(
+            "\nhint: this machine has less memory;\n      OFE_MICRO_BATCH=1 computes batches in parts, which needs less"
+        )
 
 
 def _print_runs(ui: Ui, planned: Plan) -> None:

@@ -87,5 +87,5 @@ def _picture(ui: Ui, resolved: Resolved, shelf: Shelf) -> Path | None:
     if not resolved.runs and resolved.experiment.kind != "diagram":
         return None
     folder = ensure_folder(default_folder(resolved.scale), "OFE_HOME")
-    paths, _ = draw(ui, resolved, resolved.scale, shelf, folder, ("png",), reference=True)  # type: ignore[arg-type]
+    paths, _ = draw(ui, resolved, resolved.scale, shelf, folder, ("png",), reference=True)
     return paths[0]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from reproduce.errors import OfeError
 from reproduce.specs.load import list_experiments, load_experiment, load_setting
@@ -15,7 +15,7 @@ from reproduce.specs.resolve import Resolved, ResolvedRun, fingerprint_if_any, f
 from reproduce.specs.schema import Experiment, Scale
 from reproduce.store.archive import ArchivedRuns, unpack
 from reproduce.store.home import ofe_home
-from reproduce.store.reference import read_index, reference_root
+from reproduce.store.reference import find_reference, read_index, reference_root
 from reproduce.store.runs import Store
 
 if TYPE_CHECKING:
@@ -70,6 +70,21 @@ def resolve_all(
     return [
         resolve(one, scale, overrides=overrides, seeds=seeds, fingerprint=identify, machine=machine) for one in figures
     ]
+
+
+def check_chosen_data(resolveds: Iterable[Resolved], overrides: Sequence[str]) -> None:
+    """Refuse data that the user chose, by an override or a path, and that are not there.
+
+    Other data that cannot be had here are no mistake in a command that only looks: the runs may be meant for another
+    machine.
+
+    Raises:
+        OfeError: they cannot be had; as training them would say.
+    """
+    chosen = any(change.startswith("data.") for change in overrides)
+    for data in dict.fromkeys(run.training.data for resolved in resolveds for run in resolved.runs):
+        if not data.fingerprint and (chosen or data.path is not None):
+            fingerprint_of(data)
 
 
 _archives: list[ArchivedRuns] = []
@@ -197,6 +212,19 @@ class Shelf:
         if self.own(run):
             return run.key
         return self._shipped.get(run.recipe) if reference or _archives else None
+
+    def provenances(self, resolveds: Iterable[Resolved]) -> list[dict[str, Any]]:
+        """The provenance of each trace that the figures and their claims read, each once."""
+        found = {}
+        for run in (run for resolved in resolveds for run in (*resolved.runs, *resolved.extra)):
+            folder = store().folder(run) if self.own(run) else find_reference(run.recipe, run.scale)
+            if folder is not None:
+                found[folder.path] = folder.provenance()
+        return list(found.values())
+
+    def state(self, run: ResolvedRun) -> Literal["sealed", "shipped", "missing"]:
+        """Whether `run` was trained here, has a reference trace, or has no trace."""
+        return "sealed" if self.own(run) else "shipped" if self.key(run) is not None else "missing"
 
     def traces(self, resolved: Resolved, *, reference: bool = True) -> dict[str, str | None]:
         """Slug -> `key`, for every run that the figure and its claims read."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ import typer
 
 from reproduce.choices import DEFAULT_SCALE, IMAGE_FORMATS, Scale
 from reproduce.cli.console import Ui
-from reproduce.cli.options import Id, Json, ScaleOption
+from reproduce.cli.options import Id, Json, ScaleOption, at_scale
 from reproduce.units import count, duration
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ def show(
     The path of its picture and its cost are told too. With `--full`, its runs and hyperparameters are listed as well,
     each value with its source.
     """
+    from reproduce.cli.details import print_details
     from reproduce.cli.selection import resolve_all
     from reproduce.specs.load import load_experiment
 
@@ -46,7 +46,7 @@ def show(
         ui.json(about)
     elif full:
         _print_head(ui, about)
-        _print_full(ui, about)
+        print_details(ui, about)
     else:
         _print_head(ui, about)
         _print_brief(ui, about, figure)
@@ -59,6 +59,7 @@ def _about(experiment: Experiment, resolved: Resolved, scale: Scale) -> dict[str
     from reproduce.environment import environment
     from reproduce.machine import this_machine
     from reproduce.plan.planner import price
+    from reproduce.report.cost import machines, measured_cost
     from reproduce.report.discrimination import shipped_shares
     from reproduce.specs.load import load_setting
     from reproduce.specs.provenance import hyperparameters
@@ -66,6 +67,7 @@ def _about(experiment: Experiment, resolved: Resolved, scale: Scale) -> dict[str
 
     others = shipped_shares(scale).get(experiment.id, {})
     shelf = Shelf(scale)
+    made = shelf.provenances([resolved])
     machine = this_machine(environment().device)
     prices = price(experiment, store(), machine, jobs=machine.cores) if experiment.settings else []
     settings = [load_setting(name) for name in experiment.settings]
@@ -85,11 +87,13 @@ def _about(experiment: Experiment, resolved: Resolved, scale: Scale) -> dict[str
         "claims": [_claim(claim, scale, others.get(claim.id)) for claim in experiment.claims],
         "runs": [
             {"name": run.name, "label": run.label, "seed": run.seed, "slug": run.slug, "key": run.key}
-            | {"state": "sealed" if shelf.own(run) else "shipped" if shelf.key(run) else "missing"}
+            | {"state": shelf.state(run)}
             | {"because": reasons.get(run.name)}
             for run in resolved.runs
         ],
         "cost": [row.as_json() for row in prices],
+        "measured_cost": measured_cost(made),
+        "machines": machines(made),
         "needs": [run.slug for run in resolved.extra],
         "hyperparameters": [
             {"setting": row.setting, "run": row.run, "name": row.path, "paper": row.value, "source": row.source}
@@ -151,26 +155,40 @@ def _print_brief(ui: Ui, about: Mapping[str, Any], typed: str) -> None:
     from reproduce.report.verdicts import tally
 
     scale = about["scale"]
-    rulings = {verdict["claim"]: verdict["verdict"] for verdict in about["verdicts"]}
+    verdicts = {verdict["claim"]: verdict for verdict in about["verdicts"]}
     ui.line()
     if about["claims"]:
         ui.columns(
-            [[f"  {_ruling(claim, rulings)}", claim["id"], claim["says"]] for claim in about["claims"]],
+            [
+                [f"  {ruling}", claim["id"], says]
+                for claim in about["claims"]
+                for ruling, says in [_judged(claim, verdicts.get(claim["id"]))]
+            ],
             widths=[18, 5],
             titles=["  verdict", "", f"claim, judged at {scale} scale"],
         )
     else:
         ui.line("It makes no claim.")
-    at = "" if scale == DEFAULT_SCALE else f" --scale {scale}"
+    at = at_scale(scale)
     name = shlex.quote(typed)
+    traced = any(run["state"] != "missing" for run in about["runs"])
     facts = []
     if about["verdicts"]:
         facts.append(["in all", tally(about["verdicts"])])
-    facts.append(["picture", about["picture"] or f"not drawn yet: `ofe plot {name}{at}` draws it from traces"])
+    elif about["claims"] and traced:
+        facts.append(["in all", f"not judged yet: `ofe verify {name}{at}` judges the traces at hand"])
+    elif about["claims"]:
+        facts.append(["in all", "not judged yet, since no run has a trace"])
+    undrawn = f"not drawn yet: `ofe plot {name}{at}` draws it" if traced or not about["runs"] else "not drawn yet"
+    facts.append(["picture", about["picture"] or undrawn])
     if about["finding"]:
         facts.append(["finding", about["finding"]])
     if about["runs"]:
-        facts += [["runs", _run_states(about)], ["cost", _cost(about)]]
+        facts.append(["runs", _run_states(about)])
+        if about["measured_cost"]:
+            on = f" on {about['machines']}" if about["machines"] else ""
+            facts.append(["cost", f"{about['measured_cost']}{on}, as the traces recorded"])
+        facts.append(["training", _price(about)])
     ui.line()
     ui.columns(facts, widths=[9])
     ui.tell(
@@ -179,11 +197,17 @@ def _print_brief(ui: Ui, about: Mapping[str, Any], typed: str) -> None:
     )
 
 
-def _ruling(claim: Mapping[str, Any], rulings: Mapping[str, str]) -> str:
-    """What became of a claim, or why nothing is known of it."""
+def _judged(claim: Mapping[str, Any], verdict: Mapping[str, Any] | None) -> tuple[str, str]:
+    """What became of a claim, and the claim; below it what the verdict rests on, or why nothing could be measured."""
+    from reproduce.report.verdicts import decided_by
+
     if not claim["judged"]:
-        return "not judged"
-    return rulings.get(claim["id"], "not measured")
+        return "not judged", claim["says"]
+    if verdict is None:
+        return "not judged yet", claim["says"]
+    reasons = decided_by(verdict)
+    why = f"decided {' and '.join(reasons)}" if reasons else verdict["reason"]
+    return verdict["verdict"], claim["says"] + (f"\n{why}" if why else "")
 
 
 def _run_states(about: Mapping[str, Any]) -> str:
@@ -196,90 +220,12 @@ def _run_states(about: Mapping[str, Any]) -> str:
     return f"{count(len(states), 'run')} ({named}): {told}"
 
 
-def _cost(about: Mapping[str, Any]) -> str:
-    """The time that training would take here, at the scale shown and at that of the paper."""
+def _price(about: Mapping[str, Any]) -> str:
+    """The time that training what is left would take here, at the scale shown and at that of the paper."""
     rows = {row["scale"]: row for row in about["cost"]}
-    shown = [rows[name] for name in dict.fromkeys((about["scale"], "paper")) if name in rows]
-    told = [f"{duration(row['seconds'])} at {row['scale']} scale" for row in shown if row["misses"]]
-    return f"about {', '.join(told)} on this machine" if told else "nothing is left to train"
-
-
-def _print_full(ui: Ui, about: Mapping[str, Any]) -> None:
-    """All that the spec says of the figure, and where it comes from."""
-    scale = about["scale"]
-    for setting, because in about["because"].items():
-        ui.prose(f"{setting} at {scale} scale: {because}")
-    for setting, notes in about["setting_notes"].items():
-        ui.prose(f"{setting}: {notes}")
-    if about["notes"]:
-        ui.prose(about["notes"])
-    if about["finding"]:
-        ui.prose(f"Shown by the {scale} traces: {about['finding']}")
-
-    ui.line("\nClaims")
-    for claim in about["claims"]:
-        ui.line(f"  {claim['id']}  {claim['says']}  [{claim['source']}, {claim['basis']}]")
-        ui.line(f"      asked for: {claim['paper']}")
-        if claim["because"]:
-            ui.line(f"      at {scale}: {claim['bound']}, because {claim['because']}")
-        if claim["kind"] == "identity":
-            ui.line("      an identity, which holds by algebra and tests the metrics")
-        if claim["other_runs"] and claim["other_runs"]["of"]:
-            share = claim["other_runs"]
-            ui.line(f"      other runs in its place satisfy it too: {share['satisfy']} of {share['of']}")
-        if not claim["judged"]:
-            ui.line(f"      not judged at {scale} scale")
-
-    if about["provenance"]:
-        ui.line("\nProvenance")
-        for what, origin in about["provenance"].items():
-            ui.line(f"  {what}: {origin}")
-
-    if about["runs"]:
-        ui.line("\nRuns")
-        ui.table(
-            ["run", "label", "seed", "key", "state"],
-            [[run["name"], run["label"], str(run["seed"]), run["key"], run["state"]] for run in about["runs"]],
-        )
-        for because in dict.fromkeys(run["because"] for run in about["runs"] if run["because"]):
-            names = dict.fromkeys(run["name"] for run in about["runs"] if run["because"] == because)
-            ui.line(f"{', '.join(names)} at {scale} scale: {because}")
-    if about["needs"]:
-        ui.line(f"its claims also read {', '.join(about['needs'])}")
-    if about["cost"]:
-        ui.line("\nCost of what is left to train here")
-        ui.table(
-            ["scale", "runs", "to train", "time", "FLOPs", "how the time is known"],
-            [
-                [
-                    row["scale"],
-                    str(row["runs"]),
-                    str(row["misses"]),
-                    duration(row["seconds"]),
-                    f"{row['flops']:.2g}",
-                    row["seconds_basis"] or "",
-                ]
-                for row in about["cost"]
-            ],
-        )
-    if about["hyperparameters"]:
-        ui.line("\nHyperparameters")
-        ui.table(
-            ["run or setting", "hyperparameter", "paper", "source", *([scale] if scale != "paper" else []), "note"],
-            [
-                [
-                    row["run"] or row["setting"],
-                    row["name"],
-                    _text(row["paper"]),
-                    row["source"] or "",
-                    *([_text(row[scale])] if scale != "paper" else []),
-                    row["note"],
-                ]
-                for row in about["hyperparameters"]
-            ],
-        )
-
-
-def _text(value: Any) -> str:
-    """A value of a configuration as a table shows it."""
-    return value if isinstance(value, str) else "" if value is None else json.dumps(value)
+    shown = [rows[name] for name in dict.fromkeys((about["scale"], "paper")) if name in rows and rows[name]["misses"]]
+    if not shown:
+        return "nothing is left to train"
+    told = ", ".join(f"{duration(row['seconds'])} at {row['scale']} scale" for row in shown)
+    guessed = any(row["seconds_basis"] == "not calibrated" for row in shown)
+    return f"about {told} on this machine" + (", which is a guess (see `ofe plan`)" if guessed else "")

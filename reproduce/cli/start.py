@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 _COMMANDS = (
     ("ofe list", "every figure and table, with its verdicts"),
-    ("ofe show fig2", "what Figure 2 claims, and what became of that"),
-    ("ofe plot fig2", "draw it from the traces that came with the code, in seconds"),
-    ("ofe plan fig2", "what training its runs anew would cost here"),
-    ("ofe reproduce fig2", "train them, draw the figure, judge the claims"),
+    ("ofe show fig4", "what Figure 4 claims, and what became of that"),
+    ("ofe plot fig4", "draw it from the traces that came with the code, in seconds"),
+    ("ofe plan fig4", "what training its runs anew would cost here"),
+    ("ofe reproduce fig4", "train them, draw the figure, judge the claims"),
     ("ofe doctor", "check this installation"),
 )
 

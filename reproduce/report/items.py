@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ from reproduce.plots.curves import build
 from reproduce.plots.names import axis_label, layer_label
 from reproduce.plots.panels import arrange
 from reproduce.plots.table import tabulate
-from reproduce.report.verdicts import published, tally
+from reproduce.report.cost import machines, measured_cost
+from reproduce.report.verdicts import decided_by, published, short_tally, tally
 from reproduce.specs.load import load_setting
 from reproduce.specs.provenance import hyperparameters
 from reproduce.specs.resolve import Resolved
@@ -63,7 +63,7 @@ def items(resolveds: Sequence[Resolved], store: Store, picture: Picture) -> Iter
 def item(resolved: Resolved, loaded: Loaded, picture: Path | None) -> Item:
     """What the page shows of one figure."""
     experiment, scale = resolved.experiment, resolved.scale
-    verdicts = [verdict.to_json() for verdict in judge(experiment, loaded, scale)]  # type: ignore[arg-type]
+    verdicts = [verdict.to_json() for verdict in judge(experiment, loaded, scale)]
     sources = list(dict.fromkeys(fact.source for fact in loaded.facts.values() if fact.substitute))
     about = {
         "anchor": f"{experiment.id}-{scale}",
@@ -73,19 +73,20 @@ def item(resolved: Resolved, loaded: Loaded, picture: Path | None) -> Item:
         "scale": scale if resolved.runs else "",
         "settings": [load_setting(name).title for name in experiment.settings],
         "tally": tally(verdicts) if verdicts else "",
-        "reproduced": sum(one["verdict"] == "reproduced" for one in verdicts),
-        "counts": dict(Counter(one["verdict"] for one in verdicts)),
+        "reproduced": short_tally(verdicts),
         "state": _state(verdicts),
+        "verdicts": sorted({one["verdict"] for one in verdicts}) or ["no claims"],
         "data": f"substitute: {', '.join(sources)}" if sources else "the paper's" if loaded.facts else "",
         "cost": _cost(resolved, loaded),
+        "machines": machines(fact.provenance for fact in loaded.facts.values()),
         "claims": [_claim(one) for one in verdicts],
         "image": _image(picture) if picture else "",
         "table": _table(resolved, loaded),
         "published": _published(resolved),
         "notes": experiment.notes,
-        "finding": experiment.findings.get(scale, ""),  # type: ignore[call-overload]
+        "finding": experiment.findings.get(scale, ""),
         "command": f"ofe reproduce {experiment.id}" + (f" --scale {scale}" if resolved.runs else ""),
-        "hyperparameters": [_hyperparameter(row) for row in hyperparameters(experiment, scale)],  # type: ignore[arg-type]
+        "hyperparameters": [_hyperparameter(row) for row in hyperparameters(experiment, scale)],
         "provenance": list(experiment.provenance.items()),
         "runs": [_run(fact) for fact in loaded.facts.values()],
         "missing": [run.slug for run in loaded.missing],
@@ -94,7 +95,7 @@ def item(resolved: Resolved, loaded: Loaded, picture: Path | None) -> Item:
 
 
 def _state(verdicts: Sequence[Mapping[str, Any]]) -> str:
-    """The weakest verdict among those that were measured, by which the page filters."""
+    """The weakest verdict among those that were measured."""
     there = {one["verdict"] for one in verdicts}
     order = ("not reproduced", "direction only", "reproduced", "not measured")
     return next((name for name in order if name in there), "no claims")
@@ -108,6 +109,7 @@ def _claim(verdict: Mapping[str, Any]) -> dict[str, str]:
         "measured": evidence(verdict),
         "published": published(verdict["published"]),
         "verdict": verdict["verdict"],
+        "decided": " and ".join(decided_by(verdict)),
     }
 
 
@@ -156,13 +158,13 @@ def _run(fact: Any) -> dict[str, str]:
 
 
 def _cost(resolved: Resolved, loaded: Loaded) -> str:
-    """How many runs the figure has, and how long those with a trace took to train."""
+    """How many runs the figure has, and what those with a trace took to train."""
     if not resolved.runs:
         return "no training"
     runs = count(len(resolved.runs) + len(resolved.extra), "run")
-    seconds = sum(fact.provenance.get("seconds") or 0 for fact in loaded.facts.values())
+    spent = measured_cost(fact.provenance for fact in loaded.facts.values())
     traced = "" if not loaded.missing else f", {len(loaded.facts)} traced"
-    return f"{runs}{traced}" + (f", {duration(seconds)}" if seconds else "")
+    return f"{runs}{traced}" + (f", {spent}" if spent else "")
 
 
 def _image(path: Path) -> str:

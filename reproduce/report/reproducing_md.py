@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from reproduce.choices import DEFAULT_SCALE, SCALES, Scale
 from reproduce.claims import Verdict, judge
+from reproduce.report.cost import machines, measured_cost
 from reproduce.report.discrimination import share_words, shipped_shares, write_shares
 from reproduce.report.verdicts import published, tally
 from reproduce.specs.load import list_experiments
@@ -27,7 +28,7 @@ from reproduce.specs.schema import Experiment
 from reproduce.store.atomic import write_text
 from reproduce.store.reference import find_reference, read_index, reference_root
 from reproduce.store.runs import Store
-from reproduce.units import count, duration
+from reproduce.units import count
 
 if TYPE_CHECKING:
     from reproduce.store.frame import Loaded
@@ -39,8 +40,9 @@ HEADER = """\
 is written by hand, and a test compares it with what those files say.
 
 - **command** trains what is missing and draws the figure. `ofe plot` draws it from the reference traces alone.
-- **cost** is the time that the reference traces took to train, added up over all runs and seeds of the figure and its
-  claims. Figures share runs, and each is trained once. `ofe plan` estimates the cost on your machine.
+- **cost** is what the reference traces took to train, added up over all runs and seeds of the figure and its claims. A
+  core-minute is a minute of one core; each figure's section names the machine. Figures share runs, and each is trained
+  once. `ofe plan` estimates the time on your machine.
 - **claims** counts the verdicts. *reproduced*: the bound of that scale holds; in brackets stands how many of these rest
   on the first tenth of the steps, or on a bound other than the paper's. *direction only*: the comparison holds without
   its factor or margin, a trend between its ends, a rank correlation in its sign. *not reproduced*: neither does. *not
@@ -151,14 +153,14 @@ def _row(entry: Entry) -> str:
 
 
 def _cost(entry: Entry) -> str:
-    """How many runs the figure has and what they took, `15 runs, 1 h 02 min`; no time where a trace is missing."""
+    """How many runs the figure has and what they took, `15 runs, 62 core-minutes`; no cost where a trace is missing."""
     runs = len(entry.resolved.runs) + len(entry.resolved.extra)
     if not runs:
         return "no training"
     counted = count(runs, "run")
     if entry.loaded.missing:
         return f"{counted}, {len(entry.loaded.facts)} traced"
-    return f"{counted}, {duration(sum(fact.provenance['seconds'] for fact in entry.loaded.facts.values()))}"
+    return f"{counted}, {measured_cost(fact.provenance for fact in entry.loaded.facts.values())}"
 
 
 def _substitutes(entry: Entry) -> list[str]:
@@ -187,14 +189,16 @@ def _details(entry: Entry, figures: Path) -> Iterator[str]:
 
 
 def _traces(entry: Entry) -> str:
-    """Which runs have reference traces, and which of them diverged."""
+    """Which runs have reference traces, where they were made, and which of them diverged."""
     facts = entry.loaded.facts
     if not facts:
         return "no reference trace"
     seeds = Counter(run for run, _ in facts)
     runs = ", ".join(f"{run} ({count(number, 'seed')})" for run, number in seeds.items())
     failed = [f"{run} seed {seed} at step {fact.failed_step}" for (run, seed), fact in facts.items() if fact.failed]
-    return f"reference traces of {runs}" + (f"; diverged: {', '.join(failed)}" if failed else "")
+    where = machines(fact.provenance for fact in facts.values())
+    made = f", made on {where}" if where else ""
+    return f"reference traces of {runs}{made}" + (f"; diverged: {', '.join(failed)}" if failed else "")
 
 
 def _claim_row(verdict: Verdict, share: list[int] | None) -> str:

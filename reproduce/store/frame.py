@@ -111,7 +111,13 @@ def load(resolved: Resolved, store: Store, *, reference: bool, figures: Path | N
 
 def _together(earlier: RunFacts, later: RunFacts) -> RunFacts:
     """The facts of one run that several jobs have measured, each at a different step."""
-    return replace(later, steps=max(earlier.steps, later.steps), reference=earlier.reference or later.reference)
+    spent = [one.provenance["seconds"] for one in (earlier, later) if one.provenance.get("seconds")]
+    return replace(
+        later,
+        steps=max(earlier.steps, later.steps),
+        reference=earlier.reference or later.reference,
+        provenance=later.provenance | ({"seconds": sum(spent)} if spent else {}),
+    )
 
 
 def _facts(run: ResolvedRun, folder: RunFolder, trace: pd.DataFrame, *, reference: bool) -> RunFacts:

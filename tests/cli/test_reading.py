@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import Result
+from typer.testing import CliRunner, Result
 
+from reproduce.cli.app import app
 from reproduce.store import reference
 from reproduce.store.runs import RunFolder
 
@@ -60,10 +59,11 @@ def test_list_tells_what_is_sealed_and_what_became_of_the_claims(ofe: Ofe, repro
         (["--state", "missing"], []),
         (["--state", "none"], ["fig9"]),
         (["--verdict", "not-reproduced"], ["fig1"]),
-        (["--verdict", "reproduced"], []),
+        (["--verdict", "reproduced"], ["fig1"]),
+        (["--verdict", "direction-only"], []),
     ],
 )
-def test_list_chooses_by_setting_state_and_weakest_verdict(
+def test_list_chooses_by_setting_state_and_verdict(
     ofe: Ofe, reproduced: Reproduced, options: list[str], ids: list[str]
 ) -> None:
     assert [row["id"] for row in json.loads(ofe("list", *options, "--json", home=reproduced[0]).stdout)] == ids
@@ -74,18 +74,32 @@ def test_list_chooses_by_setting_state_and_weakest_verdict(
 
 @pytest.mark.parametrize(
     "arguments",
-    [["list"], ["show", "fig5"], ["plan", "fig2", "fig5"], ["plan", "fig4", "--scale", "paper"], ["verify", "fig5"]],
+    [
+        ["list"],
+        ["show", "fig5"],
+        ["show", "fig5", "--full"],
+        ["plan", "fig2", "fig5"],
+        ["plan", "fig4", "--scale", "paper"],
+        ["verify", "fig5"],
+    ],
 )
 def test_what_people_read_fits_80_columns(arguments: list[str], tmp_path: Path) -> None:
     terminal = {"FORCE_COLOR": "1", "COLUMNS": "80", "TERM": "xterm"}  # rich then writes as to a terminal
-    env = {**os.environ, "OFE_HOME": str(tmp_path), "OFE_DEVICE": "cpu", **terminal}
-    command = [sys.executable, "-m", "reproduce", *arguments]
-    told = subprocess.run(command, capture_output=True, text=True, env=env).stdout
-    assert "\x1b[" in told
-    lines = [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", told).splitlines()]
+    done = CliRunner().invoke(app, arguments, env={"OFE_HOME": str(tmp_path), "OFE_DEVICE": "cpu", **terminal})
+    assert "\x1b[" in done.stdout
+    lines = [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", done.output).splitlines()]
     assert len(lines) > 10
     assert [line for line in lines if len(line) > 80] == []
     assert not any("…" in line for line in lines)
+
+
+def test_columns_says_how_wide_piped_output_is(ofe: Ofe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    wide = ofe("list").stdout
+    monkeypatch.setenv("COLUMNS", "50")
+    narrow = ofe("list").stdout
+    assert max(map(len, narrow.splitlines()[:6])) <= 50 < max(map(len, wide.splitlines()))
+    assert narrow.split() == wide.split()
 
 
 def test_list_names_the_scale_a_setting_lacks(ofe: Ofe) -> None:
@@ -109,13 +123,30 @@ def test_show_leads_with_verdicts_the_picture_and_the_cost(ofe: Ofe, reproduced:
     told = " ".join(ofe("show", "fig1", home=reproduced[0]).stdout.split())
     assert "reproduced c1 Kurtosis is at least one not reproduced c2 Kurtosis is above a million" in told
     assert f"picture {reproduced[0] / 'figures' / 'laptop' / 'fig1.png'} " in told
-    assert "runs 1 run (Pre-LN): 1 trained here cost " in told
+    assert "runs 1 run (Pre-LN): 1 trained here cost 0 core-minutes on " in told
+    assert "as the traces recorded training nothing is left to train" in told
     about = json.loads(ofe("show", "fig1", "--json", home=reproduced[0]).stdout)
     assert [verdict["verdict"] for verdict in about["verdicts"]] == ["reproduced", "not reproduced"]
     fresh = " ".join(ofe("show", "fig1").stdout.split())
-    assert "not measured c1 Kurtosis" in fresh
-    assert "picture not drawn yet: `ofe plot fig1` draws it from traces" in fresh
-    assert "1 run (Pre-LN): 1 not trained cost about " in fresh
+    assert "not judged yet c1 Kurtosis" in fresh
+    assert "in all not judged yet, since no run has a trace picture not drawn yet runs" in fresh
+    assert "1 run (Pre-LN): 1 not trained training about " in fresh
+
+
+def test_show_says_where_a_verdict_rests_on_a_bound_for_the_scale_and_why_there_is_none(
+    ofe: Ofe, reproduced: Reproduced, own_bound: str
+) -> None:
+    before = " ".join(ofe("show", own_bound, home=reproduced[0]).stdout.split())
+    assert f"in all not judged yet: `ofe verify {own_bound}` judges the traces at hand" in before
+    assert ofe("plot", own_bound, home=reproduced[0]).exit_code == 0
+    after = " ".join(ofe("show", own_bound, home=reproduced[0]).stdout.split())
+    assert "reproduced c1 Kurtosis is at least one decided by a bound for this scale not reproduced c2" in after
+    absent = Path(own_bound).with_name("absent.yaml")
+    two_runs = Path(own_bound).read_text().replace("id: bounded", "id: absent").replace("[toy-ln]", NEVER)
+    absent.write_text(two_runs + MORE)
+    assert ofe("plot", str(absent), home=reproduced[0]).exit_code == 0
+    told = " ".join(ofe("show", str(absent), home=reproduced[0]).stdout.split())
+    assert "not measured c3 Kurtosis of a run that was never trained no trace of never" in told
 
 
 MINE = """\
@@ -127,6 +158,16 @@ runs:
     at: &nine {laptop: {steps: 9, batch_size: 3, because: nine steps show it}, smoke: {steps: 2, because: two will do}}
     source: stated-v1
   - {name: mine-too, label: Mine too, optimizer: {lr: 2e-3}, at: *nine}
+"""
+NEVER = "[toy-ln, {name: never, label: Never, optimizer: {lr: 2e-3}}]"
+MORE = """\
+  - id: c3
+    says: Kurtosis of a run that was never trained
+    left: {metric: kurtosis, run: never, layer: 2, over: peak}
+    cmp: ge
+    right: 1
+    source: nowhere
+    basis: project
 """
 REMARKS = """\
 provenance: {layer: stated-v2 (block 2), y_scale: inferred}
@@ -147,7 +188,8 @@ def own_bound(collection: Path, tmp_path: Path) -> str:
     """The small figure with a bound at laptop scale, as a file of the user's."""
     file = tmp_path / "bounded.yaml"
     bound = "    right: 1\n    at: {laptop: {right: 0.5, because: a toy is small}}\n"
-    file.write_text((collection / "fig1.yaml").read_text().replace("    right: 1\n", bound))
+    text = (collection / "fig1.yaml").read_text().replace("id: fig1", "id: bounded")
+    file.write_text(text.replace("    right: 1\n", bound))
     return str(file)
 
 
@@ -166,17 +208,19 @@ def test_show_tells_where_the_figures_choices_come_from(ofe: Ofe, mine: str) -> 
     assert about["provenance"] == {"layer": "stated-v2 (block 2)", "y_scale": "inferred"}
     assert about["notes"] == "A toy of two layers."
     text = ofe("show", mine, "--full").stdout
-    assert "\nProvenance\n  layer: stated-v2 (block 2)\n  y_scale: inferred\n" in text
-    assert "\nA toy of two layers.\n" in text
+    told = [" ".join(line.split()) for line in text.splitlines()]
+    where = told.index("Where the figure's own choices come from")
+    assert told[where + 1 : where + 3] == ["layer stated-v2 (block 2)", "y_scale inferred"]
+    assert "A toy of two layers." in told
     assert json.loads(ofe("show", "fig9", "--json").stdout)["provenance"] == {}
-    assert "Provenance" not in ofe("show", "fig9", "--full").stdout
+    assert "choices come from" not in ofe("show", "fig9", "--full").stdout
 
 
 def test_show_json_has_the_promised_shape(ofe: Ofe) -> None:
     about = json.loads(ofe("show", "fig1", "--json").stdout)
     assert list(about) == [
         *["id", "v1", "v2", "title", "kind", "section", "setting", "scale", "because", "setting_notes"],
-        *["claims", "runs", "cost"],
+        *["claims", "runs", "cost", "measured_cost", "machines"],
         *["needs", "hyperparameters", "provenance", "notes", "finding", "picture", "verdicts"],
     ]
     assert list(about["runs"][0]) == ["name", "label", "seed", "slug", "key", "state", "because"]
@@ -195,7 +239,7 @@ def test_a_plan_of_guesses_says_how_to_time_the_machine_in_words_that_can_be_typ
     spaced = Path(mine).with_name("my figure.yaml")
     spaced.write_text(Path(mine).read_text())
     guess = ofe("plan", str(spaced), "--set", "optimizer.lr=0.5").stderr
-    assert f"`ofe plan '{spaced}' --set optimizer.lr=0.5 --measure` times this machine" in guess
+    assert f"times the machine in some seconds:\n      ofe plan '{spaced}' --set optimizer.lr=0.5 --measure\n" in guess
 
 
 def test_a_plan_says_how_batches_fit_that_do_not(ofe: Ofe, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,11 +247,29 @@ def test_a_plan_says_how_batches_fit_that_do_not(ofe: Ofe, monkeypatch: pytest.M
     assert "OFE_MICRO_BATCH=1" in ofe("plan", "fig1", "--set", "batch_size=100000000").stderr
 
 
-def test_a_plan_of_several_figures_tells_what_they_share() -> None:
-    total = subprocess.run(
-        [sys.executable, "-m", "reproduce", "plan", "fig2", "fig14", "--scale", "smoke", "--seeds", "1"],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["data.path=/nowhere"], "the folder /nowhere does not exist"),
+        (["data.path=null"], "the source folder needs data.path"),
+    ],
+)
+def test_a_plan_refuses_data_of_the_users_that_are_not_there(ofe: Ofe, changes: list[str], message: str) -> None:
+    options = [word for change in changes for word in ("--set", change)]
+    result = ofe("plan", "fig1", *options)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert ofe("plan", "fig1", *options, "--device", "h100").exit_code == 0, "they may lie on another machine"
+
+
+def test_a_plan_says_what_the_traces_at_hand_took(ofe: Ofe, reproduced: Reproduced) -> None:
+    assert "the 1 trace at hand took 0 core-minutes on " in ofe("plan", "fig1", home=reproduced[0]).stdout
+    assert "at hand took" not in ofe("plan", "fig1").stdout
+
+
+def test_a_plan_of_several_figures_tells_what_they_share(tmp_path: Path) -> None:
+    words = ["plan", "fig2", "fig14", "--scale", "smoke", "--seeds", "1"]
+    total = CliRunner().invoke(app, words, env={"OFE_HOME": str(tmp_path), "OFE_DEVICE": "cpu"}).stdout
     assert "5 of them are shared: 10 uses in 2 figures and tables, each run trained once" in total
 
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from reproduce.cli.selection import resolve_all
+from reproduce.config import QuantiseConfig
 from reproduce.report.html import page, script_json
 from reproduce.report.items import POINTS, Item, item
 from reproduce.specs.load import load_experiment
-from reproduce.store.frame import load
+from reproduce.specs.resolve import Resolved, resolve
+from reproduce.store.frame import COLUMNS, Loaded, load
 from reproduce.store.runs import Store
-from tests.plots.synthetic import KURTOSIS, OP, PRE_LN, Case, Run, case
+from tests.plots.synthetic import KURTOSIS, OP, PRE_LN, Case, Run, case, facts_of, in_frame
 from tests.report.chromium import CHROMIUM, keep, print_pdf, visit
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +41,9 @@ def items() -> list[Item]:
     for one in (figure("fig2"), figure("fig5", EVIL, EVIL)):
         made.append(item(one.resolved, one.loaded, None))
     claim = {"id": "c1", "says": EVIL, "asked": "a < b", "measured": "1", "published": "", "verdict": "not reproduced"}
-    made[1] = replace(made[1], about={**made[1].about, "claims": [claim], "state": "not reproduced"})
+    claim["decided"] = "by a bound for this scale"
+    judged = {"claims": [claim], "state": "not reproduced", "verdicts": ["direction only", "not reproduced"]}
+    made[1] = replace(made[1], about={**made[1].about, **judged})
     return made
 
 
@@ -76,6 +82,67 @@ def test_the_papers_numbers_stand_beside_ours() -> None:
     text = page([made])
     assert '<td class="paper">20</td>' in text
     assert "The paper states: kurtosis peak below 30." in text
+
+
+def quantised(resolved: Resolved) -> Loaded:
+    """What quantisations of the runs would have recorded: kurtosis in two layers, and perplexities."""
+    parts, facts = [], {}
+    for number, run in enumerate(resolved.runs):
+        values = {"w8a8_ppl": 30.0 + number, "w8a8_ppl_std": 0.5, "w6a6_ppl": 60.0, "w4a4_ppl": 900.0}
+        rows = [("probe", "kurtosis", "1", 2.0 + number), ("probe", "kurtosis", "2", 4.0 + number)]
+        rows += [("eval", "loss", "", 3.0), *(("eval", name, "", value) for name, value in values.items())]
+        trace = pd.DataFrame(rows, columns=["split", "metric", "layer", "value"]).assign(step=run.config.last_step)
+        parts.append(in_frame(trace, run))
+        facts[run.name, run.seed] = replace(
+            facts_of(run, None, substitute=True, reference=False),
+            provenance={"kind": "quantise", "seconds": 90.0, "threads": 2},
+        )
+    return Loaded(pd.concat(parts, ignore_index=True).astype(COLUMNS), facts, [])
+
+
+def test_a_table_of_quantisations_has_its_perplexities_beside_the_papers_and_its_verdicts() -> None:
+    resolved = resolve(load_experiment("v2-tab2"), "laptop", fingerprint=lambda data: "")
+    assert all(isinstance(run.config, QuantiseConfig) for run in resolved.runs)
+    made = item(resolved, quantised(resolved), None)
+    heads, rows = made.about["table"]["heads"], made.about["table"]["rows"]
+    assert len(rows) == len(resolved.runs)
+    of = dict(zip(heads, rows[1], strict=True))
+    assert (of["Kurtosis"], float(of["W8A8"]), float(of["W4A4"])) == ("4.0", 31.0, 900.0)
+    assert float(of["Perplexity"]) == pytest.approx(math.exp(3.0), rel=1e-3)
+    assert of["W8A8 (paper)"]
+    assert "not measured" not in {claim["verdict"] for claim in made.about["claims"] if claim["id"] == "c1"}
+    assert made.about["cost"].endswith("runs, 48 core-minutes after training")
+    assert made.charts == []
+    text = page([made])
+    assert '<article id="v2-tab2-laptop"' in text
+    assert "<td>900" in text
+
+
+MEASURED = """\
+id: measured
+title: Weights of a run, measured
+setting: codeparrot-130m
+runs: [{name: cp-op, measured: {at: [0, 0.5, 1]}}]
+plot: {kind: lines, y: [{metric: kurtosis}], layers: [2]}
+"""
+
+
+def test_a_figure_of_measured_weights_has_a_curve_through_its_measurements(tmp_path: Path) -> None:
+    (tmp_path / "measured.yaml").write_text(MEASURED)
+    resolved = resolve(load_experiment(str(tmp_path / "measured.yaml")), "laptop", fingerprint=lambda data: "")
+    steps = [run.config.last_step for run in resolved.runs]
+    parts = [
+        in_frame(
+            pd.DataFrame({"step": [step], "split": "probe", "metric": "kurtosis", "layer": "2", "value": 1.5 + number}),
+            run,
+        )
+        for number, (step, run) in enumerate(zip(steps, resolved.runs, strict=True))
+    ]
+    facts = {(run.name, run.seed): facts_of(run, None, substitute=True, reference=False) for run in resolved.runs}
+    made = item(resolved, Loaded(pd.concat(parts, ignore_index=True).astype(COLUMNS), facts, []), None)
+    ((series,),) = (chart["series"] for chart in made.charts)
+    assert (series["x"], series["y"]) == ([0, 1800, 3600], [1.5, 2.5, 3.5])
+    assert 'data-charts="measured-laptop"' in page([made])
 
 
 def test_a_curve_is_thinned_and_keeps_its_ends_and_its_peak() -> None:
@@ -126,6 +193,7 @@ type("fig2 kurtosis"); told.searched = shown();
 type("nothing like it"); told.none = [shown().length, document.getElementById("shown").textContent];
 type("");
 const state = document.getElementById("state");
+state.value = "direction only"; state.dispatchEvent(new Event("change")); told.direction = shown();
 state.value = "not reproduced"; state.dispatchEvent(new Event("change")); told.filtered = shown();
 told.rows = [...document.querySelectorAll("tr[data-item]")].filter((r) => !r.hidden).length;
 state.value = ""; state.dispatchEvent(new Event("change"));
@@ -167,6 +235,7 @@ def test_a_browser_opens_it_filters_it_and_draws_its_curves(
     assert told["searched"] == ["fig2-laptop"]
     assert told["none"] == [0, "0 shown"]
     assert told["filtered"] == ["fig5-laptop"]
+    assert told["direction"] == ["fig5-laptop"], "a claim need not have the weakest verdict of its figure"
     assert told["rows"] == 1
     assert told["charts"] == 2
     assert (told["toggled"], told["log"], told["theme"]) == ("false", "false", True)

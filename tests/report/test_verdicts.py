@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reproduce.report.verdicts import published, tally
+from reproduce.report.verdicts import decided_by, published, short_tally, tally
 
 
 def verdict(ruling: str, early: str = "", because: str = "", kind: str = "finding") -> dict[str, str]:
@@ -28,6 +28,24 @@ def test_verdicts_are_counted_in_order_with_what_the_reproduced_ones_rest_on() -
     assert tally(verdicts) == f"4/8 reproduced ({by}), 2 direction only, 1 not reproduced, 1 not measured"
     assert tally([verdict("reproduced"), verdict("reproduced")]) == "2/2 reproduced"
     assert tally([verdict("not measured")]) == "0/1 reproduced, 1 not measured"
+
+
+def test_a_column_counts_findings_and_stars_what_rests_on_something_else() -> None:
+    failed = verdict("not reproduced", because="fewer steps")
+    assert short_tally([verdict("reproduced"), verdict("direction only"), failed]) == "1 of 3, 1 not"
+    assert short_tally([verdict("reproduced", because="fewer steps"), verdict("reproduced")]) == "2* of 2"
+    assert short_tally([verdict("reproduced", early="not without"), failed]) == "1* of 2, 1 not"
+    assert short_tally([verdict("reproduced"), verdict("reproduced", kind="identity")]) == "1 of 1"
+    assert short_tally([verdict("reproduced", kind="identity")]) == "1 of 1 identity"
+    assert short_tally([]) == ""
+
+
+def test_what_decides_a_verdict_is_named_unless_nothing_was_measured() -> None:
+    both = {"early": "not without", "because": "fewer steps"}
+    assert decided_by(verdict("reproduced")) == []
+    reasons = ["by the first 10% of the steps", "by a bound for this scale"]
+    assert decided_by(verdict("not reproduced", **both)) == reasons
+    assert decided_by(verdict("not measured", **both)) == []
 
 
 def test_identities_are_counted_apart() -> None:
