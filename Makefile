@@ -17,7 +17,7 @@ SHIPPED = $(patsubst figures/%/traces,%,$(wildcard figures/*/traces))
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo      train the five runs of Figure 2 at laptop scale, draw it and judge its claims"
+	@echo "make demo      train the three runs of Figures 4 and 5 at laptop scale, draw them and judge their claims"
 	@echo "make test      run all tests"
 	@echo "make gpu-check the tests of what depends on the device, on a GPU; DEVICE=cpu for this processor"
 	@echo "make smoke     every figure and table end to end, at the scale that takes seconds a run"
@@ -32,9 +32,9 @@ help:
 	@echo "make install   .venv/bin/ofe"
 	@echo "make clean     remove .venv and whatever tools leave behind"
 
-# All five runs at once, one thread each: on two cores none of them stands idle while the fifth run trains.
+# All three runs at once, one thread each: on two cores none of them stands idle while the third run trains.
 demo: .venv/.installed
-	$(BIN)/ofe reproduce fig2 --scale laptop --jobs 5
+	$(BIN)/ofe reproduce fig4 fig5 --scale laptop --jobs 3
 
 install: .venv/.installed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -13,7 +14,10 @@ import yaml
 
 from reproduce.claims.ruling import Ruling
 from reproduce.cli.app import app
+from reproduce.report.cost import machines, measured_cost
 from reproduce.specs.schema import SCALES
+from reproduce.store.reference import read_index, reference_root
+from reproduce.store.runs import RunFolder
 
 CLONE = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "REPRODUCING.md", "CONTRIBUTING.md", "CHANGELOG.md")
@@ -33,9 +37,27 @@ def test_links_lead_somewhere(name: str) -> None:
     assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= headings
 
 
-def test_the_readme_shows_figure_2_as_soon_as_it_is_drawn() -> None:
-    picture = "figures/laptop/fig2.png"
-    assert (f"]({picture})" in README) == (CLONE / picture).exists()
+def test_the_numbers_of_the_readme_are_those_of_the_traces_behind_its_picture() -> None:
+    assert "](figures/laptop/fig4.png)" in README
+    shipped = read_index("laptop", reference_root()).values()
+    folders = {one["name"]: RunFolder(reference_root() / "laptop" / "traces" / one["folder"]) for one in shipped}
+    said = " ".join(README.split())
+    made = []
+    for name in ("lg1.2b-preln", "lg1.2b-op"):
+        trace = folders[name].read_trace()
+        values = {(split, metric): rows for (split, metric), rows in trace.groupby(["split", "metric"])["value"]}
+        assert f"at {values['probe', 'kurtosis'].max():.1f}" in said
+        assert f"{values['eval', 'loss'].iloc[-1]:.2f}" in said
+        made.append(folders[name].provenance())
+    assert f"took {measured_cost(made)} on an {machines(made)}" in said
+    assert f'title="{measured_cost(made)} on an {made[0]["device"]}"' in DOCS["index"]
+    record = json.loads((reference_root() / "laptop" / "fig4.json").read_text())["verdicts"]
+    counts = [
+        sum(one["verdict"] == name for one in record) for name in ("reproduced", "direction only", "not reproduced")
+    ]
+    assert counts == [6, 1, 1], "the README tells these in words"
+    demo = [*made, folders["lg1.2b-preln-beta0.1"].provenance()]
+    assert f"Figures 4 and 5, trained anew: {measured_cost(demo)} on that machine" in said
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
