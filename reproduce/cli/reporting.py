@@ -14,6 +14,7 @@ from reproduce.errors import OfeError
 
 if TYPE_CHECKING:
     from reproduce.cli.selection import Shelf
+    from reproduce.report.items import Verdicts
     from reproduce.specs.resolve import Resolved
 
 
@@ -41,7 +42,7 @@ def report(
     shelves: dict[str, Shelf] = {}
     wanted = _wanted(ids or ["all"], shelves)
     made = []
-    for number, item in enumerate(items(wanted, store(), lambda one: _picture(ui, one, shelves[one.scale])), start=1):
+    for number, item in enumerate(items(wanted, store(), lambda one: _drawn(ui, one, shelves[one.scale])), start=1):
         made.append(item)
         if number % 10 == 0:
             ui.tell(f"{number} of {len(wanted)}")
@@ -72,20 +73,24 @@ def _wanted(ids: list[str], shelves: dict[str, Shelf]) -> list[Resolved]:
     return [resolved for figure in figures for resolved in found[figure.id]]
 
 
-def _picture(ui: Ui, resolved: Resolved, shelf: Shelf) -> Path | None:
-    """The picture of a figure, which is drawn where it is missing or out of date; None where nothing can be drawn."""
+def _drawn(ui: Ui, resolved: Resolved, shelf: Shelf) -> tuple[Path, Verdicts] | None:
+    """The picture of a figure and its verdicts, or None where nothing can be drawn.
+
+    A picture that is missing or out of date is drawn anew.
+    """
     from reproduce.cli.drawing import draw
     from reproduce.cli.gallery import default_folder, find_drawn
     from reproduce.store.home import ensure_folder
 
-    found = find_drawn(resolved, shelf.traces(resolved))
-    path = found[0] / f"{resolved.experiment.id}.png" if found else None
-    if path is not None and path.is_file():
-        return path
+    if found := find_drawn(resolved, shelf.traces(resolved)):
+        folder, record = found
+        path = folder / f"{resolved.experiment.id}.png"
+        if path.is_file():
+            return path, record.verdicts
     if resolved.runs and not any(shelf.key(run) for run in resolved.runs):
         return None
     if not resolved.runs and resolved.experiment.kind != "diagram":
         return None
     folder = ensure_folder(default_folder(resolved.scale), "OFE_HOME")
-    paths, _ = draw(ui, resolved, resolved.scale, shelf, folder, ("png",), reference=True)
-    return paths[0]
+    paths, record = draw(ui, resolved, resolved.scale, shelf, folder, ("png",), reference=True)
+    return paths[0], record.verdicts

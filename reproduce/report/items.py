@@ -35,8 +35,10 @@ DIGITS = 4
 COLOURS = 48
 """Colours that a picture keeps on the page, which halves its size."""
 
-Picture = Callable[[Resolved], Path | None]
-"""Gives the path of the picture of a figure, or None if it has none."""
+Verdicts = list[dict[str, Any]]
+"""Verdicts as `Verdict.to_json` gives them."""
+Drawn = Callable[[Resolved], tuple[Path, Verdicts] | None]
+"""Gives the path of the picture of a figure and the verdicts of when it was drawn, or None if it cannot be drawn."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Item:
     """One entry for each y axis: its label, scale, series and points."""
 
 
-def items(resolveds: Sequence[Resolved], store: Store, picture: Picture) -> Iterator[Item]:
+def items(resolveds: Sequence[Resolved], store: Store, drawn: Drawn) -> Iterator[Item]:
     """What the page shows of each figure, in the order given.
 
     Raises:
@@ -57,13 +59,18 @@ def items(resolveds: Sequence[Resolved], store: Store, picture: Picture) -> Iter
     """
     for resolved in resolveds:
         loaded = load(resolved, store, reference=True)
-        yield item(resolved, loaded, picture(resolved))
+        yield item(resolved, loaded, *(drawn(resolved) or (None, None)))
 
 
-def item(resolved: Resolved, loaded: Loaded, picture: Path | None) -> Item:
-    """What the page shows of one figure."""
+def item(resolved: Resolved, loaded: Loaded, picture: Path | None, verdicts: Verdicts | None = None) -> Item:
+    """What the page shows of one figure.
+
+    Args:
+        verdicts: those on its claims, which are judged if None.
+    """
     experiment, scale = resolved.experiment, resolved.scale
-    verdicts = [verdict.to_json() for verdict in judge(experiment, loaded, scale)]
+    if verdicts is None:
+        verdicts = [verdict.to_json() for verdict in judge(experiment, loaded, scale)]
     sources = list(dict.fromkeys(fact.source for fact in loaded.facts.values() if fact.substitute))
     about = {
         "anchor": f"{experiment.id}-{scale}",
