@@ -11,7 +11,8 @@ import hashlib
 import json
 from typing import Any
 
-from reproduce.config import CheckpointParent, JobConfig, MeasureConfig, QuantiseConfig, RunConfig, kind_of
+from reproduce.config import RunConfig
+from reproduce.job_config import CheckpointParent, JobConfig, MeasureConfig, QuantiseConfig, kind_of
 from reproduce.metrics.table import ATTENTION_METRICS, CHECKPOINT_METRICS, STREAM_METRICS
 from reproduce.optim.records import OPTIMIZERS
 

@@ -14,7 +14,7 @@ import torch
 from reproduce.checkpoints.anchors import ANCHORS, anchor_path
 from reproduce.checkpoints.measuring import check_against_hidden_states, measure_checkpoint, sequences
 from reproduce.checkpoints.opening import open_checkpoint
-from reproduce.config import MeasureConfig, TextSample
+from reproduce.job_config import MeasureConfig, TextSample
 from reproduce.measuring.observer import OutlierReading
 
 pytestmark = pytest.mark.anchor

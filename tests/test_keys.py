@@ -7,23 +7,19 @@ import pytest
 from pydantic import BaseModel
 
 from reproduce.config import (
-    JOB_KINDS,
     BlockConfig,
-    CheckpointParent,
     EvalConfig,
     ImageData,
-    MeasureConfig,
     MlpConfig,
     OptimizerConfig,
     ProbeConfig,
     RunConfig,
     ScheduleConfig,
     TextData,
-    TextSample,
     TransformerConfig,
     VitConfig,
-    kind_of,
 )
+from reproduce.job_config import JOB_KINDS, CheckpointParent, MeasureConfig, TextSample, kind_of
 from reproduce.keys import NUMERICS_VERSION, SAME_BUT_FOR_ROUNDING, canonical, recipe_key, run_key
 from reproduce.specs.problems import union_members
 from reproduce.specs.resolve import ResolvedRun, measurement, quantisation

@@ -27,7 +27,7 @@ errors
 units choices       how amounts are written, and the names that a user chooses from
 environment         variables that a user may set
 machine             what this computer has
-config optim.records quantise.rows      what a run is, and the optimisers and quantisations that it may name
+config job_config optim.records quantise.rows      what a run is, and the optimisers and quantisations that it may name
 cadence             at which of its steps a run is measured
 processes           how processes are started and stopped
 metrics.table       what each metric is called and what it is of

@@ -16,9 +16,9 @@ import re
 from pathlib import Path
 
 from reproduce.checkpoints.files import CONFIG, identifying_files, read_config, refuse_config, weight_files
-from reproduce.config import CheckpointParent, RunParent
 from reproduce.data.hub import may_not_download, reaching
 from reproduce.errors import OfeError
+from reproduce.job_config import CheckpointParent, RunParent
 from reproduce.store.atomic import file_hash
 from reproduce.store.home import expanded
 from reproduce.store.runs import RunFolder, Store

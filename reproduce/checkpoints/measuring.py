@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from reproduce.checkpoints.opening import Checkpoint
 from reproduce.checkpoints.structure import observing
-from reproduce.config import MeasureConfig, TextSample
 from reproduce.data.text.sample import open_sample
 from reproduce.errors import OfeError, out_of_memory
+from reproduce.job_config import MeasureConfig, TextSample
 from reproduce.measuring.observer import OutlierObserver, OutlierReading
 
 BATCH_TOKENS = 2048

@@ -25,8 +25,9 @@ from reproduce.checkpoints.exporting import OWN_TYPE, build_own
 from reproduce.checkpoints.files import read_config, refuse_config, weight_files, weights_bytes
 from reproduce.checkpoints.identity import Located, locate, snapshot
 from reproduce.checkpoints.structure import Structure, find_structure, first_tensor
-from reproduce.config import CheckpointParent, RunParent, TextData, TransformerConfig
+from reproduce.config import TextData, TransformerConfig
 from reproduce.errors import OfeError, out_of_memory
+from reproduce.job_config import CheckpointParent, RunParent
 from reproduce.machine import this_machine
 from reproduce.models.transformer import Transformer
 from reproduce.store.home import ensure_home

@@ -15,7 +15,7 @@ from reproduce.cli.options import Json, Offline
 from reproduce.errors import OfeError
 
 if TYPE_CHECKING:
-    from reproduce.config import TextSample
+    from reproduce.job_config import TextSample
     from reproduce.specs.resolve import ResolvedRun
 
 TOKENS, SEQ_LEN = 4096, 512
@@ -170,7 +170,7 @@ def measure(
 def _points(text: str) -> tuple[str, ...]:
     from typing import get_args
 
-    from reproduce.config import InnerPoint
+    from reproduce.job_config import InnerPoint
 
     names = dict.fromkeys(name.strip() for name in text.split(",") if name.strip())
     known = get_args(InnerPoint)
@@ -214,8 +214,9 @@ def _on_text(
 ) -> ResolvedRun:
     """The job that measures a checkpoint, or a run, on a text."""
     from reproduce.checkpoints.files import most_positions, read_config
-    from reproduce.config import TextData, TextSample
+    from reproduce.config import TextData
     from reproduce.data.text.sample import identified
+    from reproduce.job_config import TextSample
     from reproduce.specs.resolve import checkpoint_measurement
 
     limit = None

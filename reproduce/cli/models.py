@@ -13,15 +13,15 @@ from reproduce.cli.console import Ui
 from reproduce.errors import OfeError
 
 if TYPE_CHECKING:
-    from reproduce.config import TextSample
+    from reproduce.job_config import TextSample
     from reproduce.specs.resolve import ResolvedRun
     from reproduce.store.runs import RunFolder
 
 
 def text_sample(text: Path | None, dataset: str | None, ids: Path | None) -> TextSample | None:
     """The text that the user asks for, or None for the default one."""
-    from reproduce.config import TextSample
     from reproduce.data.text.sample import identified
+    from reproduce.job_config import TextSample
 
     if sum(one is not None for one in (text, dataset, ids)) > 1:
         raise OfeError("--text, --dataset and --text-ids each name a text", hint="give one of them", exit_code=2)
@@ -58,7 +58,7 @@ def named_models(
     from reproduce.checkpoints.identity import locate
     from reproduce.cli.cache import the_one
     from reproduce.cli.selection import store
-    from reproduce.config import RunParent
+    from reproduce.job_config import RunParent
 
     names = {name for folder in store().list() for name in (folder.key, folder.slug, folder.path.name)}
     if model in names:

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from reproduce.cli.console import Ui
-from reproduce.config import MeasureConfig
 from reproduce.data.progress import Progress, Step
 from reproduce.errors import OfeError
+from reproduce.job_config import MeasureConfig
 
 if TYPE_CHECKING:
     from reproduce.specs.resolve import ResolvedRun

@@ -13,7 +13,7 @@ from reproduce.cli.options import Json, Offline
 from reproduce.errors import OfeError
 
 if TYPE_CHECKING:
-    from reproduce.config import TextSample
+    from reproduce.job_config import TextSample
     from reproduce.specs.resolve import ResolvedRun
 
 SEQ_LEN, SEQUENCES = 128, 16
@@ -170,8 +170,8 @@ def _of_run(
 def _of_checkpoint(
     parent: Any, sample: TextSample | None, sequences: int | None, seq_len: int | None, common: dict[str, Any]
 ) -> ResolvedRun:
-    from reproduce.config import TextSample
     from reproduce.data.text.sample import identified
+    from reproduce.job_config import TextSample
     from reproduce.specs.resolve import checkpoint_quantisation
 
     sample = (sample or identified(TextSample())).model_copy(update={"seq_len": seq_len or SEQ_LEN})

@@ -7,6 +7,6 @@
 
 A job is a configuration with a key. Some jobs start from the result of a parent: a measurement needs the weights of a
 training. All kinds are handled alike. The queue creates a run folder, a worker process does the work in it, and the
-trace that the work has written is sealed. A new kind of job needs a configuration in `reproduce.config`, an entry in
-`JOB_KINDS` there, a module here with a function `work`, and an entry in `WORK` of `reproduce.jobs.worker`.
+trace that the work has written is sealed. A new kind of job needs a configuration in `reproduce.job_config`, an entry
+in `JOB_KINDS` there, a module here with a function `work`, and an entry in `WORK` of `reproduce.jobs.worker`.
 """

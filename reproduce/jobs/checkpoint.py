@@ -14,9 +14,10 @@ from typing import Any
 
 from reproduce.checkpoints.measuring import Measured, measure_checkpoint, sequences
 from reproduce.checkpoints.opening import Dtype, load
-from reproduce.config import MeasureConfig, Precision, RunParent
+from reproduce.config import Precision
 from reproduce.data.hub import may_not_download
 from reproduce.environment import environment
+from reproduce.job_config import MeasureConfig, RunParent
 from reproduce.jobs.device import pick_device
 from reproduce.measuring.observer import STREAM
 from reproduce.measuring.streaming import COLUMNS

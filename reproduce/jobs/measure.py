@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
-from reproduce.config import MeasureConfig, RunParent
 from reproduce.environment import environment
 from reproduce.errors import OfeError
+from reproduce.job_config import MeasureConfig, RunParent
 from reproduce.jobs import checkpoint
 from reproduce.jobs.device import as_many_threads_as, pick_device
 from reproduce.measuring.probe import ByLayer, Probe, measure

@@ -20,12 +20,13 @@ from torch import Tensor, nn
 
 from reproduce.checkpoints.measuring import measure_checkpoint, sequences
 from reproduce.checkpoints.opening import Checkpoint, load, run_tokenizer
-from reproduce.config import CheckpointParent, MeasureConfig, QuantiseConfig, RunParent, TextData, TextSample
+from reproduce.config import TextData
 from reproduce.data import open_text
 from reproduce.data.hub import may_not_download
 from reproduce.data.text.sample import open_sample
 from reproduce.environment import environment
 from reproduce.errors import OfeError
+from reproduce.job_config import CheckpointParent, MeasureConfig, QuantiseConfig, RunParent, TextSample
 from reproduce.jobs.device import as_many_threads_as, pick_device
 from reproduce.jobs.measure import TrainedModel, parent_folder
 from reproduce.measuring.observer import STREAM

@@ -38,8 +38,8 @@ from typing import Any
 import torch
 
 import reproduce
-from reproduce.config import JobConfig, kind_of
 from reproduce.errors import OfeError, out_of_memory
+from reproduce.job_config import JobConfig, kind_of
 from reproduce.jobs.device import set_up
 from reproduce.machine import this_machine
 from reproduce.parallel import group

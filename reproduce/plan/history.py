@@ -9,8 +9,9 @@ from functools import cached_property
 from statistics import median
 from typing import Any, Literal
 
-from reproduce.config import MeasureConfig, QuantiseConfig, RunConfig
+from reproduce.config import RunConfig
 from reproduce.errors import OfeError
+from reproduce.job_config import MeasureConfig, QuantiseConfig
 from reproduce.keys import canonical
 from reproduce.machine import Machine
 from reproduce.specs.difference import differences

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from reproduce.config import kind_of
+from reproduce.job_config import kind_of
 from reproduce.plan.history import TO_TRAIN, History, RunState
 from reproduce.specs.resolve import ResolvedRun
 

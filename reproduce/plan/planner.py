@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reproduce.config import MeasureConfig, QuantiseConfig, RunConfig, kind_of
+from reproduce.config import RunConfig
 from reproduce.environment import environment
+from reproduce.job_config import MeasureConfig, QuantiseConfig, kind_of
 from reproduce.machine import Machine
 from reproduce.models.size import flops, forward_flops, parameters, positions, tokens
 from reproduce.plan.calibration import Basis, Calibration, calibrate, load, threads_per_run

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from reproduce.config import QuantiseConfig
+from reproduce.job_config import QuantiseConfig
 from reproduce.processes import StopAsked
 from reproduce.quantise import protocol
 from reproduce.quantise.decoder import Decoder

@@ -18,18 +18,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from reproduce.config import (
-    CheckpointParent,
-    DataConfig,
-    JobConfig,
-    MeasureConfig,
-    Precision,
-    QuantiseConfig,
-    RunConfig,
-    RunParent,
-    TextSample,
-)
+from reproduce.config import DataConfig, Precision, RunConfig
 from reproduce.errors import OfeError, SpecError
+from reproduce.job_config import CheckpointParent, JobConfig, MeasureConfig, QuantiseConfig, RunParent, TextSample
 from reproduce.keys import recipe_key, run_key
 from reproduce.machine import Machine, best_precision, this_machine
 from reproduce.models.variants import variant_fields

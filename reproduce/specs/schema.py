@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from reproduce.choices import SCALES, Scale
-from reproduce.config import Bits, Frozen, ProbePoint, RowName
+from reproduce.config import Frozen, ProbePoint
+from reproduce.job_config import Bits, RowName
 from reproduce.metrics.table import Form
 
 Source = Literal["stated-v1", "stated-v2", "code", "inferred"]

@@ -14,8 +14,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from reproduce.config import CheckpointParent, MeasureConfig, QuantiseConfig, RunParent
 from reproduce.errors import OfeError
+from reproduce.job_config import CheckpointParent, MeasureConfig, QuantiseConfig, RunParent
 from reproduce.store.atomic import write_json
 from reproduce.store.home import shared_folder
 from reproduce.store.layout import damaged

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import ValidationError
 
-from reproduce.config import JOB_KINDS, JobConfig, kind_of
 from reproduce.errors import OfeError
+from reproduce.job_config import JOB_KINDS, JobConfig, kind_of
 from reproduce.keys import canonical, run_key
 from reproduce.specs.load import load_setting
 from reproduce.store.layout import RUN_YAML, damaged

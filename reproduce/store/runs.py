@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from reproduce.config import JobConfig, RunConfig
+from reproduce.config import RunConfig
 from reproduce.errors import OfeError
+from reproduce.job_config import JobConfig
 from reproduce.store import lock as locking
 from reproduce.store import run_yaml
 from reproduce.store import weights as kept

@@ -14,8 +14,8 @@ import torch
 
 import reproduce.checkpoints.opening as opening
 from reproduce.checkpoints.opening import open_checkpoint
-from reproduce.config import CheckpointParent, RunParent
 from reproduce.errors import OfeError
+from reproduce.job_config import CheckpointParent, RunParent
 from reproduce.jobs.worker import main
 from reproduce.store.runs import Store
 from reproduce.training.tasks import build_task

@@ -325,25 +325,24 @@ def test_plot_draws_from_the_cache_and_prints_the_paths(
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"),
+    "variables",
     [
-        ("MPLBACKEND", "module://a_notebook_that_is_not_installed"),
-        ("MPLBACKEND", "no backend at all"),
-        ("MPLCONFIGDIR", "/proc/nowhere"),
-        ("MATPLOTLIBRC", "matplotlibrc"),
+        {"MPLBACKEND": "module://a_notebook_that_is_not_installed", "MATPLOTLIBRC": "matplotlibrc"},
+        {"MPLBACKEND": "no backend at all", "MPLCONFIGDIR": "/proc/nowhere"},
     ],
+    ids=["a notebook", "nonsense"],
 )
 def test_what_a_notebook_sets_for_matplotlib_has_no_say(
     python: Process,
     reproduced: Reproduced,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    variable: str,
-    value: str,
+    variables: dict[str, str],
 ) -> None:
     (tmp_path / "matplotlibrc").write_text("font.size: 30\nsavefig.dpi: 20\nlines.linewidth: 9\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(variable, value)
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
     done = python(reproduced[0], "-m", "reproduce", "plot", "fig1", "--out", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
     drawn = (reproduced[0] / "figures" / "laptop" / "fig1.png").read_bytes()

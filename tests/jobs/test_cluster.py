@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from reproduce.config import MeasureConfig, RunParent
 from reproduce.errors import OfeError
+from reproduce.job_config import MeasureConfig, RunParent
 from reproduce.jobs import cluster
 from reproduce.jobs.batch import Entry, Request, Site, request_for, script, variables
 from reproduce.specs.resolve import ResolvedRun

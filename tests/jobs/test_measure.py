@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from reproduce.config import MeasureConfig, RunParent
 from reproduce.errors import OfeError
+from reproduce.job_config import MeasureConfig, RunParent
 from reproduce.jobs.worker import main
 from reproduce.models.transformer import Transformer
 from reproduce.specs.resolve import ResolvedRun

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from reproduce.checkpoints.identity import locate
-from reproduce.config import CheckpointParent, QuantiseConfig, RunParent, TextSample
 from reproduce.data import open_text
 from reproduce.data.text.sample import identified
 from reproduce.errors import OfeError
+from reproduce.job_config import CheckpointParent, QuantiseConfig, RunParent, TextSample
 from reproduce.jobs.quantise import work
 from reproduce.jobs.worker import main
 from reproduce.quantise import protocol

@@ -12,8 +12,9 @@ from pathlib import Path
 import filelock
 import pytest
 
-from reproduce.config import MeasureConfig, RunConfig, RunParent
+from reproduce.config import RunConfig
 from reproduce.errors import OfeError
+from reproduce.job_config import MeasureConfig, RunParent
 from reproduce.jobs.executor import LocalProcesses, worker_command
 from reproduce.jobs.queue import Job, execute, stopped_code
 from reproduce.specs.resolve import ResolvedRun

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reproduce.config import MeasureConfig, RunParent
+from reproduce.job_config import MeasureConfig, RunParent
 from reproduce.jobs.executor import LocalProcesses, worker_command
 from reproduce.jobs.queue import Job, execute
 from reproduce.specs.resolve import ResolvedRun

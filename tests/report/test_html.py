@@ -12,14 +12,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from reproduce.cli.selection import resolve_all
-from reproduce.config import QuantiseConfig
+from reproduce.job_config import QuantiseConfig
 from reproduce.report.html import page, script_json
 from reproduce.report.items import POINTS, Item, item
 from reproduce.specs.load import load_experiment
 from reproduce.specs.resolve import Resolved, resolve
-from reproduce.store.frame import COLUMNS, Loaded, load
-from reproduce.store.runs import Store
+from reproduce.store.frame import COLUMNS, Loaded
 from tests.plots.synthetic import KURTOSIS, OP, PRE_LN, Case, Run, case, facts_of, in_frame
 from tests.report.chromium import CHROMIUM, keep, print_pdf, visit
 
@@ -165,22 +163,6 @@ def test_each_item_has_its_place_and_its_command(items: list[Item]) -> None:
         assert f'<article id="{id}-laptop"' in text
         assert f'<a href="#{id}-laptop">{id}</a>' in text
         assert f"<code>ofe reproduce {id} --scale laptop</code>" in text
-
-
-@pytest.mark.slow
-def test_the_page_of_all_figures_stays_below_5_mb(tmp_path: Path) -> None:
-    """From every sixth of the shipped pictures and reference traces, and what the page has but once."""
-    ids = sorted(path.stem for path in (ROOT / "figures" / "laptop").glob("*.png"))
-    assert len(ids) >= 40
-    made = []
-    for resolved in resolve_all([load_experiment(id) for id in ids[::6]], "laptop"):
-        loaded = load(resolved, Store(tmp_path), reference=True)
-        assert loaded.facts or not resolved.runs, f"{resolved.experiment.id} has no trace"
-        id = resolved.experiment.id
-        made.append(item(resolved, loaded, ROOT / "figures" / "laptop" / f"{id}.png"))
-    once = len(page([]).encode())
-    each = (len(page(made).encode()) - once) / len(made)
-    assert once + len(ids) * each < 5_000_000
 
 
 SCRIPT = """

@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from reproduce.config import TextData, TextSample
+from reproduce.config import TextData
 from reproduce.data.files import digest, find_files, read_lines
 from reproduce.data.prepared import hash_identity
 from reproduce.data.sources.folder import EXTENSIONS, PART_CHARACTERS
 from reproduce.data.text.documents import TextSource, TokenDocuments
 from reproduce.data.text.opening import text_source
 from reproduce.errors import OfeError
+from reproduce.job_config import TextSample
 from reproduce.store.atomic import file_hash
 
 SAMPLE_VERSION = 1
