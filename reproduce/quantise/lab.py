@@ -157,8 +157,8 @@ class Lab:
 
     def _make(self, name: str) -> Prepared:
         base, _, detail = name.partition("-")
-        if name.startswith("published"):
-            return self._published(name)
+        if base in ("published", "dynamic"):
+            return self._published(detail, dynamic=base == "dynamic")
         if name.startswith("keys-"):
             size, _, suffix = detail.partition("-")
             return self._keys(int(size), ordered=suffix == "sorted")
@@ -358,13 +358,12 @@ class Lab:
             raise NotApplicable("it needs a place at each tensor, which only this package's transformers have")
         return self.model
 
-    def _published(self, name: str) -> Prepared:
-        sets = {"published-other-text": self.other_text, "published-random": self.random_tokens}
-        batches = sets.get(name, self.calibration)
-        if not batches:
+    def _published(self, text: str, *, dynamic: bool) -> Prepared:
+        sets = {"": self.calibration, "other-text": self.other_text, "random": self.random_tokens}
+        if not sets[text]:
             raise NotApplicable("there is no such text in its tokens on this machine")
-        made = protocol.quantise(self._decoder(), self.weights, self.activations).calibrate(batches)
-        return Prepared(made.decoder, float(self.weights))
+        made = protocol.quantise(self._decoder(), self.weights, self.activations, dynamic=dynamic)
+        return Prepared(made.calibrate(sets[text]).decoder, float(self.weights))
 
     def _keys(self, size: int, *, ordered: bool) -> Prepared:
         decoder = self._decoder()

@@ -220,6 +220,8 @@ def test_dynamic_ranges_do_not_see_the_calibration_text_and_static_ones_do() -> 
         assert torch.equal(logits(own.prepare(row).model), logits(changed.prepare(row).model))
     assert not torch.equal(logits(own.prepare("published").model), logits(changed.prepare("published").model))
     sets = Lab(decoder, [TOKENS], other_text=[other], length=12)
+    assert torch.equal(logits(sets.prepare("dynamic").model), logits(sets.prepare("dynamic-other-text").model))
+    assert not torch.equal(logits(sets.prepare("dynamic").model), logits(own.prepare("published").model))
     assert torch.equal(logits(sets.prepare("published-other-text").model), logits(changed.prepare("published").model))
     with pytest.raises(NotApplicable, match="no such text"):
         sets.prepare("published-random")
