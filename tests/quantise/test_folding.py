@@ -1,4 +1,4 @@
-"""Rewritings of a model in full precision: each is exact, or it is refused, for every block (the cells of one table)."""
+"""Rewritings of a model in full precision: each is exact or refused, for every block (the cells of one table)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The published protocol on plain, gated and clipped models, against a second implementation in numpy.
 
-`Reference` is written from the papers' formulas alone (arXiv 2306.12929 Sections 4 and 5), head by head, in float64, and
-shares nothing with the package. On the plain model it has to give the losses of the published code, which anchors it;
-gates and the clipped softmax are then what is added to it.
+`Reference` is written from the paper's formulas alone (arXiv 2306.12929 Sections 4 and 5), head by head, in float64,
+and shares nothing with the package. On the plain model it has to give the losses of the published code, which anchors
+it; gates and the clipped softmax are then what is added to it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LAYERS, HEADS, WIDTH, LENGTH = SAID["layers"], SAID["heads"], SAID["d"], SAID["T
 HEAD = WIDTH // HEADS
 KINDS = {"plain": {}, "gated": {"gated": True}, "clipped": {"gamma": -12 / LENGTH}}
 WIDTHS = {16: 2e-5, 8: 5e-4}
-"""Bits -> how far losses may be apart: in float64 some numbers on the edge between two levels fall to the other side."""
+"""Bits -> how far losses may be apart: in float64, numbers on the edge between two levels may fall to another side."""
 
 
 def checkpoint(*, gated: bool = False) -> dict[str, Tensor]:

@@ -62,7 +62,7 @@ def test_the_error_falls_at_every_width_and_most_at_four_bits_with_outliers() ->
 
 
 def test_the_three_scales_of_the_reference_case() -> None:
-    """An independent implementation gives 0.589, 0.119 and 0.007 at 2, 4 and 8 bits, on another draw of these weights."""
+    """An independent implementation gives 0.589, 0.119 and 0.007 at 2, 4 and 8 bits, on another draw of the weights."""
     drawn = np.random.default_rng(0).normal(0, 0.02, (64, 64))
     drawn.flat[[5, 77, 999]] = 0.5, -0.4, 0.3
     w, at = torch.tensor(drawn, dtype=torch.float32), [-0.2, 0.2]
