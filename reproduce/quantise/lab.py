@@ -168,7 +168,7 @@ class Lab:
             return self._decomposed(name)
         if name.startswith("smoothquant"):
             return self._smoothed(name, weight, per_token if name.endswith("token") else activation)
-        if name == "w4a4":
+        if name == "w4a4-groups":
             return self._plain(*self._groups(4))
         if name == "quarot-w4a4":
             return self._rotated(name, *self._groups(4))

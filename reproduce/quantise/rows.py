@@ -52,7 +52,7 @@ _TABLE = (
     Row("smoothquant-token", "SmoothQuant, per token", "int8", 1.5),
     Row("quarot", "QuaRot, per tensor", "int8", 2.0),
     Row("quarot-token", "QuaRot, per token", "int8", 2.0),
-    Row("w4a4", "4 bits in groups", "int4", 1.5),
+    Row("w4a4-groups", "4 bits in groups", "int4", 1.5),
     Row("quarot-w4a4", "QuaRot, 4 bits in groups", "int4", 2.0),
     Row("svdquant-0", "SVDQuant, rank 0 (smoothing)", "int4", 10.0),
     Row("svdquant-4", "SVDQuant, rank 4", "int4", 14.0),
