@@ -26,7 +26,7 @@ NUMERICS_VERSION: dict[str, int] = {
     "schedule": 1,
     "probe": 1,
     "checkpoint": 1,
-    "quantise": 1,
+    "quantise": 2,
     "divergence": 1,
     "train": 1,
 }

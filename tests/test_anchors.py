@@ -8,14 +8,19 @@ They are marked and left out of `make test`, since they need a download; `make t
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+from torch import Tensor, nn
 
 from reproduce.checkpoints.anchors import ANCHORS, anchor_path
 from reproduce.checkpoints.measuring import check_against_hidden_states, measure_checkpoint, sequences
 from reproduce.checkpoints.opening import open_checkpoint
 from reproduce.job_config import MeasureConfig, TextSample
 from reproduce.measuring.observer import OutlierReading
+from reproduce.quantise.evaluation import mean_loss
+from reproduce.quantise.lab import Lab
 
 pytestmark = pytest.mark.anchor
 WHERE = {name: anchor_path(name) for name in ANCHORS}
@@ -48,6 +53,24 @@ def test_one_neuron_of_smollm2_carries_most_of_it_at_the_first_position() -> Non
     assert min(everywhere[layer] for layer in inner) > 400
     assert max(later[layer] for layer in inner) < 140
     assert {firing.input % 256 for firing in first["13"].firing} == {0}
+
+
+def test_int8_per_tensor_ruins_smollm2_and_per_token_does_not() -> None:
+    """At least 1.5 times the perplexity, and at most 3 % more. Measured: 1.94 and 1.012 times."""
+    path = WHERE["smollm2"]
+    assert path is not None, f"{ANCHORS['smollm2'].package} is not here: `make anchors` fetches it"
+    torch.set_num_threads(2)
+    opened = open_checkpoint(str(path))
+    tokens = list(sequences(opened, TEXT, SEQUENCES).split(SEQUENCES))
+
+    def logits(model: nn.Module, batch: Tensor) -> Tensor:
+        return model(input_ids=batch, use_cache=False).logits
+
+    lab = Lab(opened.module, tokens, run=logits, length=TEXT.seq_len)
+    loss = mean_loss(opened.module, tokens, logits)
+    ratios = {row: math.exp(mean_loss(lab.prepare(row).model, tokens, logits) - loss) for row in ("tensor", "token")}
+    assert ratios["tensor"] >= 1.5
+    assert ratios["token"] <= 1.03
 
 
 def test_minilm_has_no_outlier_features() -> None:

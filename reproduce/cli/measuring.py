@@ -11,7 +11,19 @@ import typer
 
 from reproduce.cli.console import Ui
 from reproduce.cli.models import check_step, do_missing, named_models, say_how, text_sample
-from reproduce.cli.options import Json, Offline
+from reproduce.cli.options import (
+    AllowPickle,
+    AtSteps,
+    Dataset,
+    Gguf,
+    Json,
+    Offline,
+    Revisions,
+    RunsOn,
+    SeqLen,
+    TextPath,
+    TrustRemoteCode,
+)
 from reproduce.errors import OfeError
 
 if TYPE_CHECKING:
@@ -32,32 +44,17 @@ def measure(
             help="Name on the Hugging Face hub, folder in its format, .gguf file, or run in the cache.",
         ),
     ],
-    revisions: Annotated[
-        list[str] | None,
-        typer.Option("--revision", metavar="R", help="Branch, tag or commit on the hub; may be given several times."),
-    ] = None,
-    gguf: Annotated[
-        str | None, typer.Option("--gguf", metavar="FILE", help="GGUF file in the folder or repository MODEL.")
-    ] = None,
-    text: Annotated[
-        Path | None,
-        typer.Option("--text", metavar="PATH", help="Measure on this file or folder; by default on embedded text."),
-    ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            "--dataset", metavar="NAME", help="Measure on a source of `ofe data list`, or owner/name on the hub."
-        ),
-    ] = None,
+    revisions: Revisions = None,
+    gguf: Gguf = None,
+    text: TextPath = None,
+    dataset: Dataset = None,
     text_ids: Annotated[
         Path | None, typer.Option("--text-ids", metavar="FILE", help="Measure on token indices, as text or .npy.")
     ] = None,
     tokens: Annotated[
         int, typer.Option("--tokens", metavar="N", min=2, help="Number of tokens to measure on.")
     ] = TOKENS,
-    seq_len: Annotated[
-        int | None, typer.Option("--seq-len", metavar="N", min=2, help="Tokens in a sequence; by default up to 512.")
-    ] = None,
+    seq_len: SeqLen = None,
     skip_first: Annotated[
         int,
         typer.Option("--skip-first", metavar="K", min=0, help="First positions that the second column leaves out."),
@@ -76,16 +73,11 @@ def measure(
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"], typer.Option("--dtype", help="Type of weights and products.")
     ] = "float32",
-    device: Annotated[
-        Literal["cpu", "cuda"] | None, typer.Option("--device", help="Device; by default a GPU if there is one.")
-    ] = None,
+    device: RunsOn = None,
     batch: Annotated[
         int | None, typer.Option("--batch", metavar="N", min=1, help="Sequences in one forward pass.")
     ] = None,
-    steps: Annotated[
-        list[int] | None,
-        typer.Option("--step", metavar="N", min=0, help="Of a run: the weights after N steps; by default the last."),
-    ] = None,
+    steps: AtSteps = None,
     examples: Annotated[
         int | None,
         typer.Option("--examples", metavar="N", min=1, help="Of a run: measure on N held-out examples of its own."),
@@ -100,12 +92,8 @@ def measure(
     csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write all values to a CSV file.")] = None,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw kurtosis over layers.")] = None,
     offline: Offline = False,
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Read tensors from .bin files, which are Python pickles.")
-    ] = False,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that comes with the checkpoint.")
-    ] = False,
+    allow_pickle: AllowPickle = False,
+    trust_remote_code: TrustRemoteCode = False,
     json: Json = False,
 ) -> None:
     """Measure outlier features in any checkpoint or run, layer by layer, and name the neurons and tokens.

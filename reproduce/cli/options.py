@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -119,6 +119,42 @@ Measure = Annotated[
     bool, typer.Option("--measure", help="Time this machine first, which takes about ten seconds, and keep the result.")
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before removing.")]
+
+# Of a model that is measured or quantised
+
+Revisions = Annotated[
+    list[str] | None,
+    typer.Option("--revision", metavar="R", help="Branch, tag or commit on the hub; may be given several times."),
+]
+Gguf = Annotated[
+    str | None, typer.Option("--gguf", metavar="FILE", help="GGUF file in the folder or repository MODEL.")
+]
+TextPath = Annotated[
+    Path | None,
+    typer.Option("--text", metavar="PATH", help="Of a checkpoint: a file or folder of text; by default embedded text."),
+]
+Dataset = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        metavar="NAME",
+        help="Of a checkpoint: a source of `ofe data list`, or owner/name on the hub.",
+    ),
+]
+SeqLen = Annotated[
+    int | None, typer.Option("--seq-len", metavar="N", min=2, help="Of a checkpoint: tokens in a sequence.")
+]
+AtSteps = Annotated[
+    list[int] | None,
+    typer.Option("--step", metavar="N", min=0, help="Of a run: the weights after N steps; by default the last."),
+]
+RunsOn = Annotated[
+    Literal["cpu", "cuda"] | None, typer.Option("--device", help="Device; by default a GPU if there is one.")
+]
+AllowPickle = Annotated[
+    bool, typer.Option("--allow-pickle", help="Read tensors from .bin files, which are Python pickles.")
+]
+TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the checkpoint.")]
 
 
 def formats(text: str) -> tuple[str, ...]:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from reproduce.cli.console import Ui
 from reproduce.cli.models import do_missing, named_models, say_how, text_sample
-from reproduce.cli.options import Json, Offline
+from reproduce.cli.options import (
+    AllowPickle,
+    AtSteps,
+    Dataset,
+    Gguf,
+    Json,
+    Offline,
+    Revisions,
+    RunsOn,
+    SeqLen,
+    TextPath,
+    TrustRemoteCode,
+)
 from reproduce.errors import OfeError
 
 if TYPE_CHECKING:
@@ -48,37 +60,17 @@ def quantise(
         int | None,
         typer.Option("--sequences", metavar="N", min=1, help="Sequences to evaluate on; of a run, as it was trained."),
     ] = None,
-    seq_len: Annotated[
-        int | None, typer.Option("--seq-len", metavar="N", min=2, help="Of a checkpoint: tokens in a sequence.")
-    ] = None,
-    text: Annotated[
-        Path | None, typer.Option("--text", metavar="PATH", help="Of a checkpoint: a file or folder of text.")
-    ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option("--dataset", metavar="NAME", help="Of a checkpoint: a source of `ofe data list`, or owner/name."),
-    ] = None,
-    steps: Annotated[
-        list[int] | None,
-        typer.Option("--step", metavar="N", min=0, help="Of a run: the weights after N steps; by default the last."),
-    ] = None,
-    revisions: Annotated[
-        list[str] | None, typer.Option("--revision", metavar="R", help="Branch, tag or commit on the hub.")
-    ] = None,
-    gguf: Annotated[
-        str | None, typer.Option("--gguf", metavar="FILE", help="GGUF file in the folder or repository MODEL.")
-    ] = None,
-    device: Annotated[
-        Literal["cpu", "cuda"] | None, typer.Option("--device", help="Device; by default a GPU if there is one.")
-    ] = None,
+    seq_len: SeqLen = None,
+    text: TextPath = None,
+    dataset: Dataset = None,
+    steps: AtSteps = None,
+    revisions: Revisions = None,
+    gguf: Gguf = None,
+    device: RunsOn = None,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw what each row costs.")] = None,
     offline: Offline = False,
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Read tensors from .bin files, which are Python pickles.")
-    ] = False,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that comes with the checkpoint.")
-    ] = False,
+    allow_pickle: AllowPickle = False,
+    trust_remote_code: TrustRemoteCode = False,
     json: Json = False,
 ) -> None:
     """Quantise a model after training, and say what that costs, why, and which method saves it.
@@ -152,6 +144,7 @@ def _of_run(
 ) -> ResolvedRun:
     """The job that quantises a run, by the published protocol too where weights and activations have equal widths."""
     from reproduce.config import TextData
+    from reproduce.quantise.rows import SETS
     from reproduce.specs.resolve import quantisation
 
     if step > training.training.last_step:
@@ -162,7 +155,7 @@ def _of_run(
         raise OfeError(f"{training.slug} is a model of images: it has no perplexity",
                        hint="name a language model (`ofe status` lists the runs)", exit_code=2)  # fmt: skip
     widths = (common["weights"],) if common["weights"] == common["activations"] else ()
-    rows = common["rows"] + (("published-other-text", "published-random") if sets else ())
+    rows = common["rows"] + (SETS if sets else ())
     fields = common | {"widths": widths, "rows": rows, "seeds": seeds}
     return quantisation(training, step, sequences, **fields)
 

@@ -134,11 +134,15 @@ def _of_run(folder: RunFolder, config: QuantiseConfig) -> tuple[Subject, Values,
         lambda model, tokens: model(tokens.to(device)),
         evaluation,
         calibration,
-        _other_text(parent, training.data, count, width) if "published-other-text" in config.rows else (),
+        _other_text(parent, training.data, count, width) if _studies_sets(config) else (),
         list(random.to(device)),
     )
     parented = {"name": parent.path.name, "step": config.parent.step}
     return subject, dict(probed), {"data": data, "parent": parented}
+
+
+def _studies_sets(config: QuantiseConfig) -> bool:
+    return any(row.endswith("other-text") for row in config.rows)
 
 
 def _other_text(parent: RunFolder, data: TextData, count: int, width: int) -> Sequence[Tensor]:

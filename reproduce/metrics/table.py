@@ -1,9 +1,9 @@
 """The one table of metrics: what each is called, where a trace holds it, and what plots and claims may do with it.
 
 Specs, the frame, claims, plots, the planner and the tests of the probes read this table; importing it loads nothing
-but the standard library. A new metric of the residual stream takes three edits: its function in this package, its
-entry in `reproduce.metrics.stream.stream_metrics`, and one line here. A test fails where the table and what the
-probes measure differ.
+but the standard library. A new metric of the residual stream takes three edits: its function in this package, its entry
+in `reproduce.metrics.stream.stream_metrics`, and one line here. A test fails where the table and what the probes
+measure differ.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Split = Literal["train", "eval", "probe", "skipped"]
-"""Part of a trace: single training batches, evaluations on held-out data, what a probe saw, or what it saw without the
-first positions of each sequence."""
+from reproduce.quantise.rows import ROWS
+
+Split = Literal["train", "eval", "probe", "skipped", "rows"]
+"""Part of a trace: single training batches, evaluations on held-out data, what a probe saw, what it saw without the
+first positions of each sequence, or the ways in which a model was quantised."""
 
 Form = Literal["eq1", "variance"]
 """How kurtosis is stated: as Eq (1) of the paper, or minus one, which is what the authors plot."""
@@ -72,6 +74,11 @@ class Metric:
         return self.split, self.recorded_as or self.name
 
 
+def _of_row(row: str, what: str, label: str) -> Metric:
+    """What a quantisation records of one row of `reproduce.quantise.rows`: `quarot_ppl` is `quarot/ppl` there."""
+    return Metric(f"{row}_{what}", label, "run", "rows", f"{row}/{what}", of_quantisations=True)
+
+
 _BOTH_FORMS: tuple[Form, ...] = ("eq1", "variance")
 
 _TABLE = (
@@ -89,6 +96,15 @@ _TABLE = (
             Metric(
                 f"w{bits}a{bits}_ppl_std", f"W{bits}A{bits} perplexity (s.d.)", "run", "eval", of_quantisations=True
             ),
+        )
+    ),
+    *(
+        metric
+        for row in ROWS.values()
+        for metric in (
+            _of_row(row.name, "ppl", f"perplexity, {row.label}"),
+            _of_row(row.name, "weight_bits", f"bits of a weight, {row.label}"),
+            _of_row(row.name, "flops", f"extra FLOPs a token, {row.label}"),
         )
     ),
     Metric("n_layers", "number of blocks", "run", None),

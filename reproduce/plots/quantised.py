@@ -60,7 +60,7 @@ def _by_row(ax: Axes, readings: Sequence[dict[str, Any]], labels: Sequence[str],
     ax.axvline(1.0, color=QUIET, linewidth=0.8)
     ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.4, -0.6)
-    _multiples(ax, "x", [ratio for reading in readings for ratio in _ratios(reading).values()])
+    multiples(ax, "x", [ratio for reading in readings for ratio in _ratios(reading).values()])
     ax.set_xlabel("perplexity / perplexity in full precision")
     ax.grid(axis="x", linewidth=0.4)
     ax.legend(loc="lower right", fontsize=7)
@@ -77,14 +77,14 @@ def _against_kurtosis(ax: Axes, readings: Sequence[dict[str, Any]], colours: Seq
     ax.set_xscale("log")
     ax.set_xlim(0.8, max(10.0, 1.5 * max(means)))
     shown = [row["ratio"] for reading in readings for row in reading["rows"] if row["row"] in ("tensor", "token")]
-    _multiples(ax, "y", [ratio for ratio in shown if ratio is not None])
+    multiples(ax, "y", [ratio for ratio in shown if ratio is not None])
     ax.set_ylabel("perplexity / perplexity in full precision")
     ax.axhline(1.0, color=QUIET, linewidth=0.8)
     ax.set_xlabel("mean kurtosis of the blocks, Eq (1)")
     ax.set_title("circles: per tensor; triangles: per token", fontsize=8)
 
 
-def _multiples(ax: Axes, which: str, ratios: Sequence[float]) -> None:
+def multiples(ax: Axes, which: str, ratios: Sequence[float]) -> None:
     """A logarithmic axis with plain numbers, from below 1 to beyond the largest ratio."""
     top = max(1.2, *map(_clipped, ratios)) if ratios else 1.2
     getattr(ax, f"set_{which}scale")("log")

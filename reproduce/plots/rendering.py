@@ -12,9 +12,10 @@ from reproduce.plots.diagram import draw_diagram
 from reproduce.plots.export import image_bytes, settle
 from reproduce.plots.lines import draw_lines
 from reproduce.plots.look import Look
+from reproduce.plots.methods import cells, draw_methods, methods_csv, methods_markdown, methods_words
 from reproduce.plots.table import draw_table, tabulate, to_csv, to_markdown
 from reproduce.plots.theme import theme
-from reproduce.specs.schema import DiagramPlot, LinePlot, TablePlot
+from reproduce.specs.schema import DiagramPlot, LinePlot, MethodsPlot, TablePlot
 from reproduce.store.atomic import write_bytes
 from reproduce.store.frame import Loaded
 from reproduce.store.home import ensure_folder, explain_os_errors
@@ -32,7 +33,7 @@ def render(
     formats: Sequence[str] = ("png",),
     look: Look | None = None,
 ) -> list[Path]:
-    """Draw an experiment and write `<out_dir>/<id>.<format>`; a table also as Markdown and CSV.
+    """Draw an experiment and write `<out_dir>/<id>.<format>`; a table, and one of methods, also as Markdown and CSV.
 
     Equal traces give equal bytes. Each file appears in full or not at all.
 
@@ -71,6 +72,11 @@ def render(
                 table = tabulate(resolved, shown, verdicts)
                 figure = draw_table(table)
                 files = {"md": to_markdown(table).encode(), "csv": to_csv(table).encode()}
+            case MethodsPlot():
+                found = cells(resolved, shown)
+                around = methods_words(resolved, shown, verdicts, found)
+                figure = draw_methods(found, around)
+                files = {"md": methods_markdown(found, around).encode(), "csv": methods_csv(found).encode()}
             case DiagramPlot():
                 figure = draw_diagram(experiment, plot, verdicts)
         settle(figure)

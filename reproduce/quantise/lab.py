@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from dataclasses import replace as changed
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from reproduce.quantise import protocol
+from reproduce.quantise import keys, protocol
 from reproduce.quantise.blocks import scales_per_weight
-from reproduce.quantise.decoder import Decoder, PlacedAttention
-from reproduce.quantise.folding import fold_gains
+from reproduce.quantise.decoder import Decoder
+from reproduce.quantise.folding import fold_gains, rotation_obstacle, smoothing_home
 from reproduce.quantise.integers import IntegerLinear, arithmetic
 from reproduce.quantise.linears import (
     Inputs,
@@ -33,8 +34,8 @@ from reproduce.quantise.linears import (
     run_model,
     sharing,
 )
-from reproduce.quantise.methods import adadim, block_floating_point, llm_int8, quarot, smoothquant, splitquant, svdquant
-from reproduce.quantise.quantisers import Scheme
+from reproduce.quantise.methods import adadim, llm_int8, quarot, smoothquant, splitquant, svdquant
+from reproduce.quantise.quantisers import FirstInFloat, Scheme, Unrounded
 from reproduce.quantise.rows import ROWS
 
 SCALE_BITS = 16
@@ -43,6 +44,11 @@ GROUP = 64
 """Length of a group at 4 bits, as in SVDQuant's configuration; the largest divisor of an axis up to it."""
 WEIGHT_GROUP = 128
 """Length of a group of weights alone, as in AdaDim's scripts; the largest divisor of an axis up to it."""
+REWRITES = ("smoothquant", "quarot", "svdquant", "w2-splitquant", "w4-splitquant")
+"""How the rows begin whose method rewrites the model before it rounds anything."""
+TOLERANCE = 1e-3
+"""Largest difference between the logits of a rewritten model and the model's own, relative to their norm, in float32.
+One level of 8 bits is 4 times as large."""
 
 
 class NotApplicable(Exception):
@@ -58,18 +64,6 @@ class Prepared:
     """Mean number of bits of an entry of the linear layers' weights, with scales and branches."""
     flops: float = 0.0
     """FLOPs that the method adds for each token."""
-
-
-class FirstInFloat:
-    """Quantises activations (B, T, d), or (B T, d), except those at the first position."""
-
-    def __init__(self, scheme: Scheme, length: Callable[[], int]) -> None:
-        self.scheme, self.length = scheme, length
-
-    def __call__(self, x: Tensor) -> Tensor:
-        sequences = x if x.ndim == 3 else x.view(-1, self.length(), x.shape[-1])
-        rest = self.scheme(sequences[:, 1:])
-        return torch.cat([sequences[:, :1], rest], dim=1).view(x.shape)
 
 
 def largest_divisor(number: int, limit: int) -> int:
@@ -97,6 +91,8 @@ class Lab:
     """Positions of the sequences that run through the model at the moment. Some models flatten their activations."""
     notes: dict[str, str] = field(default_factory=dict)
     """What a row has to say beside its numbers."""
+    scheme: type[Scheme] = Scheme
+    """What rounds; `Unrounded` in the rehearsal of a method."""
 
     @cached_property
     def inputs(self) -> dict[str, Inputs]:
@@ -108,15 +104,41 @@ class Lab:
     def prepare(self, name: str) -> Prepared:
         """The model quantised as the row `name` says.
 
+        A method that rewrites the model is rehearsed first: without rounding, its logits have to be the model's own.
+
         Raises:
             NotApplicable: the method does not apply to this model.
             ValueError: there is no such row.
         """
         if name not in ROWS:
             raise ValueError(f"there is no row {name}")
+        if name.startswith(REWRITES):
+            self._rehearse(name)
+        return self._make(name)
+
+    @torch.no_grad()
+    def _rehearse(self, name: str) -> None:
+        """Let a method rewrite the model without rounding, and compare logits on one calibration sequence.
+
+        Raises:
+            NotApplicable: the rewritten model is another function.
+        """
+        rehearsal = changed(self, scheme=Unrounded, notes={})
+        rehearsal.__dict__["inputs"] = self.inputs  # what calibration saw is the same
+        tokens = self.calibration[0][:1]
+        length, self.length, rehearsal.length = self.length, tokens.shape[1], tokens.shape[1]
+        wanted, got = (self.run(model, tokens) for model in (self.model, rehearsal._make(name).model))
+        self.length = length
+        assert isinstance(wanted, Tensor)
+        assert isinstance(got, Tensor)
+        off = float((got.float() - wanted.float()).norm() / wanted.float().norm().clamp(min=1e-30))
+        if not off <= TOLERANCE:
+            raise NotApplicable(f"the model as it rewrites it is another function: its logits differ by {off:.1e}")
+
+    def _make(self, name: str) -> Prepared:
         base, _, detail = name.partition("-")
-        if name.startswith("published"):
-            return self._published(name)
+        if base in ("published", "dynamic"):
+            return self._published(detail, dynamic=base == "dynamic")
         if name.startswith("keys-"):
             size, _, suffix = detail.partition("-")
             return self._keys(int(size), ordered=suffix == "sorted")
@@ -128,15 +150,15 @@ class Lab:
 
     def _dynamic(self, name: str) -> Prepared:
         """The families `causes` and `int8`, and plain rounding in groups of 4 bits."""
-        weight, activation = Scheme(self.weights), Scheme(self.activations, "asymmetric")
-        per_token = Scheme(self.activations, "asymmetric", "token")
+        weight, activation = self.scheme(self.weights), self.scheme(self.activations, "asymmetric")
+        per_token = self.scheme(self.activations, "asymmetric", "token")
         plain: dict[str, tuple[Scheme | None, Map | None]] = {
             "weights": (weight, None),
             "activations": (None, activation),
             "tensor": (weight, activation),
-            "token": (Scheme(self.weights, granularity="channel"), per_token),
+            "token": (self.scheme(self.weights, granularity="channel"), per_token),
             "first-token": (weight, FirstInFloat(activation, lambda: self.length)),
-            "vector": (Scheme(self.weights, granularity="channel"), Scheme(self.activations, granularity="token")),
+            "vector": self._vector_wise(),
         }
         if name in plain:
             return self._plain(*plain[name])
@@ -145,20 +167,24 @@ class Lab:
         if name in ("outlier-channels", "llm-int8"):
             return self._decomposed(name)
         if name.startswith("smoothquant"):
-            return self._smoothed(weight, per_token if name.endswith("token") else activation)
-        if name == "w4a4":
+            return self._smoothed(name, weight, per_token if name.endswith("token") else activation)
+        if name == "w4a4-groups":
             return self._plain(*self._groups(4))
         if name == "quarot-w4a4":
-            return self._rotated(*self._groups(4))
-        return self._rotated(weight, per_token if name.endswith("token") else activation)
+            return self._rotated(name, *self._groups(4))
+        return self._rotated(name, weight, per_token if name.endswith("token") else activation)
 
     def _groups(self, bits: int) -> tuple[Scheme, Scheme]:
         """Weights and activations in symmetric groups, of one length for all layers."""
         size = largest_divisor(math.gcd(*(linear.in_features for _, linear in self._linears())), GROUP)
         if size < 2:
             raise NotApplicable(f"the inputs of its linear layers have no common groups of 2 to {GROUP}")
-        scheme = Scheme(bits, granularity="group", size=size)
+        scheme = self.scheme(bits, granularity="group", size=size)
         return scheme, scheme
+
+    def _vector_wise(self) -> tuple[Scheme, Scheme]:
+        """Symmetric, with a scale for each output of a weight and each token."""
+        return self.scheme(self.weights, granularity="channel"), self.scheme(self.activations, granularity="token")
 
     def _linears(self) -> list[tuple[str, nn.Linear]]:
         named = ((name, self.model.get_submodule(name)) for name in linear_names(self.model))
@@ -195,30 +221,42 @@ class Lab:
     def _decomposed(self, name: str) -> Prepared:
         """Outlier channels in full precision: as published, or per tensor and relative to the layer's inputs."""
         if name == "llm-int8":
-            schemes = Scheme(self.weights, granularity="channel"), Scheme(self.activations, granularity="token")
+            schemes = self._vector_wise()
         else:
-            schemes = Scheme(self.weights), Scheme(self.activations, "asymmetric")
+            schemes = self.scheme(self.weights), self.scheme(self.activations, "asymmetric")
 
         def make(_: str, linear: nn.Linear) -> nn.Module:
             return llm_int8.DecomposedLinear(linear, *schemes, relative=name != "llm-int8")
 
         return Prepared(quantise_linears(self.model, make), self._bits(schemes[0]))
 
-    def _smoothed(self, weight: Scheme, activation: Map) -> Prepared:
+    def _smoothed(self, name: str, weight: Scheme, activation: Map) -> Prepared:
         scales = smoothquant.smooth(self.model, self.inputs)
 
-        def make(name: str, linear: nn.Linear) -> nn.Module:
-            if name not in scales:
+        def make(layer: str, linear: nn.Linear) -> nn.Module:
+            if layer not in scales:
                 return QuantisedLinear(weight(linear.weight.data), linear.bias, activation)
-            divide = smoothquant.Divide(scales[name])
-            return QuantisedLinear(weight(linear.weight.data * scales[name]), linear.bias, activation, divide)
+            divide = smoothquant.Divide(scales[layer])
+            return QuantisedLinear(weight(linear.weight.data * scales[layer]), linear.bias, activation, divide)
 
-        divisions = sum(len(scales[first]) for first in sharing(self.inputs) if first in scales)
+        smoothed = [first for first in sharing(self.inputs) if first in scales]
+        online = [first for first in smoothed if self._home(first) == "online"]
+        if isinstance(self.model, Decoder):
+            self.notes[name] = (
+                f"{len(online)} of {len(smoothed)} inputs are divided as they pass: nothing before them has a gain"
+                if online else "all divisions can be folded into the norms"
+            )  # fmt: skip
+        divisions = sum(len(scales[first]) for first in online)
         return Prepared(quantise_linears(self.model, make), self._bits(weight), float(divisions))
 
-    def _rotated(self, weight: Scheme, activation: Map) -> Prepared:
-        model = self.model
+    def _home(self, layer: str) -> str:
+        """Where the division of a layer's inputs could be folded; models from elsewhere are not known well enough."""
+        return smoothing_home(self.model, layer) if isinstance(self.model, Decoder) else "online"
+
+    def _rotated(self, name: str, weight: Scheme, activation: Map) -> Prepared:
+        model, obstacle = self.model, "its blocks are not this package's"
         if isinstance(model, Decoder):
+            obstacle = rotation_obstacle(model) or ""
             model = copy.deepcopy(model)
             fold_gains(model)
 
@@ -227,8 +265,13 @@ class Lab:
             rotated = (linear.weight.data.double() @ matrix).float()
             return QuantisedLinear(weight(rotated), linear.bias, activation, quarot.Multiply(matrix.float()))
 
-        widths = [known.largest.numel() for name, known in self.inputs.items() if known.shared_with == name]
-        flops = sum(quarot.rotation_flops(width) for width in widths)
+        self.notes[name] = (
+            f"all inputs are rotated as they pass: {obstacle}" if obstacle
+            else "the rotation of the stream can be folded into the weights; two inputs a block are rotated online"
+        )  # fmt: skip
+        groups = sharing(self.inputs).items()
+        online = [first for first, group in groups if obstacle or not smoothquant.reads_the_stream(self.model, group)]
+        flops = sum(quarot.rotation_flops(self.inputs[first].largest.numel()) for first in online)
         return Prepared(quantise_linears(model, make), self._bits(weight), flops)
 
     def _svdquant(self, rank: int) -> Prepared:
@@ -253,19 +296,20 @@ class Lab:
         return Prepared(made, self._bits(weight) + SCALE_BITS * extra / self._entries(), flops)
 
     def _weights_alone(self, name: str, bits: int, detail: str) -> Prepared:
+        whole = self.scheme(bits, "asymmetric")
         if detail == "splitquant":
 
-            def make(_: str, linear: nn.Linear) -> nn.Module:  # fmt: skip
-                return QuantisedLinear(splitquant.quantised(linear.weight.data, bits), linear.bias)
+            def make(_: str, linear: nn.Linear) -> nn.Module:
+                return QuantisedLinear(splitquant.quantised(linear.weight.data, whole), linear.bias)
 
             return Prepared(quantise_linears(self.model, make), bits + splitquant.EXTRA_BITS)
         if detail == "":
-            return self._plain(Scheme(bits, "asymmetric"), None)
+            return self._plain(whole, None)
         if detail == "group":
             # Groups as long as their scales take the bits by which SplitQuant says which part an entry is of.
             limit = round(SCALE_BITS / splitquant.EXTRA_BITS)
             size = largest_divisor(math.gcd(*(linear.in_features for _, linear in self._linears())), limit)
-            return self._plain(Scheme(bits, "asymmetric", "group", size=size), None)
+            return self._plain(self.scheme(bits, "asymmetric", "group", size=size), None)
         return self._grouped(name, bits, detail)
 
     def _grouped(self, name: str, bits: int, detail: str) -> Prepared:
@@ -273,22 +317,19 @@ class Lab:
         size = largest_divisor(math.gcd(*axes), WEIGHT_GROUP)
         if size < 2:
             raise NotApplicable(f"its linear layers have no common groups of 2 to {WEIGHT_GROUP}")
-        along_outputs = 0
-
-        def make(layer: str, linear: nn.Linear) -> nn.Module:
-            nonlocal along_outputs
-            weight = linear.weight.data
-            if detail == "adadim":
-                chosen, quantised = adadim.choose(self.inputs[layer].rows, weight, bits, size)
-            else:
-                chosen = "oc" if detail == "oc" else "ic"
-                quantised = adadim.per(weight, chosen, bits, size)
-            along_outputs += chosen == "ic"
-            return QuantisedLinear(quantised, linear.bias)
-
-        made = quantise_linears(self.model, make)
+        scheme = self.scheme(bits, "asymmetric", "group", size=size)
         if detail == "adadim":
-            self.notes[name] = f"{along_outputs} of {len(self._linears())} layers in groups of outputs"
+            batch = self.calibration[0]
+            made, chosen = adadim.quantise(self.model, self.inputs, lambda model: self.run(model, batch), scheme)
+            along_outputs = sum(dimension == "ic" for dimension in chosen.values())
+            self.notes[name] = f"{along_outputs} of {len(chosen)} layers in groups of outputs"
+        else:
+            dimension: adadim.Dimension = "oc" if detail == "oc" else "ic"
+
+            def make(_: str, linear: nn.Linear) -> nn.Module:
+                return QuantisedLinear(adadim.per(linear.weight.data, dimension, scheme), linear.bias)
+
+            made = quantise_linears(self.model, make)
         return Prepared(made, bits + SCALE_BITS / size)
 
     # -- rows of this package's transformers alone -------------------------------------------------
@@ -298,13 +339,12 @@ class Lab:
             raise NotApplicable("it needs a place at each tensor, which only this package's transformers have")
         return self.model
 
-    def _published(self, name: str) -> Prepared:
-        sets = {"published-other-text": self.other_text, "published-random": self.random_tokens}
-        batches = sets.get(name, self.calibration)
-        if not batches:
+    def _published(self, text: str, *, dynamic: bool) -> Prepared:
+        sets = {"": self.calibration, "other-text": self.other_text, "random": self.random_tokens}
+        if not sets[text]:
             raise NotApplicable("there is no such text in its tokens on this machine")
-        made = protocol.quantise(self._decoder(), self.weights, self.activations).calibrate(batches)
-        return Prepared(made.decoder, float(self.weights))
+        made = protocol.quantise(self._decoder(), self.weights, self.activations, dynamic=dynamic)
+        return Prepared(made.calibrate(sets[text]).decoder, float(self.weights))
 
     def _keys(self, size: int, *, ordered: bool) -> Prepared:
         decoder = self._decoder()
@@ -312,36 +352,4 @@ class Lab:
             raise NotApplicable("rotary positions pair channels, which sorting would part")
         if decoder.config.head_width % size:
             raise NotApplicable(f"its heads have {decoder.config.head_width} channels, no multiple of {size}")
-        made = copy.deepcopy(decoder)
-        seen: dict[str, list[Tensor]] = {}
-        if ordered:
-            seen = _keys_of(decoder, self.calibration)
-        for name, module in made.named_modules():
-            if isinstance(module, PlacedAttention):
-                channels = block_floating_point.order(torch.cat(seen[name])) if ordered else None
-                place = module.places["norm-k" if "norm-k" in module.places else "key"]
-                place.quantiser = block_floating_point.KeyQuantiser(size, module.heads, channels)
-        return Prepared(made, 32.0)
-
-
-@torch.no_grad()
-def _keys_of(decoder: Decoder, batches: Sequence[Tensor]) -> dict[str, list[Tensor]]:
-    """Keys (B, H, T, K) of each attention on calibration batches, by the name of its module."""
-    seen: dict[str, list[Tensor]] = {}
-    handles = []
-    for name, module in decoder.named_modules():
-        if isinstance(module, PlacedAttention):
-            normed = "norm-k" in module.places
-            place, heads = module.places["norm-k" if normed else "key"], module.heads
-
-            def look(_: nn.Module, args: tuple[Tensor, ...], name: str = name, heads: int = heads) -> None:
-                keys = args[0]
-                keys = keys if keys.ndim == 4 else keys.unflatten(-1, (heads, -1)).transpose(1, 2)
-                seen.setdefault(name, []).append(keys)
-
-            handles.append(place.register_forward_pre_hook(look))
-    for tokens in batches:
-        decoder(tokens)
-    for handle in handles:
-        handle.remove()
-    return seen
+        return Prepared(keys.quantise(decoder, size, self.calibration if ordered else ()), 32.0)

@@ -39,6 +39,8 @@ class Protocol:
     """Name of each quantised parameter -> its grid."""
     places: dict[str, StaticQuantiser] = field(default_factory=dict)
     """Name of each place -> its quantiser, such as `blocks.0.attention.scores`."""
+    dynamic: bool = False
+    """Whether the range of each activation stays that of the tensor at hand, whatever calibration has seen."""
 
     def __len__(self) -> int:
         """The number of quantisers."""
@@ -46,7 +48,7 @@ class Protocol:
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Tensor]) -> Protocol:
-        """Learn the ranges of the activations from batches of tokens (B, T), and freeze them.
+        """Learn the ranges of the activations from batches of tokens (B, T), and freeze them if they are static.
 
         Raises:
             ValueError: there is no batch.
@@ -58,19 +60,22 @@ class Protocol:
         if not count and self.places:
             raise ValueError("static ranges need at least one calibration batch")
         for quantiser in self.places.values():
-            quantiser.calibrating = False
+            quantiser.calibrating = self.dynamic
         return self
 
 
-def quantise(decoder: Decoder, weights: int | None = 8, activations: int | None = 8) -> Protocol:
+def quantise(
+    decoder: Decoder, weights: int | None = 8, activations: int | None = 8, *, dynamic: bool = False
+) -> Protocol:
     """A quantised copy of `decoder`, whose activations are still to be calibrated.
 
     Args:
         decoder: It is left as it is.
         weights: bits of the weights; None leaves them in float.
         activations: bits of the activations; None leaves them in float.
+        dynamic: takes the percentiles of each tensor itself, in place of those of calibration. Theirs are static.
     """
-    made = Protocol(copy.deepcopy(decoder))
+    made = Protocol(copy.deepcopy(decoder), dynamic=dynamic)
     if weights is not None:
         scheme = Scheme(weights, range="least-squares")
         for name, parameter in quantised_parameters(made.decoder):
@@ -79,7 +84,7 @@ def quantise(decoder: Decoder, weights: int | None = 8, activations: int | None 
             made.weights[name] = grid
     if activations is not None:
         for name, place in places(made.decoder):
-            place.quantiser = made.places[name] = StaticQuantiser(activations, PERCENT, MOMENTUM)
+            place.quantiser = made.places[name] = StaticQuantiser(activations, PERCENT, 0.0 if dynamic else MOMENTUM)
     return made
 
 

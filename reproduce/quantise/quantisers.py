@@ -7,6 +7,7 @@ from calibration batches and then keeps it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,6 +52,25 @@ class Scheme:
         """`x` on the grid that its own range gives."""
         grid, blocks = self.fit(x)
         return blocks.restore(grid(blocks.rows)).to(x.dtype)
+
+
+class Unrounded(Scheme):
+    """A scheme that leaves all numbers as they are, so that what else a method does can be seen by itself."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x
+
+
+class FirstInFloat:
+    """Quantises activations (B, T, d), or (B T, d), except those at the first position."""
+
+    def __init__(self, scheme: Scheme, length: Callable[[], int]) -> None:
+        self.scheme, self.length = scheme, length
+
+    def __call__(self, x: Tensor) -> Tensor:
+        sequences = x if x.ndim == 3 else x.view(-1, self.length(), x.shape[-1])
+        rest = self.scheme(sequences[:, 1:])
+        return torch.cat([sequences[:, :1], rest], dim=1).view(x.shape)
 
 
 class StaticQuantiser(nn.Module):

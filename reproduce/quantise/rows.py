@@ -11,7 +11,8 @@ from typing import Literal
 Family = Literal["published", "causes", "int8", "int4", "weights", "keys"]
 """What a row belongs to.
 
-    published   the published W8A8 protocol, static, at every tensor of this package's transformers
+    published   the published W8A8 protocol at every tensor of this package's transformers: static, with three sets of
+                calibration text, and with dynamic ranges, which no calibration text can change
     causes      linear layers alone, dynamic: which choice of scales, positions or channels loses
     int8        methods against outliers in activations, at the widths that the user gives
     int4        weights and activations of 4 bits in groups
@@ -35,6 +36,9 @@ _TABLE = (
     Row("published", "published protocol, static per tensor", "published", 4.0),
     Row("published-other-text", "published, calibrated on other text", "published", 4.0),
     Row("published-random", "published, calibrated on random tokens", "published", 4.0),
+    Row("dynamic", "published, with dynamic ranges", "published", 4.0),
+    Row("dynamic-other-text", "dynamic, calibrated on other text", "published", 4.0),
+    Row("dynamic-random", "dynamic, calibrated on random tokens", "published", 4.0),
     Row("weights", "weights alone, per tensor", "causes"),
     Row("activations", "activations alone, per tensor", "causes", 1.5),
     Row("tensor", "per tensor", "causes", 1.5),
@@ -48,7 +52,7 @@ _TABLE = (
     Row("smoothquant-token", "SmoothQuant, per token", "int8", 1.5),
     Row("quarot", "QuaRot, per tensor", "int8", 2.0),
     Row("quarot-token", "QuaRot, per token", "int8", 2.0),
-    Row("w4a4", "4 bits in groups", "int4", 1.5),
+    Row("w4a4-groups", "4 bits in groups", "int4", 1.5),
     Row("quarot-w4a4", "QuaRot, 4 bits in groups", "int4", 2.0),
     Row("svdquant-0", "SVDQuant, rank 0 (smoothing)", "int4", 10.0),
     Row("svdquant-4", "SVDQuant, rank 4", "int4", 14.0),
@@ -64,7 +68,7 @@ _TABLE = (
     Row("w4-splitquant", "4 bits, SplitQuant", "weights", 4.0),
     Row("w4-group", "4 bits, groups at SplitQuant's bits", "weights"),
     *(
-        Row(f"keys-{size}{suffix}", f"keys, blocks of {size}{said}", "keys", 1.5)
+        Row(f"keys-{size}{suffix}", f"keys of {4 + 8 / size:g} bits, blocks of {size}{said}", "keys", 1.5)
         for size in (64, 32, 16, 8)
         for suffix, said in (("", ""), ("-sorted", ", sorted"))
     ),
@@ -74,4 +78,6 @@ ROWS = {row.name: row for row in _TABLE}
 """Every row by name, in the order of tables."""
 
 CAUSES = tuple(row.name for row in _TABLE if row.family == "causes")
+SETS = tuple(row.name for row in _TABLE if row.family == "published" and row.name != "published")
+"""The study of calibration sets. The set of the published protocol itself is the training text."""
 METHODS = tuple(row.name for row in _TABLE if row.family in ("int8", "int4", "weights", "keys"))

@@ -101,7 +101,7 @@ def page(figures: Path | None = None) -> str:
     for entry in entries:
         if entry.experiment.id not in seen:
             seen.add(entry.experiment.id)
-            names = ", ".join(entry.experiment.paper_names)
+            names = ", ".join(entry.experiment.paper_names) or "a figure of this project's own"
             parts.append(f"## {entry.experiment.id}\n\n{entry.experiment.title} ({names}).\n")
             parts += [f"{_prose(entry.experiment.notes)}\n"] if entry.experiment.notes else []
         parts += _details(entry, figures)

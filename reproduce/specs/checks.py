@@ -18,8 +18,10 @@ from reproduce.specs.schema import (
     DiagramPlot,
     Experiment,
     LinePlot,
+    MethodsPlot,
     Plot,
     Quantity,
+    RunRef,
     RunSpec,
     Setting,
     TablePlot,
@@ -129,6 +131,8 @@ def experiment_problems(experiment: Experiment, catalogue: Catalogue, settings: 
         for problem in claim_problems(claim):
             yield replace(problem, path=("claims", index, *problem.path))
     yield from _metric_problems(experiment.plot)
+    if isinstance(experiment.plot, MethodsPlot):
+        yield from _row_problems(experiment.runs, experiment.plot)
     yield from _layer_problems(experiment, catalogue, settings)
     if isinstance(experiment.plot, LinePlot):
         yield from facet_problems(experiment.plot, _lines(experiment, catalogue, settings))
@@ -147,10 +151,21 @@ def _metric_problems(plot: Plot) -> Iterator[Problem]:
             for index, column in enumerate(plot.columns):
                 if column.metric is not None:
                     yield from _shown_problems(column.metric, column.form, list(METRICS), ("plot", "columns", index))
+        case MethodsPlot():
+            pass  # its rows are names that the schema knows
         case DiagramPlot():
             pass  # it is drawn from a configuration
         case _:
             assert_never(plot)
+
+
+def _row_problems(runs: Sequence[str | RunRef | RunSpec], plot: MethodsPlot) -> Iterator[Problem]:
+    """Runs that are not quantised in all the ways that the plot shows."""
+    for index, run in enumerate(runs):
+        asked = run.quantised.rows if isinstance(run, RunRef) and run.quantised is not None else []
+        without = [row for row in plot.rows if row not in asked]
+        if without:
+            yield Problem(("runs", index), f"its quantisation has no row {without[0]}, which plot.rows shows")
 
 
 def _shown_problems(expression: str, form: Form, valid: Sequence[str], path: Path) -> Iterator[Problem]:

@@ -208,6 +208,17 @@ class TablePlot(Frozen):
     columns: list[Column] = Field(min_length=1)
 
 
+class MethodsPlot(Frozen):
+    """What each way to quantise costs each model: perplexity against kurtosis, and a table with bits and FLOPs.
+
+    A point stands for a run of the figure and a row of its quantisation; the rows of one family share a panel.
+    """
+
+    kind: Literal["methods"] = "methods"
+    rows: list[RowName] = Field(min_length=1)
+    """Rows of `reproduce.quantise.rows`, which the quantisations of all runs must ask for."""
+
+
 class DiagramPlot(Frozen):
     """A drawing made from a model's configuration."""
 
@@ -217,7 +228,7 @@ class DiagramPlot(Frozen):
     shows: Literal["variant", "norm-positions"] = "variant"
 
 
-Plot = Annotated[LinePlot | TablePlot | DiagramPlot, Field(discriminator="kind")]
+Plot = Annotated[LinePlot | TablePlot | MethodsPlot | DiagramPlot, Field(discriminator="kind")]
 
 # ---------------------------------------------------------------------------------------------------
 # Claims

@@ -21,6 +21,7 @@ from reproduce.metrics.table import (
     metric_named,
     terms,
 )
+from reproduce.quantise.rows import ROWS
 from reproduce.store.trace import Row, read_rows
 from tests.parallel.toys import image_config, toy_config, train
 
@@ -72,7 +73,9 @@ def test_entries_of_the_table_agree_with_one_another() -> None:
     forms = [name for name, metric in METRICS.items() if "variance" in metric.forms]
     assert forms == ["kurtosis", "kurtosis_centred", "kurtosis_skipped", "kurtosis_centred_skipped"]
     of_quantisations = [name for name, metric in METRICS.items() if metric.of_quantisations]
-    assert of_quantisations == [f"w{b}a{b}_ppl{suffix}" for b in (8, 6, 4) for suffix in ("", "_std")]
+    widths = [f"w{b}a{b}_ppl{suffix}" for b in (8, 6, 4) for suffix in ("", "_std")]
+    rows = [f"{row}_{what}" for row in ROWS for what in ("ppl", "weight_bits", "flops")]
+    assert of_quantisations == [*widths, *rows]
 
 
 def test_checkpoints_have_each_metric_with_and_without_the_first_positions() -> None:

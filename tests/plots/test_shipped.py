@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 
 from reproduce.plots.diagram import draw_diagram
 from reproduce.plots.lines import draw_lines
+from reproduce.plots.methods import cells, draw_methods, methods_words
 from reproduce.plots.names import block_name
 from reproduce.plots.table import draw_table, tabulate
 from reproduce.plots.theme import series_styles, theme
 from reproduce.specs.load import load_experiment
 from reproduce.specs.resolve import Resolved, resolve
-from reproduce.specs.schema import DiagramPlot, LinePlot
+from reproduce.specs.schema import DiagramPlot, LinePlot, MethodsPlot
 from reproduce.store.frame import COLUMNS, Loaded
 
 from .synthetic import Run, facts_of, in_frame, panels, trace, words
@@ -49,6 +50,9 @@ def test_every_shipped_figure_is_drawn(name: str, monkeypatch: pytest.MonkeyPatc
         elif isinstance(plot, LinePlot):
             figure = draw_lines(resolved, loaded(resolved), [])
             check_lines(figure, plot)
+        elif isinstance(plot, MethodsPlot):
+            found = cells(resolved, loaded(resolved))
+            figure = draw_methods(found, methods_words(resolved, loaded(resolved), [], found))
         else:
             figure = draw_table(tabulate(resolved, loaded(resolved)))
     assert f"{name} · " in words(figure)

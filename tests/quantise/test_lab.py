@@ -10,7 +10,7 @@ from reproduce.models.variants import VARIANTS
 from reproduce.quantise.decoder import Decoder, decoder_of
 from reproduce.quantise.lab import Lab, NotApplicable
 from reproduce.quantise.linears import calibrate, linear_names, sharing
-from reproduce.quantise.methods import block_floating_point
+from reproduce.quantise.methods import block_floating_point, quarot, smoothquant, splitquant
 from reproduce.quantise.quantisers import Scheme, StaticQuantiser
 from reproduce.quantise.rows import CAUSES, METHODS, ROWS
 from tests.quantise.test_decoder import TOKENS, model
@@ -150,13 +150,35 @@ def test_bits_and_flops_are_counted() -> None:
     """One block of width 16: 12 x 256 entries, biases apart. Groups of 16 entries have a 16-bit scale each."""
     one = lab()
     entries = 2 * 12 * 256
-    assert one.prepare("w4a4").weight_bits == 4 + 16 / 16
+    assert one.prepare("w4a4-groups").weight_bits == 4 + 16 / 16
     assert one.prepare("tensor").weight_bits == pytest.approx(8 + 16 * 12 / entries)
     branches = 2 * ((3 * 16 + 16) + (16 + 16) + (64 + 16) + (16 + 64)) * 4  # (m + k) r: qkv, project, up and down
     assert one.prepare("svdquant-4").weight_bits == pytest.approx(5 + 16 * branches / entries)
-    assert one.prepare("smoothquant").flops == 2 * (16 + 16)
-    assert one.prepare("quarot").flops == 2 * (3 * 16 * 4 + 64 * 6)
+    assert one.prepare("quarot").flops == 2 * (16 * 4 + 64 * 6)  # 16 log2 16 and 64 log2 64; the stream costs nothing
     assert one.prepare("tensor").flops == 0
+
+
+def test_what_cannot_be_folded_is_counted_and_said() -> None:
+    """Pre-LN folds all, OP has no gain before its layers, and gates read the stream in slices."""
+    plain, op, gated = lab(), lab("op"), lab("gated")
+    assert [one.prepare("smoothquant").flops for one in (plain, op, gated)] == [0, 2 * (16 + 16), 0]
+    assert plain.notes["smoothquant"] == "all divisions can be folded into the norms"
+    assert op.notes["smoothquant"].startswith("4 of 4 inputs are divided as they pass")
+    assert op.prepare("quarot").flops == plain.prepare("quarot").flops
+    assert gated.prepare("quarot").flops == 2 * (3 * 16 * 4 + 64 * 6)
+    assert "gates read slices" in gated.notes["quarot"]
+
+
+@pytest.mark.parametrize("row", ["smoothquant", "quarot", "svdquant-4", "w4-splitquant"])
+def test_a_rewriting_that_changes_the_function_is_refused(row: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rehearsal in full precision, before anything is rounded."""
+    one = lab()
+    one.prepare(row)
+    monkeypatch.setattr(smoothquant.Divide, "__call__", lambda self, x: 0.99 * x / self.by)
+    monkeypatch.setattr(quarot.Multiply, "__call__", lambda self, x: 0.99 * x @ self.by)
+    monkeypatch.setattr(splitquant, "split", lambda weight, at: [weight, 0.01 * weight])
+    with pytest.raises(NotApplicable, match="another function: its logits differ by"):
+        one.prepare(row)
 
 
 def test_a_method_that_does_not_apply_says_why() -> None:
@@ -198,6 +220,8 @@ def test_dynamic_ranges_do_not_see_the_calibration_text_and_static_ones_do() -> 
         assert torch.equal(logits(own.prepare(row).model), logits(changed.prepare(row).model))
     assert not torch.equal(logits(own.prepare("published").model), logits(changed.prepare("published").model))
     sets = Lab(decoder, [TOKENS], other_text=[other], length=12)
+    assert torch.equal(logits(sets.prepare("dynamic").model), logits(sets.prepare("dynamic-other-text").model))
+    assert not torch.equal(logits(changed.prepare("dynamic").model), logits(changed.prepare("published").model))
     assert torch.equal(logits(sets.prepare("published-other-text").model), logits(changed.prepare("published").model))
     with pytest.raises(NotApplicable, match="no such text"):
         sets.prepare("published-random")

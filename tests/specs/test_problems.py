@@ -69,7 +69,7 @@ def test_literal_with_the_nearest_value() -> None:
 @pytest.mark.parametrize(
     ("plot", "path", "text"),
     [
-        ({"kind": "tabel"}, ("plot", "kind"), "expected lines, table or diagram, got 'tabel'"),
+        ({"kind": "tabel"}, ("plot", "kind"), "expected lines, table, methods or diagram, got 'tabel'"),
         ({"columns": []}, ("plot", "kind"), "required, but missing"),
         ({"kind": "table", "columns": []}, ("plot", "columns"), "expected at least 1 entry"),
         ({"kind": "table", "columns": 3}, ("plot", "columns"), "expected a list, got 3"),

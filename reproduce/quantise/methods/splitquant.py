@@ -32,15 +32,18 @@ def boundaries(weight: Tensor) -> list[float]:
     return [float(middle) for middle in (centres[1:] + centres[:-1]) / 2]
 
 
-def split(weight: Tensor) -> list[Tensor]:
-    """Three tensors of the shape of `weight` that add up to it exactly."""
-    low, high = boundaries(weight)
+def split(weight: Tensor, at: list[float] | None = None) -> list[Tensor]:
+    """Three tensors of the shape of `weight` that add up to it exactly.
+
+    Args:
+        at: the two boundaries; those of k-means if None.
+    """
+    low, high = boundaries(weight) if at is None else at
     zero = torch.zeros_like(weight)
     masks = (weight <= low, (weight > low) & (weight < high), (weight > low) & (weight >= high))
     return [torch.where(mask, weight, zero) for mask in masks]
 
 
-def quantised(weight: Tensor, bits: int) -> Tensor:
-    """The sum of the quantised parts, each on an asymmetric grid with one scale."""
-    scheme = Scheme(bits, "asymmetric")
-    return torch.stack([scheme(part) for part in split(weight)]).sum(0)
+def quantised(weight: Tensor, scheme: Scheme, at: list[float] | None = None) -> Tensor:
+    """The sum of the quantised parts, each with a scale of its own; their grid is asymmetric, as the authors' is."""
+    return torch.stack([scheme(part) for part in split(weight, at)]).sum(0)
