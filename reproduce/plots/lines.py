@@ -12,7 +12,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
 from reproduce.plots.badges import badges
-from reproduce.plots.captions import caption, missing_notes, run_suffix, words
+from reproduce.plots.captions import caption, cautions, missing_notes, run_suffix, words
 from reproduce.plots.curves import Curve, build
 from reproduce.plots.legends import Layout, colour_bar, draw_legend, lay_out, legend_of
 from reproduce.plots.look import Look
@@ -52,7 +52,7 @@ def draw_lines(resolved: Resolved, loaded: Loaded, verdicts: Sequence[Verdict], 
         resolved.experiment,
         verdicts,
         badges(resolved.scale, loaded.facts.values(), resolved.guests),
-        f"{caption(resolved, loaded)}. {_how_drawn(plot, grid.panels)}".strip(),
+        " ".join(filter(None, (f"{caption(resolved, loaded)}.", _how_drawn(plot, grid.panels), *cautions(resolved)))),
         [
             *missing_notes(loaded.missing),
             *built.notes,

@@ -21,7 +21,7 @@ from reproduce.claims.ruling import NotMeasured
 from reproduce.errors import SpecError
 from reproduce.metrics.table import layered
 from reproduce.plots.badges import badges
-from reproduce.plots.captions import caption, divergence, facts_of, missing_notes, seed_counts, words
+from reproduce.plots.captions import caption, cautions, divergence, facts_of, missing_notes, seed_counts, words
 from reproduce.plots.names import value_label
 from reproduce.plots.sheet import Words, body_width, pitch, sheet
 from reproduce.plots.theme import INK, QUIET, text_width, wrap
@@ -81,7 +81,7 @@ def tabulate(resolved: Resolved, loaded: Loaded, verdicts: Sequence[Verdict] = (
         resolved.experiment,
         verdicts,
         badges(resolved.scale, loaded.facts.values()),
-        ". ".join(said).removesuffix(".") + ".",
+        " ".join([". ".join(said).removesuffix(".") + ".", *cautions(resolved)]),
         [*missing_notes(loaded.missing), *_partly_diverged(loaded)],
     )
     return Table(heads, rows, records, around)

@@ -116,6 +116,8 @@ class ScaleSpec(ScaledDeviation):
 
     seeds: int | None = Field(default=None, ge=1)
     """Largest number of seeds of any run at this scale, where the paper has more than the scale affords."""
+    caution: str = ""
+    """What a reader of any picture at this scale must know, in full sentences: that another rate trains better, say."""
 
 
 class Setting(Frozen):
