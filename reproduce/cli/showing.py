@@ -61,7 +61,7 @@ def _about(experiment: Experiment, resolved: Resolved, scale: Scale) -> dict[str
     from reproduce.plan.planner import price
     from reproduce.report.cost import machines, measured_cost
     from reproduce.report.discrimination import shipped_shares
-    from reproduce.specs.load import load_setting
+    from reproduce.specs.load import cautions, load_setting
     from reproduce.specs.provenance import hyperparameters
     from reproduce.specs.resolve import shown_runs
 
@@ -83,6 +83,7 @@ def _about(experiment: Experiment, resolved: Resolved, scale: Scale) -> dict[str
         "setting": experiment.setting,
         "scale": scale,
         "because": {setting.id: setting.scales[scale].because for setting in settings},
+        "cautions": cautions(experiment, scale),
         "setting_notes": {setting.id: setting.notes for setting in settings if setting.notes},
         "claims": [_claim(claim, scale, others.get(claim.id)) for claim in experiment.claims],
         "runs": [
@@ -181,6 +182,7 @@ def _print_brief(ui: Ui, about: Mapping[str, Any], typed: str) -> None:
         facts.append(["in all", "not judged yet, since no run has a trace"])
     undrawn = f"not drawn yet: `ofe plot {name}{at}` draws it" if traced or not about["runs"] else "not drawn yet"
     facts.append(["picture", about["picture"] or undrawn])
+    facts += [["caution", sentence] for sentence in about["cautions"]]
     if about["finding"]:
         facts.append(["finding", about["finding"]])
     if about["runs"]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from reproduce.models.size import parameters
 from reproduce.plots.badges import Badge, bound_notes, chips, data_name
 from reproduce.plots.sheet import Words
-from reproduce.specs.load import load_setting
 from reproduce.units import count
 
 if TYPE_CHECKING:
@@ -119,13 +118,6 @@ def divergence(facts: list[RunFacts]) -> str:
         return f"diverged at step {ends[0]:,}"
     first = "" if len(ends) == 1 else ", first"
     return f"{len(ends)} of {len(facts)} seeds diverged{first} at step {min(ends):,}"
-
-
-def cautions(resolved: Resolved) -> list[str]:
-    """Sentences of a figure's settings that a reader of its picture must know at this scale."""
-    settings = [load_setting(name) for name in resolved.experiment.settings]
-    said = [setting.scales[resolved.scale].caution for setting in settings if resolved.scale in setting.scales]
-    return list(dict.fromkeys(filter(None, said)))
 
 
 def missing_notes(missing: Iterable[ResolvedRun]) -> list[str]:

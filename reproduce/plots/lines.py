@@ -12,7 +12,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
 from reproduce.plots.badges import badges
-from reproduce.plots.captions import caption, cautions, missing_notes, run_suffix, words
+from reproduce.plots.captions import caption, missing_notes, run_suffix, words
 from reproduce.plots.curves import Curve, build
 from reproduce.plots.legends import Layout, colour_bar, draw_legend, lay_out, legend_of
 from reproduce.plots.look import Look
@@ -20,6 +20,7 @@ from reproduce.plots.names import axis_label, common_label, layer_label
 from reproduce.plots.panels import Arrangement, Panel, Series, arrange
 from reproduce.plots.sheet import sheet
 from reproduce.plots.theme import wrap
+from reproduce.specs.load import cautions
 from reproduce.specs.schema import Axis, LinePlot
 
 if TYPE_CHECKING:
@@ -48,11 +49,13 @@ def draw_lines(resolved: Resolved, loaded: Loaded, verdicts: Sequence[Verdict], 
     grid = arrange(plot, resolved, built.curves)
     legend = legend_of(plot, grid, loaded)
     layout = lay_out(plot, grid, legend, look.shrink)
+    said = [f"{caption(resolved, loaded)}.", _how_drawn(plot, grid.panels)]
+    said += cautions(resolved.experiment, resolved.scale)
     around = words(
         resolved.experiment,
         verdicts,
         badges(resolved.scale, loaded.facts.values(), resolved.guests),
-        " ".join(filter(None, (f"{caption(resolved, loaded)}.", _how_drawn(plot, grid.panels), *cautions(resolved)))),
+        " ".join(filter(None, said)),
         [
             *missing_notes(loaded.missing),
             *built.notes,

@@ -21,10 +21,11 @@ from reproduce.claims.ruling import NotMeasured
 from reproduce.errors import SpecError
 from reproduce.metrics.table import layered
 from reproduce.plots.badges import badges
-from reproduce.plots.captions import caption, cautions, divergence, facts_of, missing_notes, seed_counts, words
+from reproduce.plots.captions import caption, divergence, facts_of, missing_notes, seed_counts, words
 from reproduce.plots.names import value_label
 from reproduce.plots.sheet import Words, body_width, pitch, sheet
 from reproduce.plots.theme import INK, QUIET, text_width, wrap
+from reproduce.specs.load import cautions
 from reproduce.specs.schema import Column, Quantity, TablePlot
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def tabulate(resolved: Resolved, loaded: Loaded, verdicts: Sequence[Verdict] = (
         resolved.experiment,
         verdicts,
         badges(resolved.scale, loaded.facts.values()),
-        " ".join([". ".join(said).removesuffix(".") + ".", *cautions(resolved)]),
+        " ".join([". ".join(said).removesuffix(".") + ".", *cautions(resolved.experiment, resolved.scale)]),
         [*missing_notes(loaded.missing), *_partly_diverged(loaded)],
     )
     return Table(heads, rows, records, around)

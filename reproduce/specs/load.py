@@ -20,7 +20,7 @@ from reproduce.config import Frozen
 from reproduce.errors import SpecError
 from reproduce.specs.checks import experiment_problems, run_problems, setting_problems
 from reproduce.specs.problems import Problem, explain, spec_error
-from reproduce.specs.schema import Experiment, RunSpec, Setting
+from reproduce.specs.schema import Experiment, RunSpec, Scale, Setting
 from reproduce.specs.yaml import Document, parse
 from reproduce.store.home import shared_folder
 
@@ -92,6 +92,13 @@ def load_setting(name: str) -> Setting:
     if name not in files:
         raise SpecError(f"no setting {name}", hint=f"there are {', '.join(files)}")
     return _setting(files[name], files[name].stat().st_mtime_ns)
+
+
+def cautions(experiment: Experiment, scale: Scale) -> list[str]:
+    """The sentences of an experiment's settings that a reader of its results at `scale` must know."""
+    settings = [load_setting(name) for name in experiment.settings]
+    said = [setting.scales[scale].caution for setting in settings if scale in setting.scales]
+    return list(dict.fromkeys(filter(None, said)))
 
 
 def catalogue(experiment: Experiment | None = None) -> dict[str, tuple[Setting, RunSpec]]:

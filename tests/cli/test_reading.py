@@ -219,7 +219,7 @@ def test_show_tells_where_the_figures_choices_come_from(ofe: Ofe, mine: str) -> 
 def test_show_json_has_the_promised_shape(ofe: Ofe) -> None:
     about = json.loads(ofe("show", "fig1", "--json").stdout)
     assert list(about) == [
-        *["id", "v1", "v2", "title", "kind", "section", "setting", "scale", "because", "setting_notes"],
+        *["id", "v1", "v2", "title", "kind", "section", "setting", "scale", "because", "cautions", "setting_notes"],
         *["claims", "runs", "cost", "measured_cost", "machines"],
         *["needs", "hyperparameters", "provenance", "notes", "finding", "picture", "verdicts"],
     ]

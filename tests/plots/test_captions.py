@@ -4,9 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from reproduce.plots.captions import caption, cautions, in_millions, missing_notes, run_suffix, words
-from reproduce.specs.load import load_experiment
-from reproduce.specs.resolve import resolve
+from reproduce.plots.captions import caption, in_millions, missing_notes, run_suffix, words
 
 from .synthetic import Run, case, verdict
 
@@ -58,14 +56,6 @@ def test_divergence_names_the_step_and_the_seeds() -> None:
     three = case(PLOT, [Run("a", "A", seeds=3, fails_at=1234)], steps=3000)
     assert run_suffix(["a"], three.loaded) == " (1 of 3 seeds diverged at step 1,234)"
     assert run_suffix(["other"], three.loaded) == ""
-
-
-def test_what_a_setting_warns_of_at_a_scale_stands_below_its_pictures() -> None:
-    warned = resolve(load_experiment("fig26"), "laptop")
-    (sentence,) = cautions(warned)
-    assert sentence.startswith("The learning rate lies above the one that trains best")
-    assert cautions(resolve(load_experiment("fig26"), "paper")) == []
-    assert len(cautions(resolve(load_experiment("v2-fig9"), "laptop"))) == 1, "two settings, which say the same"
 
 
 def test_missing_runs_are_listed_by_seed() -> None:

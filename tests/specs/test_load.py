@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reproduce.errors import SpecError
-from reproduce.specs.load import catalogue, experiments_root, list_experiments, load_experiment, load_setting
+from reproduce.specs.load import catalogue, cautions, experiments_root, list_experiments, load_experiment, load_setting
 
 Change = Callable[[str, str, str], None]
 
@@ -355,3 +355,10 @@ def test_an_experiment_without_a_setting_may_name_checkpoints(change: Change) ->
     change("fig1.yaml", "setting: toy", "setting: null")
     change("fig1.yaml", "kind: training", "kind: pretrained")
     assert load_experiment("fig1").settings == []
+
+
+def test_what_a_setting_warns_of_at_a_scale() -> None:
+    (sentence,) = cautions(load_experiment("fig26"), "laptop")
+    assert sentence.startswith("The learning rate lies above the one that trains best")
+    assert cautions(load_experiment("fig26"), "paper") == []
+    assert len(cautions(load_experiment("v2-fig9"), "laptop")) == 1, "two settings, which say the same"
