@@ -45,7 +45,7 @@ def test_a_run_is_quantised_and_kept_like_other_runs(ofe: Ofe, own: Path, tmp_pa
     assert again.stdout.startswith("toy-ln-laptop-s0: ")
     for said in ("published protocol, W8A8, 2 calibration sets", "per tensor", "per token, weights per output", "SQNR"):
         assert said in again.stdout
-    assert "keys, blocks of 64: does not apply, its heads have" in again.stderr
+    assert "keys of 4.125 bits, blocks of 64: does not apply, its heads have" in again.stderr
     slugs = [row["slug"] for row in json.loads(ofe("status", "--json", home=own).stdout)]
     assert "toy-ln-laptop-s0-quantised-at-20" in slugs
     assert ofe("cache", "verify", home=own).exit_code == 0
