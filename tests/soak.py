@@ -53,10 +53,12 @@ class Soak:
         log = (self.folder / f"{home.name}.log").open("a")
         return subprocess.Popen(command, env=environment, stdout=log, stderr=log, text=True, start_new_session=True)
 
-    def undisturbed(self) -> None:
+    def undisturbed(self) -> bool:
+        """Reproduce the figures once without signals, and return whether that succeeded."""
         code = self.start(self.folder / "quiet").wait()
         if code != 0:
             self.wrong.append(f"the undisturbed command ended with exit code {code}")
+        return code == 0
 
     def disturbed(self, minutes: float) -> None:
         home, end = self.folder / "storm", time.monotonic() + 60 * minutes
@@ -113,6 +115,16 @@ class Soak:
         self.wrong += [f"{name} was left behind" for name in debris]
 
 
+def shortened(steps: int | None) -> list[str]:
+    """The `--set` changes that make every run of every figure `steps` long; none where they keep their own lengths."""
+    if not steps:
+        return []
+    every = max(1, steps // 4)
+    changes = [f"steps={steps}", "stop_after=null", f"probe.every={every}", f"eval.every={every}", "eval.batches=2"]
+    # Some recipes give their warm-up as a fraction and others in steps, and the two may not be given together.
+    return [*changes, "schedule.warmup_fraction=0", f"schedule.warmup_steps={every}"]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("figures", nargs="*", default=["all"])
@@ -122,16 +134,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     words = [*options.figures, "--scale", options.scale]
-    if options.steps:
-        every = max(1, options.steps // 4)
-        changes = [f"steps={options.steps}", f"probe.every={every}", f"eval.every={every}"]
-        words += [word for change in changes for word in ("--set", change)]
+    words += [word for change in shortened(options.steps) for word in ("--set", change)]
     with tempfile.TemporaryDirectory(prefix="ofe-soak-") as folder:
         soak = Soak(words, Path(folder), options.seed)
         began = time.monotonic()
-        soak.undisturbed()
-        soak.disturbed(options.minutes)
-        soak.compare()
+        if soak.undisturbed():
+            print(f"undisturbed: {(time.monotonic() - began) / 60:.1f} minutes", file=sys.stderr, flush=True)
+            soak.disturbed(options.minutes)
+            soak.compare()
         runs = len(Store(Path(folder) / "quiet").list())
         result = {
             "command": f"ofe reproduce {' '.join(words)}",
@@ -143,7 +153,8 @@ def main() -> int:
         }
         print(json.dumps(result, indent=2))
         if soak.wrong:
-            print((Path(folder) / "storm.log").read_text()[-3000:], file=sys.stderr)
+            for log in sorted(Path(folder).glob("*.log")):
+                print(f"--- {log.name}\n{log.read_text()[-3000:]}", file=sys.stderr)
     return int(bool(soak.wrong))
 
 
