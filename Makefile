@@ -80,13 +80,15 @@ drills: DRILLS ?= 20
 drills: .venv/.installed-dev
 	DRILLS=$(DRILLS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --timeout=7200 tests/drills tests/training/test_resume.py
 
-# FIGURES and SCALE choose what is reproduced; STEPS shortens every run.
+# FIGURES and SCALE choose what is reproduced; STEPS shortens every run. PAUSE is the longest time between two signals in
+# seconds: on a machine that needs longer than that to start a worker, nothing is ever trained before a signal comes.
 soak: MINUTES ?= 60
 soak: FIGURES ?= all
 soak: SCALE ?= laptop
 soak: STEPS ?= 40
+soak: PAUSE ?= 12
 soak: .venv/.installed
-	$(BIN)/python tests/soak.py --minutes $(MINUTES) --scale $(SCALE) --steps $(STEPS) $(FIGURES)
+	$(BIN)/python tests/soak.py --minutes $(MINUTES) --scale $(SCALE) --steps $(STEPS) --pause $(PAUSE) $(FIGURES)
 
 golden: .venv/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.golden.make

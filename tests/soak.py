@@ -38,10 +38,11 @@ class Soak:
     Args:
         words: arguments of `ofe reproduce`.
         folder: where the two homes are made.
+        pause_s: longest time between two signals, in seconds.
     """
 
-    def __init__(self, words: list[str], folder: Path, seed: int) -> None:
-        self.words, self.folder, self.chance = words, folder, random.Random(seed)
+    def __init__(self, words: list[str], folder: Path, seed: int, pause_s: float) -> None:
+        self.words, self.folder, self.chance, self.pause_s = words, folder, random.Random(seed), pause_s
         self.sent: Counter[str] = Counter()
         self.starts = 0
         self.wrong: list[str] = []
@@ -66,7 +67,7 @@ class Soak:
             process = self.start(home)
             while process.poll() is None:
                 if time.monotonic() < end:
-                    time.sleep(self.chance.uniform(2, 12))
+                    time.sleep(self.chance.uniform(min(2, self.pause_s), self.pause_s))
                     self.disturb(process, home)
                 else:
                     process.wait()
@@ -131,12 +132,13 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--scale", default="smoke")
     parser.add_argument("--steps", type=int, help="length of every run, in place of its own")
+    parser.add_argument("--pause", type=float, default=12, help="longest time between two signals, in seconds")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     words = [*options.figures, "--scale", options.scale]
     words += [word for change in shortened(options.steps) for word in ("--set", change)]
     with tempfile.TemporaryDirectory(prefix="ofe-soak-") as folder:
-        soak = Soak(words, Path(folder), options.seed)
+        soak = Soak(words, Path(folder), options.seed, options.pause)
         began = time.monotonic()
         if soak.undisturbed():
             print(f"undisturbed: {(time.monotonic() - began) / 60:.1f} minutes", file=sys.stderr, flush=True)
