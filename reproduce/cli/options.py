@@ -76,7 +76,8 @@ Device = Annotated[
     typer.Option(
         "--device",
         metavar="NAME",
-        help="Plan for another device than this machine's, from its published rates: h100, h200, a100, l4 or cpu.",
+        help="Plan for another device than this machine's, from its published rates: h100, h100-pcie, h200, a100, "
+        "a100-40gb, l4 or cpu.",
     ),
 ]
 Partition = Annotated[str | None, typer.Option("--partition", metavar="NAME", help="Slurm: the partition of the jobs.")]

@@ -1,11 +1,17 @@
 """Devices by name, for planning on another machine than this one: published rates, and what training gets of them.
 
-    device  memory    bf16, dense    fp32 (not TF32)   source
-    h100    80 GB     989 TFLOP/s    67 TFLOP/s        Nvidia H100 data sheet, SXM
-    h200    141 GB    989 TFLOP/s    67 TFLOP/s        Nvidia H200 data sheet, SXM
-    a100    80 GB     312 TFLOP/s    19.5 TFLOP/s      Nvidia A100 data sheet, SXM
-    l4      24 GB     121 TFLOP/s    30.3 TFLOP/s      Nvidia L4 data sheet (half of the rate with sparsity)
-    cpu     64 GB     4 TFLOP/s      2 TFLOP/s         16 cores, 2 GHz, two AVX-512 units each: 64 FLOP a cycle
+    device      memory    bf16, dense    fp32 (not TF32)   source
+    h100        80 GB     989 TFLOP/s    67 TFLOP/s        Nvidia, "H100 Tensor Core GPU" data sheet, H100 SXM
+    h100-pcie   80 GB     756 TFLOP/s    51 TFLOP/s        the same, H100 PCIe
+    h200        141 GB    989 TFLOP/s    67 TFLOP/s        Nvidia, "H200 Tensor Core GPU" data sheet, H200 SXM
+    a100        80 GB     312 TFLOP/s    19.5 TFLOP/s      Nvidia, "A100 Tensor Core GPU" data sheet, A100 80GB
+    a100-40gb   40 GB     312 TFLOP/s    19.5 TFLOP/s      Nvidia, "Ampere Architecture In-Depth", A100 40GB
+    l4          24 GB     121 TFLOP/s    30.3 TFLOP/s      Nvidia, "L4 Tensor Core GPU" data sheet
+    cpu         64 GB     4 TFLOP/s      2 TFLOP/s         16 cores, 2 GHz, two AVX-512 units each: 64 FLOP a cycle
+
+The data sheets of the H100, the H200 and the L4 state rates of bf16 with sparsity (1,979, 1,513 and 242 TFLOP/s), of
+which dense matrices get half. That of the A100 states both. A rate is that of the device's tensor cores in bf16 and of
+its other cores in fp32.
 
 A training gets `EFFICIENCY` of such a rate, and a step takes at least `OVERHEAD_S`. Both are assumptions and no
 measurement: models of this size reach between a fifth and a half of a device. N devices are N times as fast as one,
@@ -44,8 +50,10 @@ class NamedDevice:
 
 DEVICES: dict[str, NamedDevice] = {
     "h100": NamedDevice("NVIDIA H100", 80 * 10**9, 989e12, 67e12),
+    "h100-pcie": NamedDevice("NVIDIA H100 PCIe", 80 * 10**9, 756e12, 51e12),
     "h200": NamedDevice("NVIDIA H200", 141 * 10**9, 989e12, 67e12),
     "a100": NamedDevice("NVIDIA A100", 80 * 10**9, 312e12, 19.5e12),
+    "a100-40gb": NamedDevice("NVIDIA A100 40GB", 40 * 10**9, 312e12, 19.5e12),
     "l4": NamedDevice("NVIDIA L4", 24 * 10**9, 121e12, 30.3e12),
     "cpu": NamedDevice("a processor of 16 cores", 64 * 10**9, 4e12, 2e12, cores=16),
 }
