@@ -184,9 +184,16 @@ def _gpus() -> tuple[Gpu, ...]:
     except (OSError, subprocess.SubprocessError):
         return ()  # the tool without a working driver: no device
     rows = [line.rsplit(",", 1) for line in answer.splitlines() if "," in line]
-    gpus = [Gpu(name.strip(), int(mib) * 2**20 if mib.strip().isdigit() else 0) for name, mib in rows]
-    if visible is None:
-        return tuple(gpus)
-    chosen = [int(index) for index in visible.split(",") if index.strip().isdigit()]
-    # Devices named by UUID cannot be matched to these rows; they are as many as names.
-    return tuple(gpus[i] for i in chosen if i < len(gpus)) if chosen else tuple(gpus[: len(visible.split(","))])
+    gpus = [Gpu(name.strip(), int(mib) * 2**20 if mib.strip().isdecimal() else 0) for name, mib in rows]
+    return tuple(gpus) if visible is None else tuple(_visible(gpus, visible))
+
+
+def _visible(gpus: list[Gpu], visible: str) -> Iterator[Gpu]:
+    """The devices that CUDA shows where CUDA_VISIBLE_DEVICES is `visible`: those up to the first that is not there."""
+    for place, name in enumerate(word.strip() for word in visible.split(",")):
+        if name.startswith(("GPU-", "MIG-")) and place < len(gpus):
+            yield gpus[place]  # a name cannot be matched to the rows, but there are as many devices as names
+        elif name.isascii() and name.isdecimal() and int(name) < len(gpus):
+            yield gpus[int(name)]
+        else:
+            return

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from reproduce.errors import OfeError
+from reproduce.store.json_text import loads
 
 CONFIG = "config.json"
 SAFE, PICKLED = ("*.safetensors",), ("pytorch_model*.bin", "*.pt", "*.pth")
@@ -51,7 +51,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise OfeError(
             f"{folder} is no checkpoint: it has no {CONFIG}",
@@ -68,8 +68,9 @@ def read_config(folder: Path) -> dict[str, Any]:
 def most_positions(config: dict[str, Any]) -> int | None:
     """The longest sequence that the model of a config.json takes, as far as the file says it; else None."""
     for name in ("max_position_embeddings", "n_positions", "seq_len"):
-        if isinstance(config.get(name), int):
-            return config[name]
+        found = config.get(name)
+        if isinstance(found, int) and not isinstance(found, bool) and found > 0:
+            return found
     return None
 
 
@@ -79,8 +80,9 @@ def refuse_config(name: str, config: dict[str, Any]) -> None:
     Raises:
         OfeError: it is quantised, or it is an encoder with a decoder.
     """
-    if config.get("quantization_config") or config.get("compression_config"):
-        how = (config.get("quantization_config") or config["compression_config"]).get("quant_method", "some method")
+    quantised = config.get("quantization_config") or config.get("compression_config")
+    if quantised:
+        how = quantised.get("quant_method", "some method") if isinstance(quantised, dict) else quantised
         raise OfeError(
             f"{name} is quantised ({how}), and its activations are not those of the model that it was made from",
             hint="name the checkpoint in 16 or 32 bits",

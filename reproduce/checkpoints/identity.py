@@ -12,6 +12,7 @@ asked for once, and kept in the cache of the hub, which `offline` reads alone.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def locate(
         return _run(model, runs, step)
     _no_option(model, "no run", **{"--step": step})
     path = expanded(model)
-    if path.exists():
+    if os.path.exists(path):
         _no_option(model, "on this disk", **{"--revision": revision})
         return _local(path, gguf, allow_pickle=allow_pickle)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", model):

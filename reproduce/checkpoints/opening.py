@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -76,6 +77,8 @@ class Checkpoint:
     vocab_size: int
     max_length: int | None
     """Most positions in a sequence; None where the checkpoint sets no limit."""
+    unused: tuple[str, ...] = ()
+    """Tensors in its files of further blocks than its architecture has, by name."""
 
     @property
     def device(self) -> torch.device:
@@ -215,7 +218,8 @@ def _load_transformers(
     if not gguf:
         refuse_config(name, config.to_dict())
         weight_files(folder, allow_pickle=allow_pickle)
-    kind = _auto_class(config)
+    with _explained(name, trust_remote_code=trust_remote_code):
+        kind = _auto_class(config)
     options: dict[str, Any] = {"dtype": dtype, "output_loading_info": True, **common}
     if not gguf:
         options["use_safetensors"] = not allow_pickle or None
@@ -243,10 +247,20 @@ def _load_transformers(
     text = config.get_text_config()
     length = getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None)
     vocabulary = int(getattr(text, "vocab_size", 0))
-    with _explained(name, trust_remote_code=trust_remote_code):
+    with _explained(name, trust_remote_code=trust_remote_code, part="the tokenizer"):
         tokenizer = _tokenizer(folder, common)
-    opened = Checkpoint(module, tokenizer, identity, _UNKNOWN, vocabulary, length)
+    unused = _further_blocks(info["unexpected_keys"], (key for key, _ in module.named_parameters()))
+    opened = Checkpoint(module, tokenizer, identity, _UNKNOWN, vocabulary, length, unused)
     return replace(opened, structure=structure_of(opened))
+
+
+def _further_blocks(unexpected: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
+    """Those of the unexpected tensors that are named as a known parameter is, up to the number of the block.
+
+    Others are left out on purpose, such as the head of an encoder, or can be computed.
+    """
+    shapes = {re.sub(r"\d+", "#", key) for key in known}
+    return tuple(key for key in sorted(unexpected) if re.sub(r"\d+", "#", key) in shapes)
 
 
 def _auto_class(config: Any) -> Any:
@@ -301,8 +315,8 @@ class _TransformersTokenizer:
 
 
 @contextlib.contextmanager
-def _explained(name: str, *, trust_remote_code: bool) -> Iterator[None]:
-    """Turn what stops `transformers` into an `OfeError` about the checkpoint `name`."""
+def _explained(name: str, *, trust_remote_code: bool, part: str = "") -> Iterator[None]:
+    """Turn what stops `transformers` into an `OfeError` about the checkpoint `name`, or a `part` of it."""
     try:
         yield
     except OfeError:
@@ -318,6 +332,14 @@ def _explained(name: str, *, trust_remote_code: bool) -> Iterator[None]:
                 hint="read that code, and pass --trust-remote-code if you trust it",
                 exit_code=2,
             ) from error
+        again = "copy the checkpoint again from where it came"
+        if "ignore_mismatched_sizes" in str(error):  # an option of the library, which would make such weights random
+            raise OfeError(f"the weights of {name} have other shapes than its config.json says", hint=again) from error
+        if isinstance(error, LookupError | AttributeError | TypeError):  # whose text says nothing by itself
+            said = f"{type(error).__name__}: {said}"
+        if part:
+            hint = f"{again}, or give token indices with --text-ids FILE"
+            raise OfeError(f"{part} of {name} cannot be read ({said.rstrip('.')[:200]})", hint=hint) from error
         raise OfeError(
             f"{name} cannot be opened: {said.rstrip('.')[:200]}", hint="check that `transformers` can load it"
         ) from error

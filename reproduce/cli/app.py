@@ -12,8 +12,11 @@ Exit codes:
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import shlex
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -39,7 +42,7 @@ from reproduce.cli.status import status
 from reproduce.cli.verifying import verify
 from reproduce.errors import OfeError
 from reproduce.processes import COMMAND_VARIABLE, INTERRUPTED, Stopped, raise_when_asked, stop_code
-from reproduce.store.home import lend_home
+from reproduce.store.home import in_words, lend_home
 
 
 class Commands(TyperGroup):
@@ -55,10 +58,20 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, since nobody could say in words later that the disk is full
+            return result
         except OfeError as error:
             (ctx.obj or ui()).error(error)
             raise typer.Exit(error.exit_code) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever reads the output has read enough: the library ends the command
+                raise
+            (ctx.obj or ui()).error(in_words(error))
+            if error.filename is None:
+                _drop_output()
+            raise typer.Exit(1) from error
         except KeyboardInterrupt as stop:
             (ctx.obj or ui()).tell("stopped; the same command continues")
             raise typer.Exit(stop_code(stop.number) if isinstance(stop, Stopped) else INTERRUPTED) from stop
@@ -130,8 +143,17 @@ def print_version() -> None:
     _print_version(True)
 
 
+def _drop_output() -> None:
+    """Leave out what could not be printed. At its end Python would try to print it again, and complain."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main() -> None:
     """Entry point of `ofe`."""
     raise_when_asked()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8, nor can every terminal show all
+        utf8 = sys.stdout.encoding.lower() in ("utf-8", "utf8")
+        sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
     lend_home()
     app(prog_name="ofe")

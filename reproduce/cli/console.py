@@ -42,8 +42,10 @@ class Ui:
     err: Console
 
     def json(self, value: Any) -> None:
-        """Print data for programs on stdout."""
-        self.out.file.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        """Print data for programs on stdout. A number that is not finite is printed as a text."""
+        from reproduce.store.json_text import without_nonfinite
+
+        self.out.file.write(json.dumps(without_nonfinite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
     def line(self, text: str = "") -> None:
         """Print data for people on stdout. A line is never folded, so that a path stays whole."""

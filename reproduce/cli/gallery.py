@@ -10,7 +10,6 @@ which goes to a folder that names the changes. The record tells without reading 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from reproduce.specs.resolve import Resolved
 from reproduce.specs.schema import Experiment
 from reproduce.store.atomic import write_json
 from reproduce.store.home import ensure_folder, expanded, explain_os_errors, ofe_home
+from reproduce.store.json_text import loads
 from reproduce.store.reference import reference_root
 
 SCHEMA = 3
@@ -78,7 +78,7 @@ def read_record(folder: Path, resolved: Resolved, traces: Mapping[str, str | Non
     The version that drew it stands in the record and does not count: a release would make all shipped ones out of date.
     """
     try:
-        content = json.loads((folder / f"{resolved.experiment.id}.json").read_text(encoding="utf-8"))
+        content = loads((folder / f"{resolved.experiment.id}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     now = {"schema": SCHEMA, "scale": resolved.scale, "traces": dict(traces)}

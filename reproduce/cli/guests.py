@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,6 +93,7 @@ def _of_run(text: str) -> Visitor:
     from reproduce.store.reference import reference_root
 
     label, equals, name = text.rpartition("=")
+    label = _shown(label)
     folder = sealed_run(name)
     said, training, provenance = folder.read_run_yaml(), folder.training(), folder.provenance()
     trace = folder.read_trace()
@@ -127,10 +129,11 @@ def _of_run(text: str) -> Visitor:
 def _of_file(ui: Ui, text: str) -> Visitor:
     """A trace that another program wrote."""
     from reproduce.specs.resolve import Guest
-    from reproduce.store.foreign import read_foreign_trace
+    from reproduce.store.foreign import is_block, read_foreign_trace
     from reproduce.store.frame import RunFacts
 
     label, _, name = text.partition("=")
+    label = _shown(label)
     if not label or not name:
         hint = "write LABEL=FILE: --add mine=trace.csv"
         raise OfeError(f"--add {text} does not name a label and a file", hint=hint, exit_code=2)
@@ -139,24 +142,30 @@ def _of_file(ui: Ui, text: str) -> Visitor:
     if unknown:
         ui.tell(f"{path}: {', '.join(unknown)} is no metric that ofe knows and is left out")
     last = int(trace["step"].max())
-    guest = Guest(name=f"{label}={path.name}", label=label, setting="", seed=0, last_step=last, training=None)
-    about: dict[str, Any] = {"data": {"description": path.name}}
+    file = _shown(path.name)
+    guest = Guest(name=f"{label}={file}", label=label, setting="", seed=0, last_step=last, training=None)
+    about: dict[str, Any] = {"data": {"description": file}}
     facts = RunFacts(
         run=guest.name,
         label=label,
         setting="",
         seed=0,
-        layers=trace.loc[trace["layer"].str.isdigit(), "layer"].astype(int).max() if len(trace) else 0,
+        layers=max((int(layer) for layer in trace["layer"].unique() if is_block(layer)), default=0),
         failed=False,
         failed_step=None,
         steps=last,
-        source=path.name,
+        source=file,
         substitute=False,
         reference=False,
         key="",
         provenance=about,
     )
     return Visitor(guest, trace, facts)
+
+
+def _shown(name: str) -> str:
+    """A name from the command line as a picture shows it, where bytes that are not UTF-8 have a sign in their place."""
+    return os.fsencode(name).decode(errors="replace")
 
 
 def sealed_run(name: str) -> RunFolder:
@@ -181,9 +190,12 @@ def sealed_run(name: str) -> RunFolder:
     found = ended or [folder for folder in shipped if name in (folder.key, folder.slug, folder.path.name)] or own
     if not found:
         raise OfeError(f"no run {name}", hint="`ofe cache list` shows the runs of this machine", exit_code=2)
+    # A folder that was copied within the store, or renamed, has the key of another one or of another run.
+    found = [folder for folder in found if folder.sealed and folder.holds_its_run] or found
     if len({folder.key for folder in found}) > 1:
         names = ", ".join(folder.key for folder in found)
         raise OfeError(f"{name} stands for several runs", hint=f"name one of {names}", exit_code=2)
     if not found[0].sealed:
         raise OfeError(f"{name} has not ended yet", hint="`ofe status` tells how far it is", exit_code=2)
+    found[0].check_key()
     return found[0]

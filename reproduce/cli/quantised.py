@@ -24,7 +24,7 @@ def reading_of(job: ResolvedRun, folder: RunFolder) -> Reading:
     from reproduce.quantise.rows import ROWS
 
     config: Any = job.config
-    trace, said = folder.read_trace(), folder.provenance()["quantised"]
+    trace, said = folder.read_trace(), _numbers(folder.provenance()["quantised"])
     loss = float(trace[(trace["split"] == "eval") & (trace["metric"] == "loss")]["value"].iloc[0])
     streams = trace[(trace["split"] == "probe") & (trace["metric"] == "kurtosis")]
     kurtosis = dict(zip(streams["layer"], map(float, streams["value"]), strict=True))
@@ -69,6 +69,15 @@ def reading_of(job: ResolvedRun, folder: RunFolder) -> Reading:
         ],
         "tensors": said["tensors"],
     }
+
+
+def _numbers(value: Any) -> Any:
+    """What was read of a provenance, in which texts stand for numbers that are not finite, with the numbers again."""
+    if isinstance(value, dict):
+        return {key: _numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_numbers(item) for item in value]
+    return float(value) if value in ("nan", "inf", "-inf") else value
 
 
 def print_readings(ui: Ui, readings: Sequence[Reading]) -> None:

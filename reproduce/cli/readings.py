@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,8 @@ def reading_of(job: ResolvedRun, folder: RunFolder) -> Reading:
         "int8": provenance.get("int8"),
         "key": job.key,
     }
+    if unused := provenance.get("model", {}).get("unused_tensors"):
+        about["unused_tensors"] = unused
     if job.trained:
         about |= {"step": config.parent.step, "examples": config.examples}
         about["same_trace"] = provenance.get("parent", {}).get("same_trace", True)
@@ -114,6 +117,14 @@ def print_readings(ui: Ui, readings: Sequence[Reading]) -> None:
         for reading in readings:
             for line in _int8_lines(reading):
                 ui.line(f"{_name(reading)}: {line}")
+    for reading in readings:
+        for line in _without_values(reading):
+            ui.tell(line)
+        if unused := reading.get("unused_tensors"):
+            ui.tell(
+                f"{_name(reading)}: its weights have more blocks than its config.json names: {len(unused)} tensors are "
+                f"left out, such as {unused[0]}"
+            )
     skipped = max(reading["skip_first"] for reading in readings)
     later = f"; later: without the first {'position' if skipped == 1 else f'{skipped} positions'}" if skipped else ""
     ui.tell(f"layer: the input of that block; unembed: of the output matrix{later}. --json has all metrics")
@@ -159,7 +170,7 @@ def _print_table(ui: Ui, readings: Sequence[Reading], metrics: Sequence[str]) ->
                 if paired and metric not in IN_ONE_COLUMN:
                     cells.append(_number(layer["skipped"].get(metric)))
             neuron = worst.get(layer["layer"]) if layer["point"] in ("stream", "residual", "attention-input") else None
-            cells += [str(neuron["neuron"]), f"{neuron['share']:.0%}"] if neuron else ["", ""]
+            cells += [str(neuron["neuron"]), f"{float(neuron['share']):.0%}"] if neuron else ["", ""]
             before = [_name(reading)] * several + [str(reading.get("step", ""))] * steps + [layer["point"]] * points
             table.add_row(*before, *cells)
     ui.out.print(table)
@@ -175,7 +186,8 @@ def _number(value: float | str | None) -> str:
 
 def _neuron_lines(reading: Reading) -> Iterator[str]:
     """What the worst neurons are, where they are the first, and on which tokens they fire."""
-    first = [neuron for neuron in reading["neurons"] if neuron is _first(reading, neuron["layer"])]
+    finite = [neuron for neuron in reading["neurons"] if math.isfinite(float(neuron["share"]))]
+    first = [neuron for neuron in finite if neuron is _first(reading, neuron["layer"])]
     worst: dict[int, dict[str, Any]] = {}
     for neuron in sorted(first, key=lambda neuron: -neuron["share"]):
         worst.setdefault(neuron["neuron"], neuron)
@@ -187,7 +199,7 @@ def _neuron_lines(reading: Reading) -> Iterator[str]:
         )
         if neuron["tokens"]:
             fires = [
-                f"{token['text']!r} at position {token['position']} ({token['value']:.3g})"
+                f"{token['text']!r} at position {token['position']} ({float(token['value']):.3g})"
                 for token in _different(neuron["tokens"])
             ]
             yield f"  it fires on {', '.join(fires)}"
@@ -223,9 +235,21 @@ def _spans(layers: Sequence[str], every: Sequence[str]) -> str:
 
 def _int8_lines(reading: Reading) -> Iterator[str]:
     if (int8 := reading["int8"]) is not None:
+        whole, each = float(int8["per_tensor_db"]), float(int8["per_token_db"])
+        if math.isfinite(whole) and math.isfinite(each):
+            yield (
+                f"int8 with one scale for {_layer(int8['layer'])} leaves {whole:.0f} dB of signal to noise,"
+                f" with one for each token {each:.0f} dB"
+            )
+
+
+def _without_values(reading: Reading) -> Iterator[str]:
+    """From which layer on a model has no kurtosis, if there is such a layer."""
+    found = [one["layer"] for one in reading["layers"] if not math.isfinite(float(one["all"].get("kurtosis", 0)))]
+    if found:
         yield (
-            f"int8 with one scale for {_layer(int8['layer'])} leaves {int8['per_tensor_db']:.0f} dB of signal to noise,"
-            f" with one for each token {int8['per_token_db']:.0f} dB"
+            f"{_name(reading)} has no kurtosis in {_layer(found[0])}{' and others' if len(found) > 1 else ''}: "
+            "activations there are infinite, not a number, or all zero"
         )
 
 

@@ -19,6 +19,7 @@ from typing import IO, NamedTuple, cast
 from reproduce.data.progress import LeftOut, left_out
 from reproduce.errors import OfeError, SpecError
 from reproduce.store.home import expanded
+from reproduce.store.json_text import loads
 
 _BLOCK_BYTES = 2**20
 
@@ -230,7 +231,7 @@ def find_damage(files: Mapping[str, Path]) -> str | None:
                         objects = _is_object(text)
                     if not objects:
                         continue
-                    value = json.loads(text)
+                    value = loads(text)
                     if array or not isinstance(value, dict | list | NoneType):
                         return f"line {array or line:,} of {name} is not a JSON object"
                     if isinstance(value, list):
@@ -263,7 +264,7 @@ def _damaged_parquet(path: Path) -> str | None:
 def _is_object(text: str) -> bool:
     """Whether a line is one JSON object, so that its file has one in each line."""
     try:
-        return isinstance(json.loads(text), dict)
+        return isinstance(loads(text), dict)
     except json.JSONDecodeError:
         return False
 

@@ -20,9 +20,17 @@ from typing import Any
 
 from reproduce.data.files import find_damage, find_files, user_folder
 from reproduce.errors import OfeError
+from reproduce.units import size
 
 PATIENCE_S = 30.0
 """Seconds without a byte after which a server is taken not to answer."""
+
+
+STATED_BYTES = {
+    "uoft-cs/cifar10": 119_705_255 + 23_940_850,  # sizes of its two parquet files
+    "bookcorpus/bookcorpus": 1_179_510_242,  # download_size of its card
+}
+"""Bytes that a dataset takes to download, as far as the hub states them."""
 
 
 def hub_address(name: str) -> str:
@@ -112,6 +120,7 @@ def reaching(name: str, copy: str, offline: bool, *, other: str | None = None) -
         copy: what the user may put in place of a dataset, as in "set data.path to ...".
         other: all that the user may do instead, where the repository is no dataset.
     """
+    from huggingface_hub import constants
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
@@ -120,7 +129,11 @@ def reaching(name: str, copy: str, offline: bool, *, other: str | None = None) -
     )
 
     bound_waits()
-    way_out = other or f"set data.path to {copy}, or prepare the data where there is a network and copy OFE_HOME/data"
+    way_out = other or (
+        f"set data.path to {copy}, or prepare the data where there is a network and copy OFE_HOME/data, or copy "
+        f"{_folder_in_cache(name)} of the hub's cache to {constants.HF_HUB_CACHE}"
+    )
+    sized = f"{name} ({size(STATED_BYTES[name])})" if name in STATED_BYTES else name
     other = other or f"set data.path to {copy}"
     try:
         yield
@@ -142,10 +155,15 @@ def reaching(name: str, copy: str, offline: bool, *, other: str | None = None) -
             reason = next(iter(str(error).splitlines()), "") or type(error).__name__
             raise OfeError(f"the Hugging Face hub cannot be asked for {name}: {reason}", hint=hint) from error
         if offline:
-            message = f"{name} is not in the cache of the Hugging Face hub, and the network may not be used"
+            message = f"{sized} is not in the cache of the Hugging Face hub, and the network may not be used"
             raise OfeError(message, hint=way_out) from error
         hint = f"check the network{_by_proxy()}, or {way_out}"
-        raise OfeError(f"{name} cannot be reached on the Hugging Face hub{_answer(error)}", hint=hint) from error
+        raise OfeError(f"{sized} cannot be reached on the Hugging Face hub{_answer(error)}", hint=hint) from error
+
+
+def _folder_in_cache(name: str) -> str:
+    """How the cache of the hub calls the folder of the dataset `name`."""
+    return f"datasets--{name.replace('/', '--')}"
 
 
 def _answer(error: BaseException) -> str:

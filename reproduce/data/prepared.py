@@ -18,6 +18,7 @@ from reproduce.config import DataConfig
 from reproduce.data.progress import Progress
 from reproduce.errors import OfeError
 from reproduce.store.home import ensure_home, explain_os_errors, ofe_home
+from reproduce.store.json_text import loads
 
 HASHED_AT_OPENING = 2**31
 """Bytes of a prepared folder up to which each opening compares checksums, a few seconds; beyond, only sizes."""
@@ -100,7 +101,7 @@ def verified_meta(folder: Path, *, whole: bool = False) -> dict[str, Any]:
     """
     hint = f"delete {folder}: the data is prepared again when it is needed"
     try:
-        meta = json.loads((folder / "meta.json").read_bytes())
+        meta = loads((folder / "meta.json").read_bytes())
         written = {name: (folder / name).stat().st_size for name in meta["sha256"]}
         wrong = [name for name, size in written.items() if size != meta.get("bytes", written)[name]]
         if not wrong and (whole or sum(written.values()) <= HASHED_AT_OPENING):

@@ -13,7 +13,6 @@ submitit itself would count the time limits that a job has reached and give up a
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 import subprocess
@@ -30,6 +29,7 @@ from reproduce.jobs.batch import WARNING_S, Entry, Site
 from reproduce.jobs.executor import worker_command
 from reproduce.processes import REQUEUE, child_environment
 from reproduce.store.atomic import write_json
+from reproduce.store.json_text import loads
 from reproduce.store.runs import RunFolder
 from reproduce.store.seal import is_sealed
 
@@ -186,7 +186,7 @@ def _parents_first(entries: Sequence[Entry]) -> list[Entry]:
 def submitted(folder: Path) -> dict[str, Any] | None:
     """The job that was submitted for the run in `folder`, or None."""
     try:
-        content = json.loads((folder / SUBMITTED).read_text(encoding="utf-8"))
+        content = loads((folder / SUBMITTED).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) and {"cluster", "job"} <= content.keys() else None

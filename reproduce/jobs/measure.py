@@ -113,7 +113,7 @@ def parent_folder(folder: RunFolder, wanted: RunParent) -> RunFolder:
     Raises:
         OfeError: the store has no such run.
     """
-    found = [one for one in Store.of(folder).list() if one.key == wanted.key]
+    found = [one for one in Store.of(folder).list() if one.key == wanted.key and one.holds_its_run]
     # A copy may carry the same key: the one that keeps the weights is the one to be measured.
     parent = min(found, key=lambda one: (wanted.step not in one.weights(), not one.sealed), default=None)
     if parent is None:

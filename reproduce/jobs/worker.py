@@ -187,11 +187,14 @@ def git_state() -> dict[str, Any] | None:
     clone = Path(reproduce.__file__).resolve().parent.parent
     if not (clone / ".git").exists():
         return None
+    # A hook of git sets variables that would make it speak of another repository.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     answers = []
     for question in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
         try:
             command = ["git", "-C", str(clone), *question]
-            answers.append(subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True, env=environment)
+            answers.append(done.stdout)
         except (OSError, subprocess.SubprocessError):
             return None
     return {"commit": answers[0].strip(), "dirty": bool(answers[1].strip())}

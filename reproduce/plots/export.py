@@ -6,6 +6,7 @@ import io
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
@@ -23,12 +24,24 @@ def settle(figure: Figure) -> None:
     The solver of the layout is exact only to about 1e-15, and its error differs from call to call. That is enough for
     another pixel or another SVG id, so positions are rounded to a thousandth of a pixel and kept.
     """
+    _take_texts_as_written(figure)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for part in figure.subfigs:
         part.bbox_relative.set_points(part.bbox_relative.get_points().round(6))
         for ax in part.axes:
             ax.set_position(Bbox(ax.get_position().get_points().round(6)))
+
+
+def _take_texts_as_written(figure: Figure) -> None:
+    """Show a dollar sign in a title or label as one. Between two of them matplotlib would read TeX, or fail to.
+
+    The axes' own numbers, which matplotlib writes in TeX, stay as they are.
+    """
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        if "$" in text.get_text() and r"\mathdefault" not in text.get_text():
+            text.set_parse_math(False)
 
 
 def image_bytes(figure: Figure, kind: str) -> bytes:

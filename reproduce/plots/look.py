@@ -113,7 +113,7 @@ def parse_layers(text: str | None) -> tuple[int | Literal["unembed"], ...]:
     for word in filter(None, (part.strip() for part in (text or "").split(","))):
         if word == "unembed":
             layers.append("unembed")
-        elif word.isdigit():
+        elif word.isascii() and word.isdecimal():
             layers.append(int(word))
         else:
             raise OfeError(f"there is no layer {word}", hint="write numbers and unembed: --layers 2,5", exit_code=2)

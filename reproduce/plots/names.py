@@ -59,7 +59,7 @@ def layer_label(layer: str) -> str:
     words = {"unembed": "unembedding", "mean": "mean over blocks", "": ""}
     if layer in words:
         return words[layer]
-    if not layer.isdigit():
+    if not layer.isdecimal():
         raise ValueError(f"there is no layer {layer}")
     return f"layer {layer}"
 

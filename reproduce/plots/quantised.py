@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,7 +28,8 @@ def draw_quantisations(readings: Sequence[dict[str, Any]], kind: str) -> bytes:
     """
     labels = list(dict.fromkeys(label for reading in readings for label in _ratios(reading)))
     with theme():
-        several = len(readings) > 1 and all(reading["kurtosis"]["mean"] is not None for reading in readings)
+        means = [reading["kurtosis"]["mean"] for reading in readings]
+        several = len(readings) > 1 and all(mean is not None and math.isfinite(mean) for mean in means)
         width = 10.4 if several else 7.0
         figure = Figure(figsize=(width, 1.3 + _ROW_HEIGHT * max(len(labels), 5)), layout="constrained")
         axes = figure.subplots(1, 2, squeeze=False, width_ratios=(3, 2))[0] if several else [figure.add_subplot()]
@@ -40,11 +42,12 @@ def draw_quantisations(readings: Sequence[dict[str, Any]], kind: str) -> bytes:
 
 
 def _ratios(reading: dict[str, Any]) -> dict[str, float]:
-    """Label of a row -> perplexity divided by that in full precision."""
+    """Label of a row -> perplexity divided by that in full precision, where that is a number."""
     found = {
         f"published protocol, W{one['bits']}A{one['bits']}": one["ppl"] / reading["ppl"] for one in reading["published"]
     }
-    return found | {row["label"]: row["ratio"] for row in reading["rows"] if row["ratio"] is not None}
+    found |= {row["label"]: row["ratio"] for row in reading["rows"] if row["ratio"] is not None}
+    return {label: ratio for label, ratio in found.items() if not math.isnan(ratio)}
 
 
 def _clipped(ratio: float) -> float:
@@ -77,7 +80,7 @@ def _against_kurtosis(ax: Axes, readings: Sequence[dict[str, Any]], colours: Seq
     ax.set_xscale("log")
     ax.set_xlim(0.8, max(10.0, 1.5 * max(means)))
     shown = [row["ratio"] for reading in readings for row in reading["rows"] if row["row"] in ("tensor", "token")]
-    _multiples(ax, "y", [ratio for ratio in shown if ratio is not None])
+    _multiples(ax, "y", [ratio for ratio in shown if ratio is not None and not math.isnan(ratio)])
     ax.set_ylabel("perplexity / perplexity in full precision")
     ax.axhline(1.0, color=QUIET, linewidth=0.8)
     ax.set_xlabel("mean kurtosis of the blocks, Eq (1)")

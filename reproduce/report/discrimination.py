@@ -8,7 +8,6 @@ REPRODUCING.md read it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +18,7 @@ from reproduce.specs.load import list_experiments
 from reproduce.specs.resolve import Resolved, ResolvedRun, resolve
 from reproduce.specs.schema import Experiment
 from reproduce.store.atomic import write_json
+from reproduce.store.json_text import loads
 from reproduce.store.layout import damaged
 from reproduce.store.reference import reference_root
 from reproduce.store.runs import Store
@@ -75,7 +75,7 @@ def shipped_shares(scale: str, figures: Path | None = None) -> Shares:
     """
     path = (figures or reference_root()) / scale / FILE
     try:
-        found: Shares = json.loads(path.read_text(encoding="utf-8"))
+        found: Shares = loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except ValueError as error:

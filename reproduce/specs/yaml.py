@@ -106,6 +106,7 @@ def parse(text: str, name: str = "<text>") -> Document:
     """
     loader = None
     try:
+        check_depth(text)
         loader = _CoreLoader(text)
         root = loader.get_single_node()
         data = _build(root, (), name) if root is not None else None
@@ -124,6 +125,26 @@ def parse(text: str, name: str = "<text>") -> Document:
         if loader is not None:
             loader.dispose()
     return Document(name, data, root)
+
+
+DEEPEST = 100
+"""How many lists and mappings may lie in one another."""
+
+
+def check_depth(text: str) -> None:
+    """Refuse a text that is nested too deeply to be read: libyaml would end this process by running out of stack.
+
+    Raises:
+        RecursionError: it is nested too deeply.
+        yaml.YAMLError: it is not YAML.
+    """
+    if len(text) < 20_000:  # too short for that
+        return
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise RecursionError
 
 
 def _build(node: yaml.Node, path: Path, name: str) -> Any:

@@ -12,7 +12,6 @@ checked against its checksums before any of its numbers is read. No file in it c
 
 from __future__ import annotations
 
-import json
 import re
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from reproduce.errors import OfeError
 from reproduce.store.atomic import replacing
 from reproduce.store.home import explain_os_errors
-from reproduce.store.json_text import dumps
+from reproduce.store.json_text import dumps, loads
 from reproduce.store.layout import KEEP, SEALED_FILES, WEIGHTS
 from reproduce.store.runs import RunFolder, Store
 from reproduce.store.weights import read_weights
@@ -121,7 +120,7 @@ def _checked(archive: tarfile.TarFile, path: Path) -> Iterable[tarfile.TarInfo]:
 
 def _about(path: Path, folder: Path) -> dict[str, Any]:
     try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        about = loads((folder / ABOUT).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _refused(path, f"has no readable {ABOUT}") from error
     if not isinstance(about, dict) or not isinstance(about.get("figures"), list) or "scale" not in about:

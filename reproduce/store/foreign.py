@@ -16,6 +16,8 @@ first position (`outliers/kurtosis_skipped/1`) are left out, because figures sho
 The CSV of `ofe measure` is of the long form. Of its rows those count that are of all positions and of the residual
 stream, which is what figures show.
 
+Blanks around names and cells count for nothing, and no column may be named twice.
+
 A metric is named as specs name it (`kurtosis`, `eval_loss`), or as a trace does (`loss` of split `eval`). An empty
 cell, and in JSON lines a missing field, is a value that was not recorded.
 """
@@ -24,7 +26,7 @@ from __future__ import annotations
 
 import csv
 import difflib
-import json
+import io
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -34,11 +36,14 @@ import pandas as pd
 
 from reproduce.errors import OfeError
 from reproduce.metrics.table import METRICS
+from reproduce.store.json_text import loads
 
 _OWN = ("step", "split", "layer", "metric", "value", "positions", "point", "_step", "_runtime", "_timestamp")
 """Columns that are not metrics."""
 _STEP = {"step", "_step"}
 """Names of the column that holds the step; W&B writes the second one."""
+_STEPS = 2**53
+"""Steps from here on are not told apart by a number of 64 bits."""
 _SHOWN = {"positions": "all", "point": "residual"}
 """Column of the CSV of `ofe measure` -> the value that a row must have there to be read."""
 
@@ -68,8 +73,9 @@ def read_foreign_trace(path: Path) -> tuple[pd.DataFrame, list[str]]:
     unknown: dict[str, None] = {}
     rows = [row for line, record in records for row in _rows(f"{path}:{line}", record, unknown)]
     if not rows:
-        close = {name: difflib.get_close_matches(name, METRICS, n=1) for name in unknown}
-        meant = [f"{name} is perhaps {found[0]}" for name, found in close.items() if found]
+        meant = [f"{name} is of another split than its line says" for name in unknown if name in METRICS]
+        close = {name: difflib.get_close_matches(name, METRICS, n=1) for name in unknown if name not in METRICS}
+        meant += [f"{name} is perhaps {found[0]}" for name, found in close.items() if found]
         hint = "; ".join(meant) or f"name columns as specs name metrics: {', '.join(list(METRICS)[:5])}, ..."
         raise OfeError(f"{path} holds no metric", hint=hint, exit_code=2)
     frame = pd.DataFrame(rows, columns=["step", "split", "metric", "layer", "value"])
@@ -77,17 +83,22 @@ def read_foreign_trace(path: Path) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _csv(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    rows = csv.DictReader(text.splitlines())
-    if _STEP.isdisjoint(rows.fieldnames or ()):
-        raise OfeError(
-            f"{path}:1 has no column step",
-            hint="the first line names the columns, such as step,layer,kurtosis",
-            exit_code=2,
-        )
-    for number, row in enumerate(rows, start=2):
-        if None in row:
-            raise OfeError(f"{path}:{number} has more cells than the first line names", exit_code=2)
-        yield number, row
+    lines = csv.reader(io.StringIO(text, newline=""))
+    hint = "the first line names the columns, such as step,layer,kurtosis"
+    try:
+        names = [name.strip() for name in next(lines, [])]
+        if _STEP.isdisjoint(names):
+            raise OfeError(f"{path}:1 has no column step", hint=hint, exit_code=2)
+        twice = next((name for name in names if name and names.count(name) > 1), None)
+        if twice is not None:
+            raise OfeError(f"{path}:1 names the column {twice} twice", hint="remove one of the two", exit_code=2)
+        for cells in lines:
+            if len(cells) > len(names):
+                raise OfeError(f"{path}:{lines.line_num} has more cells than the first line names", exit_code=2)
+            if cells:
+                yield lines.line_num, dict(zip(names, map(str.strip, cells), strict=False))
+    except csv.Error as error:
+        raise OfeError(f"{path}:{lines.line_num} is no line of a CSV: {error}", hint=hint, exit_code=2) from None
 
 
 def _json_lines(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -95,7 +106,7 @@ def _json_lines(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = loads(line)
         except ValueError:
             record = None
         if not isinstance(record, dict) or _STEP.isdisjoint(record):
@@ -107,7 +118,7 @@ def _json_lines(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]
 def _trainer_state(text: str) -> list[tuple[int, Mapping[str, Any]]]:
     """The entries of the `log_history` in a `trainer_state.json`, counted from 1; none if the text is another file."""
     try:
-        state = json.loads(text)
+        state = loads(text)
     except ValueError:
         return []
     history = state.get("log_history") if isinstance(state, dict) else None
@@ -151,7 +162,7 @@ class _HookName(NamedTuple):
 def _of_hook(name: str) -> _HookName | None:
     """The parts of `PREFIX/[POINT/]METRIC/LAYER`, or None if `name` is none such. Trainers put `train/` before it."""
     *before, metric, layer = name.split("/") if name.count("/") >= 2 else ("", "")
-    if not before or not (layer == "unembed" or (layer.isdigit() and int(layer) > 0)):
+    if not before or not (layer == "unembed" or is_block(layer)):
         return None
     shown = not metric.endswith("_skipped") and before[-1] not in HOOK_POINTS
     return _HookName(metric, layer, shown)
@@ -170,14 +181,19 @@ def _step(place: str, value: Any) -> int:
         step = float(value)
     except (TypeError, ValueError):
         step = math.nan
-    if not step.is_integer() or step < 0:
+    if not step.is_integer() or not 0 <= step < _STEPS:
         raise OfeError(f"{place}: expected a step, which is a whole number from 0, got {value!r}", exit_code=2)
     return int(step)
 
 
+def is_block(text: str) -> bool:
+    """Whether `text` is the number of a block, counted from 1, in digits 0 to 9: others are digits to Python too."""
+    return text.isascii() and text.isdecimal() and len(text) <= 6 and int(text) > 0
+
+
 def _layer(place: str, value: Any) -> str:
     text = "" if value is None else str(value).strip().removesuffix(".0")
-    if text in ("", "unembed") or (text.isdigit() and int(text) > 0):
+    if text in ("", "unembed") or is_block(text):
         return text
     hint = "count blocks from 1, write unembed for the input of the output matrix, or leave the cell empty"
     raise OfeError(f"{place}: expected a layer, got {value!r}", hint=hint, exit_code=2)

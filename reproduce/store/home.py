@@ -82,6 +82,21 @@ def explain_os_errors(
         ) from error
 
 
+def in_words(error: OSError) -> OfeError:
+    """An error of the operating system that nothing else has explained, as a sentence for the user."""
+    try:
+        os.getcwd()
+    except OSError:
+        return OfeError("the current folder is gone or cannot be read", hint="change to another folder", exit_code=2)
+    if error.filename is None:
+        return OfeError(f"the output cannot be written: {error.strerror or error}")
+    path = Path(os.fsdecode(error.filename))
+    if error.errno in _REASONS and path.is_absolute() and path.is_relative_to(ofe_home()):
+        message, way_out = _REASONS[error.errno]
+        return OfeError(message.format(path=path), hint=way_out.format(name="OFE_HOME"))
+    return OfeError(f"{path}: {error.strerror or error}")
+
+
 def _room(number: int, path: Path, needs: int | None) -> str:
     """How much `path` takes and how much is left on its disk, where that is what the error `number` is about."""
     if number not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

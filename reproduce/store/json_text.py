@@ -17,6 +17,18 @@ def dumps(value: object, *, indent: int | None = None) -> str:
     return json.dumps(without_nonfinite(value), sort_keys=True, indent=indent, allow_nan=False)
 
 
+def loads(text: str | bytes) -> Any:
+    """The value that a JSON text from a file stands for.
+
+    Raises:
+        ValueError: it is not JSON, or is nested deeper than Python can follow.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 def without_nonfinite(value: Any) -> Any:
     """`value` with NaN and infinities as strings, and with plain dictionaries and lists throughout."""
     if isinstance(value, float) and not math.isfinite(value):

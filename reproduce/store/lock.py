@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import filelock
 
 from reproduce.store.home import explain_os_errors
+from reproduce.store.json_text import loads
 from reproduce.store.layout import HEARTBEAT, LOCK
 
 BEAT_S = 10.0
@@ -114,7 +115,7 @@ def living_elsewhere(folder: Path) -> Holder | None:
 
 def _read(folder: Path) -> Holder | None:
     try:
-        content = json.loads((folder / HEARTBEAT).read_text(encoding="utf-8"))
+        content = loads((folder / HEARTBEAT).read_text(encoding="utf-8"))
         return Holder(str(content["host"]), int(content["pid"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -9,7 +9,6 @@ differ between machines although the experiment is the same.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from reproduce.errors import OfeError
 from reproduce.job_config import CheckpointParent, MeasureConfig, QuantiseConfig, RunParent
 from reproduce.store.atomic import write_json
 from reproduce.store.home import shared_folder
+from reproduce.store.json_text import loads
 from reproduce.store.layout import damaged
 from reproduce.store.runs import RunFolder, Store
 from reproduce.store.seal import write_provenance
@@ -46,7 +46,7 @@ def read_index(scale: str, figures: Path) -> dict[str, dict[str, Any]]:
     """
     path = _traces(scale, figures) / INDEX
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except ValueError as error:

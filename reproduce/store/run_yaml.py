@@ -18,6 +18,7 @@ from reproduce.errors import OfeError
 from reproduce.job_config import JOB_KINDS, JobConfig, kind_of
 from reproduce.keys import canonical, run_key
 from reproduce.specs.load import load_setting
+from reproduce.specs.yaml import check_depth
 from reproduce.store.layout import RUN_YAML, damaged
 
 if TYPE_CHECKING:
@@ -59,8 +60,10 @@ def read(folder: Path) -> dict[str, Any]:
     """
     path = folder / RUN_YAML
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = path.read_text(encoding="utf-8")
+        check_depth(text)
+        content = yaml.load(text, Loader=_LOADER)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # dates and long numbers can be no values
         raise damaged(path, "cannot be read") from error
     if not isinstance(content, dict) or not content.keys() >= _FIELDS:
         raise damaged(path, f"lacks one of {', '.join(sorted(_FIELDS))}")

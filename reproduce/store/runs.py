@@ -6,7 +6,6 @@ a server. The state of a run follows from the files in the folder, see `reproduc
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -22,6 +21,7 @@ from reproduce.store import run_yaml
 from reproduce.store import weights as kept
 from reproduce.store.atomic import write_json, write_text
 from reproduce.store.home import explain_os_errors
+from reproduce.store.json_text import loads
 from reproduce.store.layout import KEEP, LIVE_TRACE, PROGRESS, RUN_YAML, checkpoints, damaged
 from reproduce.store.seal import (
     discard_leftovers,
@@ -198,7 +198,7 @@ class RunFolder:
         needed to resume: everything for that is in the checkpoint.
         """
         try:
-            content = json.loads((self.path / PROGRESS).read_text(encoding="utf-8"))
+            content = loads((self.path / PROGRESS).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         return content if isinstance(content, dict) else None
@@ -340,9 +340,9 @@ class Store:
         return folder
 
     def find(self, key: str) -> RunFolder | None:
-        """The folder with this key under any slug, or None. A sealed folder is preferred to others."""
+        """The folder with this key under any slug, or None. Preferred is one that holds its run, and is sealed."""
         found = [folder for folder in self.list() if folder.key == key]
-        return min(found, key=lambda folder: not folder.sealed, default=None)
+        return min(found, key=lambda folder: (not folder.holds_its_run, not folder.sealed), default=None)
 
     def list(self) -> list[RunFolder]:
         """All run folders, by name."""

@@ -8,7 +8,6 @@ leaves one of these two states, and sealing again completes the work.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from reproduce.errors import OfeError
 from reproduce.store import run_yaml
 from reproduce.store.atomic import file_hash, write_bytes, write_json, write_text
 from reproduce.store.home import explain_os_errors
-from reproduce.store.json_text import dumps
+from reproduce.store.json_text import dumps, loads
 from reproduce.store.layout import CHECKED_FILES, LEFTOVERS, MOMENTS, PROVENANCE, SUMS, TRACE, checkpoints, damaged
 
 if TYPE_CHECKING:
@@ -128,7 +127,7 @@ def write_provenance(folder: Path, provenance: Mapping[str, Any]) -> None:
 
 
 def _provenance_hash(provenance: Mapping[str, Any]) -> str:
-    plain = json.loads(dumps(provenance))  # as it is read again, with texts for all keys
+    plain = loads(dumps(provenance))  # as it is read again, with texts for all keys
     return hashlib.sha256(dumps(plain).encode()).hexdigest()
 
 
@@ -140,7 +139,7 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     """
     path = folder / PROVENANCE
     try:
-        provenance = json.loads(path.read_text(encoding="utf-8"))
+        provenance = loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise damaged(path, "cannot be read") from error
     if not isinstance(provenance, dict) or any(name not in provenance for name in REQUIRED_PROVENANCE):

@@ -70,7 +70,7 @@ class WandbSink:
         import json, wandb
         run = wandb.init(project="ofe")
         for line in open("trace.jsonl"):
-            values = json.loads(line)
+            values = loads(line)
             run.log(values, step=values.pop("_step"))
     """
 

@@ -12,7 +12,6 @@ the strings "nan", "inf" and "-inf" (`reproduce.store.json_text`).
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
 
 from reproduce.errors import OfeError
 from reproduce.store.home import explain_os_errors
-from reproduce.store.json_text import dumps
+from reproduce.store.json_text import dumps, loads
 from reproduce.store.layout import LIVE_MOMENTS, LIVE_TRACE
 
 if TYPE_CHECKING:
@@ -181,7 +180,7 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
     *lines, _unfinished = path.read_bytes().split(b"\n")  # the part after the last line end is empty or unfinished
     for number, line in enumerate(lines, start=1):
         try:
-            yield json.loads(line)
+            yield loads(line)
         except ValueError as error:
             raise OfeError(
                 f"{path} has a damaged record in line {number}",

@@ -10,7 +10,6 @@ Nothing here imports torch. `reproduce.training.weights` writes and reads the te
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from typing import Any
 from reproduce.errors import OfeError
 from reproduce.store.atomic import file_hash, write_json
 from reproduce.store.home import explain_os_errors
+from reproduce.store.json_text import loads
 from reproduce.store.layout import FINAL_WEIGHTS, KEEP, WEIGHTS
 
 
@@ -163,7 +163,7 @@ def _damaged(path: Path, what: str) -> OfeError:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +18,7 @@ from typer.testing import CliRunner, Result
 
 from reproduce.cli import app as cli
 from reproduce.errors import OfeError
+from reproduce.processes import child_environment
 
 Ofe = Callable[..., Result]
 Process = Callable[..., subprocess.CompletedProcess[str]]
@@ -186,6 +189,32 @@ def test_errors_end_in_their_exit_code_interrupts_in_130_and_defects_come_throug
     assert (user.exit_code, user.stderr) == (1, "error: it is so\n\nhint: do this\n")
     assert runner.invoke(app, ["fail", "stop"]).exit_code == 130
     assert isinstance(runner.invoke(app, ["fail", "bug"]).exception, KeyError)
+
+
+@pytest.mark.parametrize("variables", [{}, {"OFE_HOME": "relative"}])
+def test_a_current_folder_that_is_gone_is_one_sentence(tmp_path: Path, variables: dict[str, str]) -> None:
+    (tmp_path / "gone").mkdir()
+    script = f"cd {tmp_path / 'gone'} && rmdir {tmp_path / 'gone'} && exec {sys.executable} -m reproduce new mine.yaml"
+    done = subprocess.run(["sh", "-c", script], env=child_environment(**variables), capture_output=True, text=True)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, "error: the current folder is gone or cannot be read")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", ["cache dir", "schema"])
+def test_an_output_that_takes_no_more_is_one_sentence(tmp_path: Path, arguments: str) -> None:
+    """The limit of the size of files stands for a full disk."""
+    script = f"ulimit -f 0 && exec {sys.executable} -m reproduce {arguments} > {tmp_path / 'out'}"
+    done = subprocess.run(["sh", "-c", script], stderr=subprocess.PIPE, env=child_environment(), text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: the output cannot be written: File too large\n"
+
+
+def test_a_path_that_is_not_utf8_is_printed_as_it_is(tmp_path: Path) -> None:
+    home = os.fsencode(tmp_path) + b"/caf\xe9"
+    environment = child_environment(PYTHONIOENCODING="utf-8:strict") | {"OFE_HOME": os.fsdecode(home)}
+    command = [sys.executable, "-m", "reproduce", "cache", "dir"]
+    done = subprocess.run(command, env=environment, capture_output=True)
+    assert (done.returncode, done.stdout) == (0, home + b"\n"), done.stderr
 
 
 def _imported(python: Process, home: Path, *arguments: str) -> set[str]:

@@ -64,6 +64,13 @@ def test_equal_data_give_equal_bytes(plot: dict[str, Any], kind: str, tmp_path: 
     assert b"CreationDate" not in first[0].read_bytes()
 
 
+@pytest.mark.parametrize("label", ["$x_{$", "from $5 to $6", "\\frac$"])
+def test_a_dollar_sign_in_a_label_is_one(label: str, tmp_path: Path) -> None:
+    one = case(LINES, [Run("pre", label, peak=60)], id="fig2")
+    [path] = rendered(one, tmp_path, formats=("svg",))
+    assert f"<!-- {label} -->" in path.read_text(encoding="utf-8")
+
+
 def test_other_data_give_another_picture(tmp_path: Path) -> None:
     [one] = rendered(case(LINES, RUNS), tmp_path / "a")
     [other] = rendered(case(LINES, [replace(RUNS[0], peak=61), RUNS[1]]), tmp_path / "b")

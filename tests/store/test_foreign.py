@@ -92,6 +92,15 @@ def test_what_is_no_metric_is_named_and_left_out(tmp_path: Path) -> None:
         ("t.csv", "step,kurtosis\n0,2,3\n", "t.csv:2 has more cells"),
         ("t.csv", "step,kurtosi\n0,2\n", "holds no metric"),
         ("t.jsonl", '{"step": 0, "kurtosis": 2}\n[1]\n', "t.jsonl:2 is no JSON object with a step"),
+        ("t.jsonl", "[" * 100_000, "t.jsonl:1 is no JSON object with a step"),
+        ("t.jsonl", '{"step": 0, "kurtosis": ' + "[" * 100_000 + "}", "t.jsonl:1 is no JSON object with a step"),
+        ("t.csv", "step,kurtosis\n0," + "9" * 200_000 + "\n", "t.csv:2 is no line of a CSV: field larger"),
+        ("t.csv", "step,layer,kurtosis\n0,\u00b2,2\n", "t.csv:2: expected a layer, got '\u00b2'"),
+        ("t.csv", "step,layer,kurtosis\n0,\u0663,2\n", "t.csv:2: expected a layer, got '\u0663'"),
+        ("t.csv", "step,layer,kurtosis\n0,99999999999999999999,2\n", "t.csv:2: expected a layer"),
+        ("t.csv", "step,kurtosis\n1e300,2\n", "t.csv:2: expected a step"),
+        ("t.csv", "step,kurtosis,kurtosis\n0,2,700\n", "t.csv:1 names the column kurtosis twice"),
+        ("trainer_state.json", '{"log_history": [{"step": 1, "outliers/kurtosis/\u00b2": 2}]}', "holds no metric"),
     ],
 )
 def test_a_mistake_is_named_with_its_line(tmp_path: Path, name: str, text: str, message: str) -> None:
@@ -99,6 +108,17 @@ def test_a_mistake_is_named_with_its_line(tmp_path: Path, name: str, text: str, 
         read(tmp_path / name, text)
     assert message in error.value.message
     assert error.value.exit_code == 2
+
+
+def test_blanks_around_names_and_cells_count_for_nothing(tmp_path: Path) -> None:
+    text = "step, layer, kurtosis\r0, 2, 1.5\r\r100, 2, 20\r"
+    assert read(tmp_path / "t.csv", text) == ([row for row in ROWS if row[1] == "probe"], [])
+
+
+def test_a_metric_of_another_split_is_named_as_such(tmp_path: Path) -> None:
+    with pytest.raises(OfeError) as error:
+        read(tmp_path / "t.csv", "step,split,metric,value\n0,eval,kurtosis,2\n")
+    assert error.value.hint == "kurtosis is of another split than its line says"
 
 
 def test_a_name_close_to_a_metric_is_suggested(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from reproduce.data.progress import LeftOut, Progress, described, left_out, to_m
 from reproduce.errors import OfeError, SpecError
 from reproduce.store.atomic import write_text
 from reproduce.store.home import expanded
+from reproduce.store.json_text import loads
 
 DATASET = "ILSVRC/imagenet-1k"
 REVISION = "49e2ee26f3810fb5a7536bbf732a7b07389a47b5"
@@ -100,7 +101,7 @@ class ImageNet:
 
     def _open_folder(self, folder: Path) -> tuple[Files, Files]:
         assert self.path is not None
-        names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
+        names = loads((folder / "names.json").read_text(encoding="utf-8"))
         classes = sorted({name.partition("/")[0] for name in names["train"]})
         return (
             FolderFiles(self.path / "train", names["train"], classes),

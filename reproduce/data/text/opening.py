@@ -8,7 +8,6 @@ Nothing is written when the folder is already there, so a prepared home may be r
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from reproduce.config import TextData
@@ -18,6 +17,7 @@ from reproduce.data.progress import Progress
 from reproduce.data.sources.registry import find_source, make_source
 from reproduce.data.text.documents import TextSource
 from reproduce.errors import SpecError
+from reproduce.store.json_text import loads
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,7 +107,7 @@ def doubt(folder: Path, data: TextData) -> str | None:
     if "column" not in find_source(data.source, "text").hub_fields:
         return None
     try:
-        meta = json.loads((folder / "meta.json").read_bytes())
+        meta = loads((folder / "meta.json").read_bytes())
         column = meta["origin"]["column"]
     except (OSError, ValueError, KeyError):
         return None  # what is wrong is said when the folder is opened

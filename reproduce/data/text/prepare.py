@@ -14,7 +14,6 @@ No more than a shard and a batch of documents is in memory at once, whatever the
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -36,6 +35,7 @@ from reproduce.data.text.tokeniser import END_OF_DOCUMENT, TOKENISER_FILE, Token
 from reproduce.errors import OfeError, SpecError
 from reproduce.store.atomic import write_bytes, write_json
 from reproduce.store.home import explain_os_errors
+from reproduce.store.json_text import loads
 
 
 def prepare(
@@ -51,7 +51,7 @@ def prepare(
         _finish(partial, folder)
         return
     origin = partial / "origin.json"
-    pinned = json.loads(origin.read_bytes()) if origin.exists() else None
+    pinned = loads(origin.read_bytes()) if origin.exists() else None
     opened = source.open(pinned=pinned, offline=offline, progress=progress)
     with explain_os_errors(partial):
         partial.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def _empty(partial: Path, places: Mapping[Split, Place]) -> list[LeftOut]:
 
 def _finish(partial: Path, folder: Path) -> None:
     """Drop what only an unfinished preparation needs, and put the folder in its place."""
-    kept = {"meta.json", *json.loads((partial / "meta.json").read_bytes())["sha256"]}
+    kept = {"meta.json", *loads((partial / "meta.json").read_bytes())["sha256"]}
     with explain_os_errors(folder):
         for path in partial.iterdir():
             if path.name not in kept:

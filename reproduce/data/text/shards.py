@@ -12,7 +12,6 @@ single document is of hundreds of megabytes.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from reproduce.data.progress import Progress, Step
 from reproduce.data.text.documents import Bookmark, Split, TokenDocuments
 from reproduce.data.text.tokeniser import token_dtype
 from reproduce.store.atomic import write_json
+from reproduce.store.json_text import loads
 
 SHARD_TOKENS = 2**26
 """Tokens after which the work so far is safe: 128 MiB, a minute or two of tokenising."""
@@ -61,7 +61,7 @@ def written(folder: Path, split: Split) -> Place:
     shards = shard_paths(folder, split)
     if not shards:
         return Place(0, 0, 0, None)
-    note = json.loads(shards[-1].with_suffix(".json").read_bytes())
+    note = loads(shards[-1].with_suffix(".json").read_bytes())
     return Place(len(shards), note["documents"], note["tokens"], note["bookmark"])
 
 
