@@ -71,8 +71,19 @@ def test_accelerators_by_the_drivers_tool(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("visible", "names"),
-    [("", []), ("-1", []), ("1", ["B"]), ("1,0", ["B", "A"]), ("7", []), ("GPU-5ad2", ["A"]),
-     (" 0 , 1 ", ["A", "B"]), ("0,-1,1", ["A"]), ("0,x", ["A"]), ("all", []), ("\u00b2", [])],
+    [
+        ("", []),
+        ("-1", []),
+        ("1", ["B"]),
+        ("1,0", ["B", "A"]),
+        ("7", []),
+        ("GPU-5ad2", ["A"]),
+        (" 0 , 1 ", ["A", "B"]),
+        ("0,-1,1", ["A"]),
+        ("0,x", ["A"]),
+        ("all", []),
+        ("\u00b2", []),
+    ],
 )
 def test_only_visible_accelerators_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str, names: list[str]

@@ -68,10 +68,11 @@ class Commands(TyperGroup):
         except OSError as error:
             if error.errno == errno.EPIPE:  # whoever reads the output has read enough: the library ends the command
                 raise
-            (ctx.obj or ui()).error(in_words(error))
+            told = in_words(error)
+            (ctx.obj or ui()).error(told)
             if error.filename is None:
                 _drop_output()
-            raise typer.Exit(1) from error
+            raise typer.Exit(told.exit_code) from error
         except KeyboardInterrupt as stop:
             (ctx.obj or ui()).tell("stopped; the same command continues")
             raise typer.Exit(stop_code(stop.number) if isinstance(stop, Stopped) else INTERRUPTED) from stop

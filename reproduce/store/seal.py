@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -139,15 +140,28 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     """
     path = folder / PROVENANCE
     try:
-        provenance = loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        provenance = loads(text)
     except (OSError, ValueError) as error:
         raise damaged(path, "cannot be read") from error
     if not isinstance(provenance, dict) or any(name not in provenance for name in REQUIRED_PROVENANCE):
         raise damaged(path, f"lacks one of {', '.join(REQUIRED_PROVENANCE)}")
-    checksum = provenance.pop(CHECKSUM, None)  # runs that were sealed by earlier versions have none
-    if checksum is not None and checksum != _provenance_hash(provenance):
+    as_written = text == dumps(provenance, indent=2) + "\n"
+    checksum = provenance.pop(CHECKSUM, None)
+    if checksum is None and not _may_lack_checksum(provenance):
+        raise damaged(path, "is not what was sealed: it lacks its checksum")
+    if checksum is not None and not (as_written and checksum == _provenance_hash(provenance)):
         raise damaged(path, "is not what was sealed: its checksum differs")
     return provenance
+
+
+def _may_lack_checksum(provenance: Mapping[str, Any]) -> bool:
+    """Whether an earlier version may have written this, which wrote neither checksums nor device hours.
+
+    A checksum under another name is one whose name was damaged.
+    """
+    hashes = [value for value in provenance.values() if re.fullmatch(r"[0-9a-f]{64}", str(value))]
+    return "device_hours" not in provenance and not hashes
 
 
 def read_sealed_trace(folder: Path) -> pd.DataFrame:

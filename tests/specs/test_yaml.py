@@ -113,7 +113,9 @@ def test_errors_name_the_place(text: str, message: str) -> None:
     assert caught.value.exit_code == 2
 
 
-@pytest.mark.parametrize("text", ["a: [1", "\ta: 1", "a: b: c", "a: 'open", "x: " + "[" * 5000, "[" * 300_000, "- " * 300_000])
+@pytest.mark.parametrize(
+    "text", ["a: [1", "\ta: 1", "a: b: c", "a: 'open", "x: " + "[" * 5000, "[" * 300_000, "- " * 300_000]
+)
 def test_broken_yaml_is_an_error_with_a_position(text: str) -> None:
     with pytest.raises(SpecError, match=r"^f\.yaml:\d+:\d+: "):
         parse(text, "f.yaml")

@@ -82,8 +82,9 @@ def test_a_later_schema_asks_for_a_later_version(write: Callable[..., Path]) -> 
     assert "update" in str(caught.value.hint)
 
 
-@pytest.mark.parametrize("text", [None, "", "[1]", "schema: 1", "a: [", "\x00", "[" * 300_000,
-                                  "a: 2020-99-99", "a: " + "9" * 5000])
+@pytest.mark.parametrize(
+    "text", [None, "", "[1]", "schema: 1", "a: [", "\x00", "[" * 300_000, "a: 2020-99-99", "a: " + "9" * 5000]
+)
 def test_what_is_no_run_yaml_is_named(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "run.yaml").write_text(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import itertools
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -215,3 +216,32 @@ def test_checksums_have_the_form_that_sha256sum_reads(folder: Path) -> None:
     seal(folder, PROVENANCE)
     lines = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in CHECKED_FILES]
     assert (folder / "SHA256SUMS").read_text() == "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"checksum"', '"checksun"'),  # one bit, after which it would pass for a file of a version without checksums
+        ("1e-05", "1E-05"),  # the same number, and yet not what was written
+        ('"seconds"', '"secondr"'),
+        ("\n}\n", "\n}"),
+    ],
+)
+def test_every_change_of_provenance_is_found(folder: Path, old: str, new: str) -> None:
+    seal(folder, PROVENANCE | {"seconds": 1e-05})
+    path = folder / "provenance.json"
+    assert RunFolder(folder).provenance()["seconds"] == 1e-05
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+    with pytest.raises(OfeError, match="is not what was sealed"):
+        RunFolder(folder).provenance()
+
+
+def test_an_earlier_version_wrote_no_checksum_of_provenance(folder: Path) -> None:
+    seal(folder, PROVENANCE)
+    (folder / "provenance.json").write_text(json.dumps(PROVENANCE))
+    assert RunFolder(folder).provenance() == PROVENANCE
+    (folder / "provenance.json").write_text(json.dumps(PROVENANCE | {"device_hours": 1.0}))
+    with pytest.raises(OfeError, match="lacks its checksum"):
+        RunFolder(folder).provenance()

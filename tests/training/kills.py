@@ -17,6 +17,8 @@ from tests.runs import create, worker
 
 KILLS = 4 if FACTOR == 1 else 50
 """How many workers of a run are killed, in the tests and in `make drills`."""
+LIMIT_S = 120 * FACTOR
+"""How long a worker may take, in seconds. Drills run for hours beside other work, which may hold a worker up."""
 
 
 def check_kills(run: ResolvedRun, tmp_path: Path) -> None:
@@ -41,7 +43,7 @@ def check_kills(run: ResolvedRun, tmp_path: Path) -> None:
 
 def finish(folder: RunFolder, home: Path, **environment: str) -> None:
     process = worker(folder, home, **environment)
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=2 * LIMIT_S)
     assert process.returncode == 0, errors
     assert folder.sealed
 
@@ -51,7 +53,7 @@ def checked_bytes(folder: RunFolder) -> dict[str, bytes]:
     return {name: (folder.path / name).read_bytes() for name in CHECKED_FILES}
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], limit_s: float = 120) -> None:
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], limit_s: float = LIMIT_S) -> None:
     end = time.monotonic() + limit_s
     while not condition() and process.poll() is None:
         assert time.monotonic() < end, "the worker never got there"

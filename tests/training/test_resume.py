@@ -10,7 +10,7 @@ import pytest
 from reproduce.store.layout import CHECKPOINT
 from tests.drills.amount import FACTOR
 from tests.runs import create, tiny_run, worker, write_text_folder
-from tests.training.kills import check_kills, checked_bytes, finish, lines, wait_for
+from tests.training.kills import LIMIT_S, check_kills, checked_bytes, finish, lines, wait_for
 
 STEPS = 60 if FACTOR == 1 else 700
 LONGER = (f"steps={STEPS}", "probe.every=7", "eval.every=20")
@@ -65,7 +65,7 @@ def test_a_polite_signal_saves_at_the_next_step(text: Path, tmp_path: Path, numb
     process = worker(folder, tmp_path / "home", OFE_CHECKPOINT_S="3600")
     wait_for(lambda: lines(folder) > 8, process)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 75, errors
     assert folder.state == "resumable"
     progress = folder.progress()
@@ -80,7 +80,7 @@ def test_a_damaged_checkpoint_is_named_and_nothing_is_removed(text: Path, tmp_pa
     folder = create(tmp_path / "home", run)
     (folder.path / CHECKPOINT).write_bytes(b"not a checkpoint")
     process = worker(folder, tmp_path / "home")
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 1
     assert CHECKPOINT in errors
     assert "hint:" in errors
@@ -95,7 +95,7 @@ def test_two_workers_do_not_train_the_same_run(text: Path, tmp_path: Path) -> No
     first = worker(folder, tmp_path / "home")
     wait_for(lambda: lines(folder) > 2, first)
     second = worker(folder, tmp_path / "home")
-    _, errors = second.communicate(timeout=60)
+    _, errors = second.communicate(timeout=LIMIT_S)
     progress = folder.progress()
     assert progress is not None
     assert progress["state"] == "running"
