@@ -106,7 +106,7 @@ def test_every_figure_has_one_row_and_a_section_of_its_own(tmp_path: Path) -> No
 def test_reference_traces_give_costs_and_verdicts(figures: Path) -> None:
     page = reproducing_md.page(figures)
     ours = row(page, "[fig2](#fig2)")
-    assert ours[2:5] == ["`ofe reproduce fig2 --scale laptop`", "laptop", "5 runs, 8 min"]
+    assert ours[2:5] == ["`ofe reproduce fig2 --scale laptop`", "laptop", "5 runs, 8 core-minutes"]
     assert ours[5] == "7/9 reproduced (3 by a bound for this scale), 2 direction only"
     section = page.partition("\n## fig2\n")[2].partition("\n## ")[0]
     assert row(section, "p1")[3:5] == ["119, at least 10 (20 x 0.5)", "reproduced"]
