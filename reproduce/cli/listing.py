@@ -173,8 +173,8 @@ def _print(ui: Ui, rows: Sequence[dict[str, Any]], scale: str) -> None:
     at = at_scale(scale)
     ui.tell(
         "\nruns: trained here, or shipped with the code as reference traces\n"
-        "reproduced: how many claims held when the figure was last drawn, how many did not\n"
-        "*: some of them by a bound for this scale or by the first steps; `ofe show` names them\n"
+        "reproduced: how many claims held when the figure was last drawn, how many not\n"
+        "*: some by a bound for this scale or by the first steps: see `ofe show ID`\n"
         f"next: `ofe show ID{at}` tells what a figure claims,\n      `ofe reproduce ID{at}` makes it"
     )
 

@@ -95,10 +95,10 @@ def test_what_people_read_fits_80_columns(arguments: list[str], tmp_path: Path) 
 
 def test_columns_says_how_wide_piped_output_is(ofe: Ofe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
-    wide = ofe("list").stdout
-    monkeypatch.setenv("COLUMNS", "50")
-    narrow = ofe("list").stdout
-    assert max(map(len, narrow.splitlines()[:6])) <= 50 < max(map(len, wide.splitlines()))
+    wide = ofe("show", "fig1").stdout
+    monkeypatch.setenv("COLUMNS", "60")
+    narrow = ofe("show", "fig1").stdout
+    assert max(map(len, narrow.splitlines())) <= 60 < max(map(len, wide.splitlines()))
     assert narrow.split() == wide.split()
 
 
