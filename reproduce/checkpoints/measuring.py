@@ -92,11 +92,15 @@ def _in_turn(kinds: Sequence[Iterator[list[int]]]) -> Iterator[list[int]]:
 def _read_ids(path: Path, vocab_size: int) -> Tensor:
     """Token indices (n,) in a file of numbers with spaces between them, or in one of NumPy."""
     try:
-        ids = np.load(path) if path.suffix == ".npy" else np.array(path.read_text(encoding="utf-8").split(), np.int64)
-        if not (isinstance(ids, np.ndarray) and np.issubdtype(ids.dtype, np.integer)):
+        if path.suffix == ".npy":
+            with path.open("rb") as file:
+                ids = np.lib.format.read_array(file, allow_pickle=False)
+        else:
+            ids = np.array(path.read_text(encoding="utf-8").split(), np.int64)
+        if not np.issubdtype(ids.dtype, np.integer):
             raise ValueError("not whole numbers")
         tokens = torch.from_numpy(ids.astype(np.int64).reshape(-1))
-    except (OSError, EOFError, OverflowError, SyntaxError, ValueError) as error:  # what np.load says of damaged files
+    except (OSError, EOFError, OverflowError, SyntaxError, ValueError) as error:  # what NumPy says of damaged files
         hint = "write whole numbers with spaces between them, or an array of NumPy (.npy)"
         raise OfeError(f"{path} holds no token indices", hint=hint, exit_code=2) from error
     if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < vocab_size:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import reproduce.checkpoints.opening as opening
+from reproduce.checkpoints.measuring import _read_ids
 from reproduce.checkpoints.opening import open_checkpoint
 from reproduce.errors import OfeError
 from reproduce.job_config import CheckpointParent, RunParent
@@ -316,3 +317,48 @@ def test_a_checkpoint_larger_than_the_memory_is_spread_over_the_disk(
     opened = open_checkpoint(str(llama))
     assert any(parameter.device.type == "meta" for parameter in opened.module.parameters()), "part is on the disk"
     assert torch.equal(opened.forward(TOKENS), whole)
+
+
+def changed(llama: Path, folder: Path, **fields: object) -> Path:
+    """A copy of a checkpoint with other fields in its config.json."""
+    shutil.copytree(llama, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | fields))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"quantization_config": "gptq"}, r"is quantised \(gptq\)"),
+        ({"quantization_config": [1]}, "is quantised"),
+        ({"architectures": 3}, "cannot be opened: TypeError"),
+        ({"vocab_size": 10}, "have other shapes than its config.json says"),
+    ],
+)
+def test_an_odd_config_is_one_sentence(llama: Path, tmp_path: Path, fields: dict[str, object], message: str) -> None:
+    with pytest.raises(OfeError, match=message) as told:
+        open_checkpoint(str(changed(llama, tmp_path / "odd", **fields)))
+    assert told.value.hint
+
+
+def test_blocks_that_config_json_leaves_out_are_named(llama: Path, tmp_path: Path) -> None:
+    opened = open_checkpoint(str(changed(llama, tmp_path / "short", num_hidden_layers=2)))
+    assert opened.structure.depth == 2
+    assert "model.layers.2.mlp.down_proj.weight" in opened.unused
+    assert all(name.startswith("model.layers.2.") for name in opened.unused)
+    assert open_checkpoint(str(llama)).unused == ()
+
+
+@pytest.mark.parametrize("ids", [np.ones(64) / 3, np.ones(64, bool), np.array(["3"] * 64), np.array([None] * 64)])
+def test_tokens_are_whole_numbers(tmp_path: Path, ids: np.ndarray) -> None:
+    np.save(tmp_path / "ids.npy", ids, allow_pickle=True)
+    with pytest.raises(OfeError, match="holds no token indices"):
+        _read_ids(tmp_path / "ids.npy", 320)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"\x93NUMPY\x01\x00\xff\xff" + b"[" * 65535, b"PK\x03\x04"])
+def test_a_damaged_file_of_tokens_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "ids.npy").write_bytes(content)
+    with pytest.raises(OfeError, match="holds no token indices"):
+        _read_ids(tmp_path / "ids.npy", 320)

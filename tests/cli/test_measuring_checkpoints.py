@@ -250,3 +250,24 @@ def test_what_cannot_be_measured_is_told_in_a_sentence_and_a_hint(
     assert says in result.stderr
     assert "hint: " in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("value", [float("nan"), 0.0])
+def test_a_model_without_finite_values_is_measured_and_quantised_in_words(
+    ofe: Ofe, text: Path, tmp_path: Path, value: float
+) -> None:
+    """Weights that are not a number, or all zero, leave nothing to divide by."""
+    model = build("Llama")
+    for name, weight in model.named_parameters():
+        if value == 0 or "layers.1.mlp" in name:
+            weight.data.fill_(value)
+    folder = save(model, tmp_path / "broken")
+    given = (str(folder), "--text", str(text), "--seq-len", "16")
+    measured = ofe("measure", *given, "--tokens", "64", "--plot", str(tmp_path / "a.png"))
+    assert measured.exit_code == 0, measured.stderr
+    assert "broken has no kurtosis in layer" in measured.stderr
+    rows = ("--rows", "tensor", "--sequences", "2", "--tensors", "1", "--plot", str(tmp_path / "b.png"))
+    assert ofe("quantise", *given, *rows).exit_code == 0
+    result = ofe("quantise", *given, *rows, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)[0]["kurtosis"]["mean"] == "nan"

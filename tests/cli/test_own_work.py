@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -127,3 +128,16 @@ def test_a_trace_goes_where_other_tools_read_it(ofe: Ofe, reproduced: Reproduced
     # What ofe exports, it draws again.
     again = ofe("plot", "fig1", "--add", f"again={file}", "--out", str(tmp_path / "out"), home=home)
     assert again.exit_code == 0, again.stderr
+
+
+def test_an_overlay_is_never_the_trace_of_another_run(ofe: Ofe, reproduced: Reproduced, tmp_path: Path) -> None:
+    """Folders that were copied or renamed have a key that another folder has, or that is not theirs."""
+    home = Path(shutil.copytree(reproduced[0], tmp_path / "copied"))
+    (run,) = (home / "runs").glob("toy-ln-laptop-s0-*")
+    key = run.name.rpartition("-")[2]
+    (shutil.copytree(run, run.with_name(f"backup-{key}")) / "SHA256SUMS").unlink()
+    assert ofe("plot", "fig1", "--overlay", f"again={key}", "--out", str(tmp_path / "a"), home=home).exit_code == 0
+    renamed = run.rename(run.with_name(f"other-{'0' * 16}"))
+    refused = ofe("plot", "fig1", "--overlay", "other", "--out", str(tmp_path / "b"), home=home)
+    assert refused.exit_code == 1
+    assert f"describes another run than {renamed.name[-16:]}" in refused.stderr

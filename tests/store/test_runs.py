@@ -397,3 +397,14 @@ def test_a_folder_that_may_not_be_entered(store: Store, make_run: MakeRun, monke
 
     monkeypatch.setattr(os, "open", refuse)
     assert folder.status() == ("failed", f"{folder.path} cannot be read: Permission denied")
+
+
+def test_a_folder_that_holds_its_run_is_preferred_to_one_that_was_renamed(
+    store: Store, make_run: MakeRun, make_sealed: MakeSealed
+) -> None:
+    run, other = make_run(), make_run(seed=1)
+    own = store.create(run)
+    renamed = make_sealed(other)
+    renamed.path.rename(store.runs / f"a-{run.key}")
+    assert [folder.sealed for folder in store.list()] == [True, False]
+    assert store.find(run.key) == store.folder(run) == own
