@@ -13,7 +13,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 SHIPPED = $(patsubst figures/%/traces,%,$(wildcard figures/*/traces))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test gpu-check smoke lint figures docs golden anchors test-anchors mutants drills soak clean
+.PHONY: help demo install test gpu-check smoke lint figures docs golden anchors test-anchors smollm2 mutants drills soak clean
 .DELETE_ON_ERROR:
 
 help:
@@ -96,6 +96,10 @@ golden: .venv/.installed-dev
 # 180 MB, into the folder of all state (`ofe cache dir`).
 anchors: .venv/.installed
 	$(BIN)/python -m reproduce.checkpoints.anchors
+
+# The README's picture of a real model.
+smollm2: .venv/.installed anchors
+	$(BIN)/ofe measure "$$($(BIN)/ofe cache dir)/anchors/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf" --plot figures/smollm2.png
 
 test-anchors: .venv/.installed-dev anchors
 	$(BIN)/python -m pytest -q -m anchor tests/test_anchors.py

@@ -119,6 +119,8 @@ class MeasureConfig(OfModel):
     """Places inside each block that are measured beside the stream."""
     correlations: bool = False
     """Whether the RMS correlations of a checkpoint are measured too."""
+    exported: bool = False
+    """Whether the weights of a training are first written as a checkpoint, as `ofe export` does, and opened as one."""
 
     @model_validator(mode="after")
     def _consistent(self) -> MeasureConfig:
@@ -126,6 +128,8 @@ class MeasureConfig(OfModel):
             raise ValueError("a checkpoint has held out no examples: give a text")
         if self.text is None and (self.points or self.correlations):
             raise ValueError("points and correlations go with a text")
+        if self.exported and (self.text is None or isinstance(self.parent, CheckpointParent)):
+            raise ValueError("exported is about a training that is measured on a text")
         if self.text is not None and self.point != "residual":
             raise ValueError("on a text the residual stream is measured: set point to residual")
         return self

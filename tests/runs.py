@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from reproduce.specs.load import load_experiment
-from reproduce.specs.resolve import ResolvedRun, resolve
+from reproduce.specs.resolve import resolve
+from reproduce.specs.runs import ResolvedRun
 from reproduce.store.runs import RunFolder, Store
 
 

@@ -22,7 +22,7 @@ from reproduce.config import (
 from reproduce.job_config import JOB_KINDS, CheckpointParent, MeasureConfig, TextSample, kind_of
 from reproduce.keys import NUMERICS_VERSION, SAME_BUT_FOR_ROUNDING, canonical, recipe_key, run_key
 from reproduce.specs.problems import union_members
-from reproduce.specs.resolve import ResolvedRun, measurement, quantisation
+from reproduce.specs.runs import ResolvedRun, measurement, quantisation
 
 OP = RunConfig(
     model=TransformerConfig(

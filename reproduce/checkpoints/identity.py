@@ -17,6 +17,7 @@ import re
 from pathlib import Path
 
 from reproduce.checkpoints.files import CONFIG, identifying_files, read_config, refuse_config, weight_files
+from reproduce.data import commits
 from reproduce.data.hub import may_not_download, reaching
 from reproduce.errors import OfeError
 from reproduce.job_config import CheckpointParent, RunParent
@@ -29,9 +30,6 @@ Located = CheckpointParent | RunParent
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 """Files of a repository that are downloaded: weights in safetensors, configuration and tokenizer."""
 PICKLED_HUB_FILES = ["pytorch_model*.bin"]
-_OTHER_COPY = (
-    "download the repository where there is a network (`hf download NAME --local-dir DIR`), and name that folder"
-)
 
 
 def locate(
@@ -152,14 +150,9 @@ def commit_of(parent: CheckpointParent, *, offline: bool) -> str:
         OfeError: there is no such repository or revision, it is not in the hub's cache and may not be asked for, or it
             cannot be measured.
     """
-    from huggingface_hub import hf_hub_download
-
-    offline = may_not_download(offline)
-    with reaching(parent.name, "", offline, other=_OTHER_COPY):
-        found = hf_hub_download(
-            parent.name, parent.file or CONFIG, revision=parent.fingerprint or parent.revision, local_files_only=offline
-        )
-    folder = Path(found).parent
+    folder = commits.commit_of(
+        parent.name, parent.fingerprint or parent.revision, file=parent.file or CONFIG, offline=offline
+    )
     if parent.file is None:
         refuse_config(parent.name, read_config(folder))
     return folder.name
@@ -182,15 +175,16 @@ def snapshot(parent: CheckpointParent, *, offline: bool, allow_pickle: bool = Fa
         return Path(parent.path)
     from huggingface_hub import snapshot_download
 
-    wanted = [parent.file] if parent.file else HUB_FILES + (PICKLED_HUB_FILES if allow_pickle else [])
     local = may_not_download(offline)
-    with reaching(parent.name, "", local, other=_OTHER_COPY):
-        folder = Path(
-            snapshot_download(
-                parent.name,
-                revision=parent.fingerprint or parent.revision,
-                allow_patterns=wanted,
-                local_files_only=local,
+
+    def fetched(patterns: list[str]) -> Path:
+        revision = parent.fingerprint or parent.revision
+        with reaching(parent.name, "", local, other=commits.OTHER_COPY):
+            return Path(
+                snapshot_download(parent.name, revision=revision, allow_patterns=patterns, local_files_only=local)
             )
-        )
+
+    folder = fetched([parent.file] if parent.file else HUB_FILES)
+    if allow_pickle and not parent.file and not any(folder.glob("*.safetensors")):
+        folder = fetched(HUB_FILES + PICKLED_HUB_FILES)
     return folder / parent.file if parent.file else folder

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reproduce.checkpoints.opening import Checkpoint
+from reproduce.checkpoints.checkpoint import Checkpoint
 from reproduce.checkpoints.structure import observing
 from reproduce.data.text.sample import open_sample
 from reproduce.errors import OfeError, out_of_memory

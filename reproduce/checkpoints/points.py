@@ -12,11 +12,12 @@ attention. Experts are not looked into.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
+from reproduce.checkpoints.fused import Split, find_fused
 from reproduce.errors import OfeError
 
 _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
@@ -30,6 +31,8 @@ class Place:
     point: str
     module: nn.Module
     takes_input: bool
+    part: Callable[[Tensor], Tensor] | None = None
+    """Which part of what the module gives is looked at; None for all of it."""
 
 
 def find_places(blocks: Sequence[nn.Module], width: int, points: Sequence[str]) -> list[Place]:
@@ -61,6 +64,16 @@ def _place(point: str, block: nn.Module, width: int) -> Place:
         found = [one for name, one in attention[1].named_modules() if pattern.match(name.rpartition(".")[2])]
         if found and _shape(found[0]):
             return Place(point, found[0], takes_input=False)
+        if (fused := find_fused(attention[1])) is not None:
+            matrix, split = fused
+            if split is None:
+                raise OfeError(
+                    f"{type(attention[1]).__name__} gets queries, keys and values from one matrix, and in which order "
+                    "they stand there is not known of this architecture",
+                    hint=f"leave {point} out of --points",
+                    exit_code=2,
+                )
+            return Place(point, matrix, takes_input=False, part=_part_of(split, point))
     looked = {
         "attn_out": "a part called attention or attn",
         "mlp_out": "a linear map from another width to that of the stream",
@@ -75,8 +88,15 @@ def _place(point: str, block: nn.Module, width: int) -> Place:
     )
 
 
+def _part_of(split: Split, point: str) -> Callable[[Tensor], Tensor]:
+    index = ("q", "k").index(point)
+    return lambda y: split(y)[index]
+
+
 def _is_attention(name: str, module: nn.Module) -> bool:
     norm = "norm" in type(module).__name__.lower() or "norm" in name.lower()
+    if next(module.parameters(), None) is None:  # a dropout after attention
+        return False
     return not norm and bool(_ATTENTION.search(name) or _ATTENTION.search(type(module).__name__))
 
 

@@ -255,7 +255,7 @@ def attach(model: nn.Module, structure: Structure, show: Show, points: Sequence[
             if layer.inside and stream is not None:
                 if stream.ndim == 2:  # some models flatten sequences before the MLP
                     stream = stream.view(*layer.shape, -1)
-                show(place.point, str(layer.number), stream)
+                show(place.point, str(layer.number), stream if place.part is None else place.part(stream))
 
         if place.takes_input:
             return place.module.register_forward_pre_hook(lambda module, args: shown(args))

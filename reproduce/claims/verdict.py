@@ -37,7 +37,7 @@ class Verdict:
     says: str
     scale: str
     data: str
-    """Data sources of the runs, and whether they stand in for the paper's."""
+    """Data sources of the runs, whether they stand in for the paper's, and which models stand in for others."""
     verdict: Ruling
     measured: dict[str, Any] | None
     """The fields of `reproduce.claims.compare.Comparison` but `holds`, and the same in words as `text`."""
@@ -192,7 +192,9 @@ def _data(names: list[str], facts: FactsOf, paper_data: bool) -> str:
     sources = dict.fromkeys(fact.source for (run, _), fact in facts.items() if run in names)
     if not sources:
         return ""
-    return ", ".join(sources) + ("" if paper_data else " (substitute)")
+    said = ", ".join(sources) + ("" if paper_data else " (substitute)")
+    models = {fact.label: fact.stands_for for (run, _), fact in facts.items() if run in names and fact.stands_for}
+    return "; ".join([said, *(f"{label} in place of {what}" for label, what in models.items())])
 
 
 def _published(claim: Claim, published: Mapping[str, Any]) -> Any:

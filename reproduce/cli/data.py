@@ -106,4 +106,5 @@ def _datas(ids: list[str], scale: Scale, overrides: list[str] | None, *, to_trai
     from reproduce.cli.selection import resolve_all, select
 
     resolveds = resolve_all(select(ids, scale), scale, overrides=overrides or (), to_train=to_train)
-    return list(dict.fromkeys(run.training.data for one in resolveds for run in (*one.runs, *one.extra)))
+    trainings = [run.training for one in resolveds for run in (*one.runs, *one.extra) if run.training is not None]
+    return list(dict.fromkeys(training.data for training in trainings))

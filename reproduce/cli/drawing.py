@@ -15,7 +15,7 @@ from reproduce.cli.selection import Shelf, judged
 
 if TYPE_CHECKING:
     from reproduce.plots.look import Look
-    from reproduce.specs.resolve import Resolved
+    from reproduce.specs.runs import Resolved
 
 
 def draw(

@@ -33,7 +33,7 @@ def export(
 
     ui: Ui = ctx.obj
     training = trained_run(the_one(run))
-    wanted = training.training.last_step if step is None else step
+    wanted = training.last_step if step is None else step
     check_step(training, wanted)
     target = expanded(str(to))
     if lacks_weights(ui, training, [wanted]):

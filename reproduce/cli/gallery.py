@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from reproduce.specs.resolve import Resolved
+from reproduce.specs.runs import Resolved
 from reproduce.specs.schema import Experiment
 from reproduce.store.atomic import write_json
 from reproduce.store.home import ensure_folder, expanded, explain_os_errors, ofe_home

@@ -14,7 +14,7 @@ from reproduce.errors import OfeError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from reproduce.specs.resolve import Guest, Resolved
+    from reproduce.specs.runs import Guest, Resolved
     from reproduce.store.frame import Loaded, RunFacts
     from reproduce.store.runs import RunFolder
 
@@ -76,7 +76,7 @@ def _placed(guest: Guest, settings: Sequence[str], resolved: Resolved) -> Guest:
         label = f"{label} ({guest.setting})"
     elif guest.scale and guest.scale != resolved.scale:
         label = f"{label} ({guest.scale} scale)"
-    elif same is not None and guest.training is not None:
+    elif same is not None and same.training is not None and guest.training is not None:
         changed = differences(same.training.model_dump(mode="json"), guest.training.model_dump(mode="json"))
         changed = [one for one in changed if one.path not in ("data.fingerprint", "seed")]
         said = [f"{one.path} {one.right}" for one in changed[:2]] + (["..."] if len(changed) > 2 else [])
@@ -88,7 +88,7 @@ def _placed(guest: Guest, settings: Sequence[str], resolved: Resolved) -> Guest:
 
 def _of_run(text: str) -> Visitor:
     """A run of OFE_HOME, or a reference trace."""
-    from reproduce.specs.resolve import Guest
+    from reproduce.specs.runs import Guest
     from reproduce.store.frame import RunFacts
     from reproduce.store.reference import reference_root
 
@@ -128,7 +128,7 @@ def _of_run(text: str) -> Visitor:
 
 def _of_file(ui: Ui, text: str) -> Visitor:
     """A trace that another program wrote."""
-    from reproduce.specs.resolve import Guest
+    from reproduce.specs.runs import Guest
     from reproduce.store.foreign import is_block, read_foreign_trace
     from reproduce.store.frame import RunFacts
 

@@ -14,7 +14,7 @@ from reproduce.cli.options import Json, ScaleOption, at_scale
 
 if TYPE_CHECKING:
     from reproduce.cli.selection import Shelf
-    from reproduce.specs.resolve import Resolved
+    from reproduce.specs.runs import Resolved
     from reproduce.specs.schema import Experiment
 
 State = Literal["trained", "shipped", "partial", "missing", "none"]

@@ -28,7 +28,7 @@ from reproduce.errors import OfeError
 
 if TYPE_CHECKING:
     from reproduce.job_config import TextSample
-    from reproduce.specs.resolve import ResolvedRun
+    from reproduce.specs.runs import ResolvedRun
 
 TOKENS, SEQ_LEN = 4096, 512
 """How much text a checkpoint is measured on by default: 8 sequences of 512 tokens."""
@@ -186,10 +186,10 @@ def measurement(parent: ResolvedRun, step: int, examples: int | None, point: str
     Raises:
         OfeError: the training has no such step (exit code 2).
     """
-    from reproduce.specs import resolve
+    from reproduce.specs import runs
 
     check_step(parent, step)
-    return resolve.measurement(parent, step, examples, point)
+    return runs.measurement(parent, step, examples, point)
 
 
 def _on_text(
@@ -205,12 +205,12 @@ def _on_text(
     from reproduce.config import TextData
     from reproduce.data.text.sample import identified
     from reproduce.job_config import TextSample
-    from reproduce.specs.resolve import checkpoint_measurement
+    from reproduce.specs.runs import checkpoint_measurement
 
     limit = None
     if training is not None:
         check_step(training, parent.step)
-        data = training.training.data
+        data = training.data
         if not isinstance(data, TextData):
             raise OfeError(f"{training.slug} is a model of images, which reads no text", hint="leave the text out",
                            exit_code=2)  # fmt: skip
@@ -244,7 +244,7 @@ def _check(ui: Ui, jobs: Sequence[ResolvedRun]) -> None:
 
     for job in jobs:
         config: Any = job.config
-        options = {} if job.trained else {
+        options = {} if job.training is not None else {
             "allow_pickle": config.parent.allow_pickle, "trust_remote_code": config.parent.trust_remote_code
         }  # fmt: skip
         opened = load(config.parent, store=store(), device=torch.device("cpu"), **options)

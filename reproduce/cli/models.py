@@ -14,7 +14,7 @@ from reproduce.errors import OfeError
 
 if TYPE_CHECKING:
     from reproduce.job_config import TextSample
-    from reproduce.specs.resolve import ResolvedRun
+    from reproduce.specs.runs import ResolvedRun
     from reproduce.store.runs import RunFolder
 
 
@@ -38,8 +38,10 @@ def text_sample(text: Path | None, dataset: str | None, ids: Path | None) -> Tex
 
 def say_how(offline: bool, device: str | None, batch: int | None) -> None:
     """Say in the environment how the worker is to work: none of it changes a number."""
+    from reproduce.data.hub import go_offline
+
     if offline:
-        os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+        go_offline()
     if device is not None:
         os.environ["OFE_DEVICE"] = device
     if batch is not None:
@@ -66,7 +68,7 @@ def named_models(
             if given:
                 raise OfeError(f"{option} has no meaning for {model}, which is a run", hint="leave it out", exit_code=2)
         training = trained_run(the_one(model))
-        wanted = sorted(set(steps or [training.training.last_step]))
+        wanted = sorted(set(steps or [training.last_step]))
         return [(RunParent(key=training.key, step=step), training) for step in wanted], False
     if steps:
         raise OfeError(f"--step has no meaning for {model}, which is no run", hint="leave it out", exit_code=2)
@@ -84,7 +86,7 @@ def trained_run(folder: RunFolder) -> ResolvedRun:
     Raises:
         OfeError: the folder holds another kind of job, or its run.yaml is damaged.
     """
-    from reproduce.specs.resolve import ResolvedRun
+    from reproduce.specs.runs import ResolvedRun
     from reproduce.store.run_yaml import on_paper_data
 
     said, config = folder.read_run_yaml(), folder.training()
@@ -98,7 +100,7 @@ def check_step(parent: ResolvedRun, step: int) -> None:
     Raises:
         OfeError: it ends before that step (exit code 2).
     """
-    last = parent.training.last_step
+    last = parent.last_step
     if step > last:
         raise OfeError(
             f"{parent.slug} ends at step {last}, before step {step}", hint=f"give a step from 0 to {last}", exit_code=2

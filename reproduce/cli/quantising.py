@@ -26,7 +26,7 @@ from reproduce.errors import OfeError
 
 if TYPE_CHECKING:
     from reproduce.job_config import TextSample
-    from reproduce.specs.resolve import ResolvedRun
+    from reproduce.specs.runs import ResolvedRun
 
 SEQ_LEN, SEQUENCES = 128, 16
 """Length and number of the sequences on which a checkpoint is evaluated by default."""
@@ -145,13 +145,13 @@ def _of_run(
     """The job that quantises a run, by the published protocol too where weights and activations have equal widths."""
     from reproduce.config import TextData
     from reproduce.quantise.rows import SETS
-    from reproduce.specs.resolve import quantisation
+    from reproduce.specs.runs import quantisation
 
-    if step > training.training.last_step:
-        last = training.training.last_step
+    if step > training.last_step:
+        last = training.last_step
         raise OfeError(f"{training.slug} ends at step {last}, before step {step}",
                        hint=f"give a step from 0 to {last}", exit_code=2)  # fmt: skip
-    if not isinstance(training.training.data, TextData):
+    if not isinstance(training.data, TextData):
         raise OfeError(f"{training.slug} is a model of images: it has no perplexity",
                        hint="name a language model (`ofe status` lists the runs)", exit_code=2)  # fmt: skip
     widths = (common["weights"],) if common["weights"] == common["activations"] else ()
@@ -165,7 +165,7 @@ def _of_checkpoint(
 ) -> ResolvedRun:
     from reproduce.data.text.sample import identified
     from reproduce.job_config import TextSample
-    from reproduce.specs.resolve import checkpoint_quantisation
+    from reproduce.specs.runs import checkpoint_quantisation
 
     sample = (sample or identified(TextSample())).model_copy(update={"seq_len": seq_len or SEQ_LEN})
     return checkpoint_quantisation(parent, sample, sequences or SEQUENCES, **common)

@@ -15,7 +15,7 @@ from reproduce.errors import OfeError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from reproduce.specs.resolve import ResolvedRun
+    from reproduce.specs.runs import ResolvedRun
     from reproduce.store.runs import RunFolder
 
 SHOWN = {
@@ -50,11 +50,11 @@ def reading_of(job: ResolvedRun, folder: RunFolder) -> Reading:
     if config.text is not None:
         positions = config.text.seq_len
     else:
-        data = job.training.data
+        data = job.data
         positions = data.seq_len if isinstance(data, TextData) else 1
     about: Reading = {
         "model": job.slug if job.parent is None else job.parent.slug,
-        "revision": None if job.trained else config.parent.revision,
+        "revision": None if job.training is not None else config.parent.revision,
         "tokens": config.examples * positions,
         "skip_first": config.skip_first,
         "layers": layers,
@@ -64,7 +64,7 @@ def reading_of(job: ResolvedRun, folder: RunFolder) -> Reading:
     }
     if unused := provenance.get("model", {}).get("unused_tensors"):
         about["unused_tensors"] = unused
-    if job.trained:
+    if job.training is not None:
         about |= {"step": config.parent.step, "examples": config.examples}
         about["same_trace"] = provenance.get("parent", {}).get("same_trace", True)
     else:

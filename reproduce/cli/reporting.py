@@ -15,7 +15,7 @@ from reproduce.errors import OfeError
 if TYPE_CHECKING:
     from reproduce.cli.selection import Shelf
     from reproduce.report.items import Verdicts
-    from reproduce.specs.resolve import Resolved
+    from reproduce.specs.runs import Resolved
 
 
 def report(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -34,7 +33,7 @@ from reproduce.units import count, duration
 
 if TYPE_CHECKING:
     from reproduce.plan.planner import Plan
-    from reproduce.specs.resolve import Resolved
+    from reproduce.specs.runs import Resolved
 
 
 def reproduce(
@@ -66,9 +65,12 @@ def reproduce(
     """
     from reproduce.cli.gallery import figures_folder
     from reproduce.cli.selection import plan_for, select
+    from reproduce.data.hub import go_offline
 
     ui: Ui = ctx.obj
     wanted = formats(image_formats)
+    if offline:  # before the first look at the hub, and for the workers too, which open the data themselves
+        go_offline()
     if launcher == "local" and (given := [name for name, value in _of_slurm(device, partition, gres, time) if value]):
         hint = "add --launcher slurm, or leave it out to train on this machine"
         raise OfeError(f"{' and '.join(given)} is for jobs of a cluster", hint=hint, exit_code=2)
@@ -128,8 +130,6 @@ def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> int:
         return 0
     time = f"about {duration(planned.total.seconds)} ({basis(planned)})"
     ui.tell(f"{count(len(todo), 'run')} to train, {len(planned.runs) - len(todo)} sealed already: {time}")
-    if offline:
-        os.environ["HF_HUB_OFFLINE"] = "1"  # for the workers, which open the data themselves
     prepare_for(ui, todo, offline)
     gpus = len(planned.machine.gpus) if planned.device == "cuda" else 0
     executor = LocalProcesses(planned.abreast, threads=planned.threads, gpus=gpus, devices=planned.devices)

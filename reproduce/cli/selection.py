@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from reproduce.errors import OfeError
 from reproduce.specs.load import list_experiments, load_experiment, load_setting
-from reproduce.specs.resolve import Resolved, ResolvedRun, fingerprint_if_any, fingerprint_of, resolve
+from reproduce.specs.resolve import fingerprint_if_any, fingerprint_of, resolve
+from reproduce.specs.runs import Resolved, ResolvedRun
 from reproduce.specs.schema import Experiment, Scale
 from reproduce.store.archive import ArchivedRuns, unpack
 from reproduce.store.home import ofe_home
@@ -82,7 +83,8 @@ def check_chosen_data(resolveds: Iterable[Resolved], overrides: Sequence[str]) -
         OfeError: they cannot be had; as training them would say.
     """
     chosen = any(change.startswith("data.") for change in overrides)
-    for data in dict.fromkeys(run.training.data for resolved in resolveds for run in resolved.runs):
+    trainings = [run.training for resolved in resolveds for run in resolved.runs if run.training is not None]
+    for data in dict.fromkeys(training.data for training in trainings):
         if not data.fingerprint and (chosen or data.path is not None):
             fingerprint_of(data)
 

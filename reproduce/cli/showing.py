@@ -15,7 +15,7 @@ from reproduce.cli.options import Id, Json, ScaleOption, at_scale
 from reproduce.units import count, duration
 
 if TYPE_CHECKING:
-    from reproduce.specs.resolve import Resolved
+    from reproduce.specs.runs import Resolved
     from reproduce.specs.schema import Claim, Experiment
 
 
@@ -64,6 +64,7 @@ def _about(experiment: Experiment, resolved: Resolved, scale: Scale) -> dict[str
     from reproduce.specs.load import cautions, load_setting
     from reproduce.specs.provenance import hyperparameters
     from reproduce.specs.resolve import shown_runs
+    from reproduce.specs.schema import RunSpec
 
     others = shipped_shares(scale).get(experiment.id, {})
     shelf = Shelf(scale)
@@ -72,7 +73,8 @@ def _about(experiment: Experiment, resolved: Resolved, scale: Scale) -> dict[str
     prices = price(experiment, store(), machine, jobs=machine.cores) if experiment.settings else []
     settings = [load_setting(name) for name in experiment.settings]
     drawn = find_drawn(resolved, shelf.traces(resolved))
-    reasons = {run.name: run.at[scale].because for _, run, _ in shown_runs(experiment) if scale in run.at}
+    runs = [run for _, run, _ in shown_runs(experiment) if isinstance(run, RunSpec)]
+    reasons = {run.name: run.at[scale].because for run in runs if scale in run.at}
     return {
         "id": experiment.id,
         "v1": experiment.v1,

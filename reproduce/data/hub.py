@@ -11,12 +11,15 @@ import logging
 import os
 import re
 import shutil
+import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from reproduce.data.files import find_damage, find_files, user_folder
 from reproduce.errors import OfeError
@@ -42,11 +45,26 @@ def hub_address(name: str) -> str:
     return f"hf://datasets/{name}" if os.path.exists(name) else name
 
 
+def go_offline() -> None:
+    """Let this process and those that it starts read nothing but the cache.
+
+    The libraries look at the environment when they are imported. One that has been imported already is told as well.
+    """
+    os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    for name in ("datasets.config", "huggingface_hub.constants"):
+        if (library := sys.modules.get(name)) is not None:
+            library.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
+
+
 def may_not_download(offline: bool) -> bool:
     """Whether nothing may be read but the cache."""
-    import datasets
-
-    return offline or datasets.config.HF_HUB_OFFLINE
+    if offline:
+        return True
+    if (loaded := sys.modules.get("datasets.config")) is not None:
+        return bool(loaded.HF_HUB_OFFLINE)
+    # What `datasets` reads of the environment, without the seconds that its import takes.
+    words = ("1", "ON", "YES", "TRUE")
+    return any(os.environ.get(name, "").upper() in words for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"))
 
 
 @contextmanager
@@ -136,7 +154,8 @@ def reaching(name: str, copy: str, offline: bool, *, other: str | None = None) -
     sized = f"{name} ({size(STATED_BYTES[name])})" if name in STATED_BYTES else name
     other = other or f"set data.path to {copy}"
     try:
-        yield
+        with _quiet_hub():
+            yield
     except HFValidationError as error:
         raise OfeError(f"{name!r} is no name on the Hugging Face hub", hint="names are owner/name") from error
     except GatedRepoError as error:
@@ -164,6 +183,31 @@ def reaching(name: str, copy: str, offline: bool, *, other: str | None = None) -
 def _folder_in_cache(name: str) -> str:
     """How the cache of the hub calls the folder of the dataset `name`."""
     return f"datasets--{name.replace('/', '--')}"
+
+
+def hub_is_known() -> bool:
+    """Whether the hub's name has an address here. Without one, each request would be repeated for half a minute."""
+    from huggingface_hub import constants
+
+    if any(os.environ.get(name) for one in ("ALL_PROXY", "HTTPS_PROXY") for name in (one, one.lower())):
+        return True  # the proxy looks the name up
+    try:
+        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """Let `huggingface_hub` tell of its retries to nobody: what came of them is told in our words."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _answer(error: BaseException) -> str:

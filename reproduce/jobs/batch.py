@@ -23,7 +23,7 @@ from reproduce.store.layout import RUN_YAML
 from reproduce.units import count
 
 if TYPE_CHECKING:
-    from reproduce.specs.resolve import ResolvedRun
+    from reproduce.specs.runs import ResolvedRun
 
 SPARE_TIME = 1.5
 """A job asks for so many times the time that the plan expects of it."""

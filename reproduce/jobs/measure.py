@@ -13,14 +13,14 @@ from typing import Any
 from torch import Tensor
 
 from reproduce.environment import environment
-from reproduce.errors import OfeError
 from reproduce.job_config import MeasureConfig, RunParent
 from reproduce.jobs import checkpoint
 from reproduce.jobs.device import as_many_threads_as, pick_device
+from reproduce.jobs.lineage import parent_folder
 from reproduce.measuring.probe import ByLayer, Probe, measure
 from reproduce.parallel.shares import shared_parts
 from reproduce.processes import StopAsked
-from reproduce.store.runs import RunFolder, Store
+from reproduce.store.runs import RunFolder
 from reproduce.store.weights import read_weights
 from reproduce.training.tasks import build_task
 from reproduce.training.train import Interrupted, Task, autocast, open_trace
@@ -105,20 +105,3 @@ def _later(task: Task, parts: Sequence[Any], config: MeasureConfig) -> dict[str,
             return self.task.encode(batch, show)
 
     return measure(WithoutFirst(task), parts, Probe(config.point)).values
-
-
-def parent_folder(folder: RunFolder, wanted: RunParent) -> RunFolder:
-    """The run folder of the training whose weights are `wanted`, in the store that contains `folder`.
-
-    Raises:
-        OfeError: the store has no such run.
-    """
-    found = [one for one in Store.of(folder).list() if one.key == wanted.key and one.holds_its_run]
-    # A copy may carry the same key: the one that keeps the weights is the one to be measured.
-    parent = min(found, key=lambda one: (wanted.step not in one.weights(), not one.sealed), default=None)
-    if parent is None:
-        raise OfeError(
-            f"the training {wanted.key}, whose weights are measured, is not in {folder.path.parent}",
-            hint="`ofe reproduce` of the figure trains it first",
-        )
-    return parent

@@ -18,8 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reproduce.checkpoints.checkpoint import Checkpoint
 from reproduce.checkpoints.measuring import measure_checkpoint, sequences
-from reproduce.checkpoints.opening import Checkpoint, load, run_tokenizer
+from reproduce.checkpoints.opening import load
+from reproduce.checkpoints.tokenizers import run_tokenizer
 from reproduce.config import TextData
 from reproduce.data import open_text
 from reproduce.data.hub import may_not_download
@@ -28,7 +30,8 @@ from reproduce.environment import environment
 from reproduce.errors import OfeError
 from reproduce.job_config import CheckpointParent, MeasureConfig, QuantiseConfig, RunParent, TextSample
 from reproduce.jobs.device import as_many_threads_as, pick_device
-from reproduce.jobs.measure import TrainedModel, parent_folder
+from reproduce.jobs.lineage import parent_folder
+from reproduce.jobs.measure import TrainedModel
 from reproduce.measuring.observer import STREAM
 from reproduce.measuring.probe import Probe, measure
 from reproduce.processes import StopAsked

@@ -30,7 +30,7 @@ from reproduce.processes import REQUEUE, STOP_SIGNALS, handle, stop_code
 from reproduce.store.runs import RunFolder, Store
 
 if TYPE_CHECKING:
-    from reproduce.specs.resolve import ResolvedRun
+    from reproduce.specs.runs import ResolvedRun
 
 JobState = Literal["waiting", "running", "elsewhere", "sealed", "failed", "interrupted"]
 Watcher = Callable[[Sequence["Job"]], None]

@@ -229,7 +229,8 @@ def _data(machine: Machine) -> Iterator[Check]:
     wanted: dict[str, list[DataConfig]] = {}
     for experiment in list_experiments():
         for run in resolve(experiment, "laptop", fingerprint=fingerprint_if_any, machine=machine).runs:
-            wanted.setdefault(run.training.data.source, []).append(run.training.data)
+            if run.training is not None:
+                wanted.setdefault(run.training.data.source, []).append(run.training.data)
     for source, datas in wanted.items():
         name = f"data {source}"
         if not all(data.fingerprint for data in datas):

@@ -24,9 +24,9 @@ _NORM_STREAMS: dict[Norm, int] = {"none": 0, "ln": 1, "srms": 1, "rms": 1}
 """Streams that a norm keeps for its backward pass, beside what enters the next matrix."""
 _STORED_IMAGES = {"cifar10": 60_000}
 """Images of the sources that are held in memory whole, as bytes."""
-_ROW_BYTES = 10
+ROW_BYTES = 10
 """Bytes of one value in a sealed trace: a float64 that hardly compresses, the rest of its row does."""
-_LIVE_ROW_BYTES = 30
+LIVE_ROW_BYTES = 30
 """Bytes of one value in the live trace, as text."""
 
 
@@ -76,8 +76,8 @@ def footprint(config: RunConfig, micro_batch: int | None = None) -> Footprint:
         activations=activation_bytes(config, min(micro_batch or config.batch_size, config.batch_size)),
         data=data_bytes(config),
         checkpoint=weights + optimizer,
-        trace=_ROW_BYTES * values + FLOAT * moments,
-        live_trace=_LIVE_ROW_BYTES * values + 5 * FLOAT * moments,
+        trace=ROW_BYTES * values + FLOAT * moments,
+        live_trace=LIVE_ROW_BYTES * values + 5 * FLOAT * moments,
     )
 
 
@@ -180,8 +180,8 @@ def measurement_footprint(config: RunConfig, examples: int) -> Footprint:
         activations=measuring_bytes(config, examples),
         data=data_bytes(config),
         checkpoint=0,
-        trace=_ROW_BYTES * values + FLOAT * moments,
-        live_trace=_LIVE_ROW_BYTES * values + 5 * FLOAT * moments,
+        trace=ROW_BYTES * values + FLOAT * moments,
+        live_trace=LIVE_ROW_BYTES * values + 5 * FLOAT * moments,
     )
 
 

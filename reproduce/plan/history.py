@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 from reproduce.config import RunConfig
 from reproduce.errors import OfeError
-from reproduce.job_config import MeasureConfig, QuantiseConfig
+from reproduce.job_config import MeasureConfig
 from reproduce.keys import canonical
 from reproduce.machine import Machine
 from reproduce.specs.difference import differences
-from reproduce.specs.resolve import ResolvedRun
+from reproduce.specs.runs import ResolvedRun
 from reproduce.store.layout import SUMS, checkpoints
 from reproduce.store.reference import find_reference
 from reproduce.store.runs import RunFolder, Store
@@ -94,19 +94,19 @@ class History:
             return RunState("failed", error.message, 1.0)
 
     def _why_missing(self, run: ResolvedRun) -> str:
-        if isinstance(run.config, MeasureConfig):
-            return "never measured here"
-        if isinstance(run.config, QuantiseConfig):
-            return "never quantised here"
+        if not isinstance(run.config, RunConfig):
+            shipped = find_reference(run.recipe, run.scale) is not None
+            done = "measured" if isinstance(run.config, MeasureConfig) else "quantised"
+            return f"never {done} here" + ("; a reference trace of the recipe is at hand" if shipped else "")
         recipes = [past for past in self._sealed if past.content["recipe"] == run.recipe]
         if recipes:
             data, precision = recipes[-1].content["config"]["data"], recipes[-1].content["config"]["precision"]
-            if data.get("fingerprint") != run.training.data.fingerprint:
+            if data.get("fingerprint") != run.config.data.fingerprint:
                 return f"trained here on other data only (fingerprint {data.get('fingerprint') or 'unknown'})"
             return f"trained here in {precision} only"
         same = [past for past in self._sealed if past.content["slug"] == run.slug]
         if same:
-            changes = list(_changes(same[-1].content, run.training))
+            changes = list(_changes(same[-1].content, run.config))
             more = f" and {len(changes) - _SHOWN_CHANGES} more" if len(changes) > _SHOWN_CHANGES else ""
             return f"trained here with {', '.join(changes[:_SHOWN_CHANGES])}{more}"
         if find_reference(run.recipe, run.scale) is not None:

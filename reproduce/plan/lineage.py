@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from reproduce.job_config import kind_of
 from reproduce.plan.history import TO_TRAIN, History, RunState
-from reproduce.specs.resolve import ResolvedRun
+from reproduce.specs.runs import ResolvedRun
 
 
 @dataclass(frozen=True)

@@ -11,19 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from reproduce.config import RunConfig
-from reproduce.environment import environment
-from reproduce.job_config import MeasureConfig, QuantiseConfig, kind_of
+from reproduce.job_config import kind_of
 from reproduce.machine import Machine
-from reproduce.models.size import flops, forward_flops, parameters, positions, tokens
 from reproduce.plan.calibration import Basis, Calibration, calibrate, load, threads_per_run
-from reproduce.plan.devices import NamedDevice, rates_of, speed_of
-from reproduce.plan.footprint import Footprint, footprint, measurement_footprint
+from reproduce.plan.costs import cost_of
+from reproduce.plan.devices import NamedDevice, rates_of
+from reproduce.plan.footprint import Footprint
 from reproduce.plan.history import TO_TRAIN, History, PlannedState
 from reproduce.plan.lineage import Required, with_parents
-from reproduce.plan.memory import Needs, arrange, needs
-from reproduce.quantise.rows import ROWS
+from reproduce.plan.memory import Needs, needs
 from reproduce.specs.load import load_setting
-from reproduce.specs.resolve import Resolved, ResolvedRun, fingerprint_if_any, resolve
+from reproduce.specs.resolve import fingerprint_if_any, resolve
+from reproduce.specs.runs import Resolved, ResolvedRun
 from reproduce.specs.schema import SCALES, Experiment
 from reproduce.store.runs import Store
 
@@ -51,6 +50,8 @@ class PlannedRun:
     footprint: Footprint
     keep: frozenset[int]
     """The steps whose weights it is to keep."""
+    download: int = 0
+    """Bytes of a checkpoint that have to be fetched, unless they are in the hub's cache or the home already."""
 
     @property
     def hit(self) -> bool:
@@ -87,6 +88,7 @@ class PlannedRun:
             "remaining_seconds": self.remaining_seconds,
             "memory_bytes": self.footprint.memory,
             "disk_bytes": self.footprint.trace,
+            "download_bytes": self.download,
         }
 
 
@@ -112,6 +114,8 @@ class Total:
     """Most that the runs side by side hold."""
     disk_bytes: int
     """Most that the folders grow by: all new traces and the working files of the runs side by side."""
+    download_bytes: int
+    """Size of the checkpoints that have to be fetched, unless they are on this machine already."""
 
     def as_json(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -160,6 +164,7 @@ class Plan:
             memory_bytes=self.devices * sum(memory[:abreast]),
             disk_bytes=sum(run.footprint.trace + len(run.keep) * run.footprint.weights for run in todo)
             + sum(working[:abreast]),
+            download_bytes=sum(run.download for run in todo),
         )
 
     @property
@@ -232,9 +237,7 @@ def plan(
         calibration = rates_of(named, threads)
     if calibration is None and measure:
         unknown = {
-            one.run.training.precision
-            for one in needed
-            if one.state.state in TO_TRAIN and history.step_seconds(one.run) is None
+            one.run.precision for one in needed if one.state.state in TO_TRAIN and history.step_seconds(one.run) is None
         }
         calibration = calibrate(machine, unknown, threads, report=report)
     calibration = calibration or load(machine)
@@ -286,22 +289,6 @@ def basis(plan: Plan) -> Basis | None:
     return next((one for one in doubtful if one in used), None)
 
 
-def micro_batch(config: RunConfig, machine: Machine, devices: int = 1) -> int:
-    """Examples that a worker takes forward and backward together on each of `devices`.
-
-    OFE_MICRO_BATCH says; else an accelerator takes what fits into its memory, and a CPU its share whole.
-
-    Raises:
-        OfeError: OFE_MICRO_BATCH is not a number of examples.
-    """
-    given, memory = environment().micro_batch, machine.gpu_memory_bytes
-    if given is not None:
-        return given
-    known = machine.device == "cuda" and memory is not None
-    fitting = arrange(config, devices, memory).micro_batch if known else None
-    return fitting or max(1, config.batch_size // devices)
-
-
 def side_by_side(machine: Machine, jobs: int, devices: int = 1) -> int:
     """How many of `jobs` runs really train at once: an accelerator takes one run, or its part of one."""
     places = len(machine.gpus) // devices if machine.device == "cuda" and machine.gpus else jobs
@@ -316,44 +303,23 @@ def makespan(seconds: Sequence[float], jobs: int) -> float:
     return max(free)
 
 
-def quantisation_passes(config: QuantiseConfig) -> float:
-    """Passes over the evaluation text that a quantisation takes: one in full precision, and those of rows and widths.
-
-    A width is evaluated with each calibration seed, at the price of the row `published`. Tensors that are quantised
-    alone take a pass over two sequences each.
-    """
-    rows = sum(ROWS[name].passes for name in config.rows)
-    widths = len(config.widths) * config.seeds * ROWS["published"].passes
-    return 1 + rows + widths + config.tensors * 2 / config.examples
-
-
 def _planned(one: Required, history: History, calibration: Calibration) -> PlannedRun:
-    run, machine, devices = one.run, history.machine, history.devices
-    training = run.training
-    rate, source = calibration.rate(machine.device, training.precision, history.threads)
+    run, machine = one.run, history.machine
+    rate, source = calibration.rate(machine.device, run.precision, history.threads)
     known = history.step_seconds(run)
-    if isinstance(run.config, MeasureConfig | QuantiseConfig):
-        examples = at_once = run.config.examples
-        if isinstance(run.config, QuantiseConfig):
-            examples, at_once = round(examples * quantisation_passes(run.config)), min(training.batch_size, examples)
-        counted, work = examples * positions(training), examples * forward_flops(training)
-        seconds = rate.forward_seconds(training, examples)
-        needs_bytes = measurement_footprint(training, at_once)
-    else:
-        counted, work = tokens(training), flops(training)
-        seconds = known * training.last_step if known is not None else rate.run_seconds(training) / speed_of(devices)
-        needs_bytes = footprint(training, micro_batch(training, machine, devices))
+    cost = cost_of(run, rate, machine, history.devices, known)
     return PlannedRun(
         run=run,
         state=one.state.state,
         reason=one.state.reason,
         figures=one.figures,
-        params=parameters(training),
-        tokens=counted,
-        flops=work,
-        seconds=rate.startup_s + seconds,
+        params=cost.params,
+        tokens=cost.tokens,
+        flops=cost.flops,
+        seconds=rate.startup_s + cost.seconds,
         basis="measured on this machine" if known is not None else source,
         remaining=one.state.remaining,
-        footprint=needs_bytes,
+        footprint=cost.footprint,
         keep=one.keep,
+        download=cost.download,
     )

@@ -13,7 +13,7 @@ from reproduce.units import count
 
 if TYPE_CHECKING:
     from reproduce.claims import Verdict
-    from reproduce.specs.resolve import Guest
+    from reproduce.specs.runs import Guest
     from reproduce.store.frame import RunFacts
 
 
@@ -51,7 +51,7 @@ def badges(scale: str, facts: Iterable[RunFacts], guests: Iterable[Guest] = ()) 
     facts = list(facts)
     substitutes = list(dict.fromkeys(data_name(run) for run in facts if run.substitute))
     shipped = sum(run.reference for run in facts)
-    lines = []
+    lines = [Badge(f"STAND-IN for {what}: {', '.join(labels)}", "warning") for what, labels in stand_ins(facts).items()]
     if substitutes:
         lines.append(Badge(f"SUBSTITUTE DATA: {', '.join(substitutes)}", "warning"))
     if scale == "smoke":
@@ -70,6 +70,15 @@ def badges(scale: str, facts: Iterable[RunFacts], guests: Iterable[Guest] = ()) 
         some = "" if shipped == len(facts) else f" ({shipped} of {len(facts)} runs)"
         lines.append(Badge(f"shipped reference trace{some}"))
     return lines
+
+
+def stand_ins(facts: Iterable[RunFacts]) -> dict[str, list[str]]:
+    """The labels of the models that stand in for those of the paper, by what they stand in for."""
+    found: dict[str, list[str]] = {}
+    for run in facts:
+        if run.stands_for and run.label not in found.setdefault(run.stands_for, []):
+            found[run.stands_for].append(run.label)
+    return found
 
 
 def data_name(run: RunFacts) -> str:

@@ -6,14 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from reproduce.models.size import parameters
 from reproduce.plots.badges import Badge, bound_notes, chips, data_name
 from reproduce.plots.sheet import Words
 from reproduce.units import count
 
 if TYPE_CHECKING:
     from reproduce.claims import Verdict
-    from reproduce.specs.resolve import Resolved, ResolvedRun
+    from reproduce.specs.runs import Resolved, ResolvedRun
     from reproduce.specs.schema import Experiment
     from reproduce.store.frame import Loaded, RunFacts
 
@@ -51,7 +50,7 @@ def _sizes(resolved: Resolved) -> str:
 
     A figure's title may name the size of the paper's model, which is another one at most scales.
     """
-    counts = sorted(parameters(run.training) for run in resolved.runs)
+    counts = sorted(run.parameters for run in resolved.runs if run.parameters is not None)
     ends = dict.fromkeys(in_millions(count) for count in (counts[0], counts[-1]))
     return f"{' to '.join(ends)} parameters"
 
@@ -122,9 +121,9 @@ def divergence(facts: list[RunFacts]) -> str:
 
 def missing_notes(missing: Iterable[ResolvedRun]) -> list[str]:
     """A single note that names all runs without a trace and their seeds; empty where every run has one."""
-    absent: dict[str, list[int]] = {}
+    absent: dict[str, set[int]] = {}
     for run in missing:
-        absent.setdefault(run.label, []).append(run.seed)
+        absent.setdefault(run.label, set()).add(run.seed)
     if not absent:
         return []
     named = [f"{label} (seed {', '.join(map(str, sorted(found)))})" for label, found in absent.items()]

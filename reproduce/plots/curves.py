@@ -24,7 +24,7 @@ from reproduce.store.frame import metric_rows
 from reproduce.units import count
 
 if TYPE_CHECKING:
-    from reproduce.specs.resolve import Guest, Resolved, ResolvedRun
+    from reproduce.specs.runs import Guest, Resolved, ResolvedRun
     from reproduce.store.frame import Loaded
 
 _TRAIN_IMAGES = {"cifar10": 50_000, "imagenet-1k": 1_281_167}

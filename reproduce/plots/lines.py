@@ -25,7 +25,7 @@ from reproduce.specs.schema import Axis, LinePlot
 
 if TYPE_CHECKING:
     from reproduce.claims import Verdict
-    from reproduce.specs.resolve import Resolved
+    from reproduce.specs.runs import Resolved
     from reproduce.store.frame import Loaded
 
 _MOST_RAW = 4

@@ -10,7 +10,7 @@ from reproduce.errors import OfeError, SpecError
 from reproduce.specs.schema import Axis, LinePlot
 
 if TYPE_CHECKING:
-    from reproduce.specs.resolve import Resolved
+    from reproduce.specs.runs import Resolved
 
 Style = Literal["paper", "notebook", "talk"]
 _SHRINK: dict[Style, float] = {"paper": 1.0, "notebook": 0.85, "talk": 0.7}

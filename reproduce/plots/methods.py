@@ -26,7 +26,7 @@ from reproduce.specs.schema import MethodsPlot, Quantity
 
 if TYPE_CHECKING:
     from reproduce.claims import Verdict
-    from reproduce.specs.resolve import Resolved
+    from reproduce.specs.runs import Resolved
     from reproduce.store.frame import Loaded
 
 TITLES: dict[Family, str] = {

@@ -20,7 +20,7 @@ from reproduce.plots.theme import UNEMBED_COLOUR, LineStyle, guest_styles, serie
 from reproduce.specs.schema import Facet, LinePlot
 
 if TYPE_CHECKING:
-    from reproduce.specs.resolve import Resolved
+    from reproduce.specs.runs import Resolved
 
 
 @dataclass(frozen=True)

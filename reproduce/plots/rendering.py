@@ -22,7 +22,7 @@ from reproduce.store.home import ensure_folder, explain_os_errors
 
 if TYPE_CHECKING:
     from reproduce.claims import Verdict
-    from reproduce.specs.resolve import Resolved
+    from reproduce.specs.runs import Resolved
 
 
 def render(

@@ -30,7 +30,7 @@ from reproduce.specs.schema import Column, Quantity, TablePlot
 
 if TYPE_CHECKING:
     from reproduce.claims import Verdict
-    from reproduce.specs.resolve import Resolved, ResolvedRun
+    from reproduce.specs.runs import Resolved, ResolvedRun
     from reproduce.store.frame import Loaded
 
 _NO_TRACE, _NOT_MEASURED, _NOT_READABLE = "no trace yet", "not measured", "not readable"

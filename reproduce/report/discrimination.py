@@ -15,7 +15,8 @@ from tempfile import TemporaryDirectory
 from reproduce.choices import Scale
 from reproduce.specs.claims import at_scale
 from reproduce.specs.load import list_experiments
-from reproduce.specs.resolve import Resolved, ResolvedRun, resolve
+from reproduce.specs.resolve import resolve
+from reproduce.specs.runs import Resolved, ResolvedRun
 from reproduce.specs.schema import Experiment
 from reproduce.store.atomic import write_json
 from reproduce.store.json_text import loads
@@ -60,10 +61,11 @@ def shares(scale: Scale, figures: Path, settings: Sequence[str] | None = None) -
 
 def _all_runs(experiments: Sequence[Experiment], scale: Scale) -> Resolved:
     """The runs of all figures, each once, with the largest number of seeds that any of them asks for."""
-    runs: dict[tuple[str, int], ResolvedRun] = {}
+    runs: dict[tuple[str, int, int], ResolvedRun] = {}
     for experiment in experiments:
         resolved = resolve(experiment, scale, fingerprint=lambda data: "")
-        runs |= {(run.name, run.seed): run for run in (*resolved.runs, *resolved.extra)}
+        # A run of several checkpoints is a job for each step.
+        runs |= {(run.name, run.seed, run.config.last_step): run for run in (*resolved.runs, *resolved.extra)}
     return Resolved(experiments[0], scale, tuple(runs.values()), ())
 
 

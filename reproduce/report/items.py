@@ -19,7 +19,7 @@ from reproduce.report.cost import machines, measured_cost
 from reproduce.report.verdicts import decided_by, published, short_tally, tally
 from reproduce.specs.load import load_setting
 from reproduce.specs.provenance import hyperparameters
-from reproduce.specs.resolve import Resolved
+from reproduce.specs.runs import Resolved
 from reproduce.specs.schema import LinePlot, TablePlot
 from reproduce.store.frame import Loaded, load
 from reproduce.units import count, duration
@@ -168,10 +168,10 @@ def _cost(resolved: Resolved, loaded: Loaded) -> str:
     """How many runs the figure has, and what those with a trace took to train."""
     if not resolved.runs:
         return "no training"
-    runs = count(len(resolved.runs) + len(resolved.extra), "run")
-    spent = measured_cost(fact.provenance for fact in loaded.facts.values())
-    traced = "" if not loaded.missing else f", {len(loaded.facts)} traced"
-    return f"{runs}{traced}" + (f", {spent}" if spent else "")
+    total = len(resolved.runs) + len(resolved.extra)
+    spent = measured_cost(fact.whole_cost for fact in loaded.facts.values())
+    traced = "" if not loaded.missing else f", {total - len(loaded.missing)} traced"
+    return f"{count(total, 'run')}{traced}" + (f", {spent}" if spent else "")
 
 
 def _image(path: Path) -> str:

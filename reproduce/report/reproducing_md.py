@@ -23,7 +23,8 @@ from reproduce.report.cost import machines, measured_cost
 from reproduce.report.discrimination import share_words, shipped_shares, write_shares
 from reproduce.report.verdicts import published, tally
 from reproduce.specs.load import list_experiments
-from reproduce.specs.resolve import Resolved, resolve
+from reproduce.specs.resolve import resolve
+from reproduce.specs.runs import Resolved
 from reproduce.specs.schema import Experiment
 from reproduce.store.atomic import write_text
 from reproduce.store.reference import find_reference, read_index, reference_root
@@ -159,14 +160,15 @@ def _cost(entry: Entry) -> str:
         return "no training"
     counted = count(runs, "run")
     if entry.loaded.missing:
-        return f"{counted}, {len(entry.loaded.facts)} traced"
-    return f"{counted}, {measured_cost(fact.provenance for fact in entry.loaded.facts.values())}"
+        return f"{counted}, {runs - len(entry.loaded.missing)} traced"
+    return f"{counted}, {measured_cost(fact.whole_cost for fact in entry.loaded.facts.values())}"
 
 
 def _substitutes(entry: Entry) -> list[str]:
-    """The sources of data of the figure's runs that stand in for the paper's."""
+    """The models and the sources of data of the figure's runs that stand in for the paper's."""
     runs = (*entry.resolved.runs, *entry.resolved.extra)
-    return list(dict.fromkeys(run.training.data.source for run in runs if not run.paper_data))
+    models = [f"{run.label} for {run.stands_for}" for run in runs if run.stands_for]
+    return list(dict.fromkeys([*models, *(run.data.source for run in runs if not run.paper_data)]))
 
 
 # ---------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, assert_never
 
+from reproduce.checkpoints.anchors import ANCHORS
 from reproduce.metrics.table import METRICS, Form, terms
 from reproduce.models.variants import VARIANTS
 from reproduce.specs.claims import claim_problems, quantities
@@ -13,6 +14,7 @@ from reproduce.specs.facets import LineOf, facet_problems
 from reproduce.specs.fields import check_tree, deviation_fields
 from reproduce.specs.problems import Problem, nearest, unknown
 from reproduce.specs.schema import (
+    CheckpointSpec,
     Claim,
     Deviation,
     DiagramPlot,
@@ -31,7 +33,7 @@ from reproduce.specs.yaml import Path, dotted
 X_METRICS = ("step", "epoch")
 """What the x axis of curves may show."""
 
-Catalogue = Mapping[str, tuple[Setting, RunSpec]]
+Catalogue = Mapping[str, tuple[Setting, RunSpec | CheckpointSpec]]
 """Every run that a setting names, with its setting."""
 
 
@@ -52,9 +54,30 @@ def setting_problems(setting: Setting, *, sourced: bool = True) -> Iterator[Prob
     for index, run in enumerate(setting.runs):
         yield from run_problems(run, ("runs", index))
     yield from _repeated((run.name for run in setting.runs), "runs", "name")
+    yield from _checkpoint_problems(setting)
     if sourced and setting.paper_data is None:
         yield Problem(("paper_data",), "required, but missing")
     yield from _source_problems(setting, every=sourced)
+
+
+def _checkpoint_problems(setting: Setting) -> Iterator[Problem]:
+    """What is wrong with the checkpoints of a setting."""
+    names = [run.name for run in setting.runs]
+    for index, checkpoint in enumerate(setting.checkpoints):
+        path: Path = ("checkpoints", index)
+        if checkpoint.run is not None and checkpoint.run not in names:
+            yield unknown("run", checkpoint.run, names, (*path, "run"))
+        if checkpoint.anchor is not None and checkpoint.anchor not in ANCHORS:
+            yield unknown("anchor", checkpoint.anchor, list(ANCHORS), (*path, "anchor"))
+        for scale in checkpoint.steps:
+            if scale not in setting.scales:
+                yield Problem((*path, "steps", scale), f"the setting has no scale {scale}", at_key=True)
+            elif (setting.scales[scale].text or setting.text) is None:
+                yield Problem(path, "the setting has no text to measure it on, expected text")
+    every = [*names, *(checkpoint.name for checkpoint in setting.checkpoints)]
+    for index, name in enumerate(every[len(names) :]):
+        if name in every[: len(names) + index]:
+            yield Problem(("checkpoints", index, "name"), f"{name} is given twice")
 
 
 def run_problems(run: RunSpec, path: Path = ()) -> Iterator[Problem]:
@@ -190,7 +213,8 @@ def _layer_problems(experiment: Experiment, catalogue: Catalogue, ids: Sequence[
         runs += setting.runs
     for run in runs:
         parts += [run, *run.at.values()]
-    deepest = max((part.model.get("layers", 0) for part in parts), default=0)
+    elsewhere = [one.size.layers for setting in settings.values() for one in setting.checkpoints if one.size]
+    deepest = max([*(part.model.get("layers", 0) for part in parts), *elsewhere], default=0)
     for path, layer in _layers(experiment):
         if deepest and isinstance(layer, int) and layer > deepest:
             yield Problem(path, f"layer {layer} lies beyond the {deepest} blocks of the deepest model")

@@ -20,7 +20,7 @@ from reproduce.config import Frozen
 from reproduce.errors import SpecError
 from reproduce.specs.checks import experiment_problems, run_problems, setting_problems
 from reproduce.specs.problems import Problem, explain, spec_error
-from reproduce.specs.schema import Experiment, RunSpec, Scale, Setting
+from reproduce.specs.schema import CheckpointSpec, Experiment, RunSpec, Scale, Setting
 from reproduce.specs.yaml import Document, parse
 from reproduce.store.home import shared_folder
 
@@ -101,7 +101,7 @@ def cautions(experiment: Experiment, scale: Scale) -> list[str]:
     return list(dict.fromkeys(filter(None, said)))
 
 
-def catalogue(experiment: Experiment | None = None) -> dict[str, tuple[Setting, RunSpec]]:
+def catalogue(experiment: Experiment | None = None) -> dict[str, tuple[Setting, RunSpec | CheckpointSpec]]:
     """Every run that a setting names, with its setting.
 
     Args:
@@ -110,16 +110,16 @@ def catalogue(experiment: Experiment | None = None) -> dict[str, tuple[Setting, 
     Raises:
         SpecError: if two settings give the same name to a run: a name is one training in the whole collection.
     """
-    runs: dict[str, tuple[Setting, RunSpec]] = {}
+    runs: dict[str, tuple[Setting, RunSpec | CheckpointSpec]] = {}
     for setting in map(load_setting, _setting_files()):
-        for run in setting.runs:
+        for run in setting.catalogue:
             if run.name in runs:
                 raise SpecError(f"settings {runs[run.name][0].id} and {setting.id} both have a run {run.name}")
             runs[run.name] = (setting, run)
     for name in experiment.settings if experiment else ():
         if is_path(name):
             setting = load_setting(name)
-            runs |= {run.name: (setting, run) for run in setting.runs}
+            runs |= {run.name: (setting, run) for run in setting.catalogue}
     return runs
 
 

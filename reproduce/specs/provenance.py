@@ -11,7 +11,7 @@ from reproduce.specs.difference import leaves
 from reproduce.specs.fields import deviation_fields
 from reproduce.specs.load import load_setting
 from reproduce.specs.resolve import merge, shown_runs
-from reproduce.specs.schema import Experiment, Origin, RunSpec, Scale, Setting, Source
+from reproduce.specs.schema import CheckpointSpec, Experiment, Origin, RunSpec, Scale, Setting, Source
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def hyperparameters(experiment: Experiment, scale: Scale) -> list[Hyperparameter
     """Every value of the experiment's settings, followed by what each of its runs changes."""
     settings = [load_setting(name) for name in experiment.settings]
     rows = [row for setting in settings for row in _setting_rows(setting, scale)]
-    return rows + [row for setting, run, _ in shown_runs(experiment) for row in _run_rows(setting, run, scale)]
+    return rows + [row for setting, run, _ in shown_runs(experiment) for row in _of_run(setting, run, scale)]
 
 
 def _setting_rows(setting: Setting, scale: Scale) -> Iterator[Hyperparameter]:
@@ -44,6 +44,14 @@ def _setting_rows(setting: Setting, scale: Scale) -> Iterator[Hyperparameter]:
         merge(own, deviation_fields(setting.scales[at])) if at in setting.scales else own for at in ("paper", scale)
     )
     return _rows(setting.id, None, paper, scaled, setting.sources, (None, ""))
+
+
+def _of_run(setting: Setting, run: RunSpec | CheckpointSpec, scale: Scale) -> Iterator[Hyperparameter]:
+    if isinstance(run, RunSpec):
+        yield from _run_rows(setting, run, scale)
+        return
+    paper, ours = run.steps.get("paper"), run.steps.get(scale)
+    yield Hyperparameter(setting.id, run.name, "steps", paper, run.source if paper else None, run.note, ours)
 
 
 def _run_rows(setting: Setting, run: RunSpec, scale: Scale) -> Iterator[Hyperparameter]:

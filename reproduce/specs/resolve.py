@@ -10,117 +10,40 @@ the setting says of it in `blocks`. Nothing here imports torch.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
 
+from reproduce.checkpoints.anchors import anchored
 from reproduce.config import DataConfig, Precision, RunConfig
 from reproduce.errors import OfeError, SpecError
-from reproduce.job_config import CheckpointParent, JobConfig, MeasureConfig, QuantiseConfig, RunParent, TextSample
-from reproduce.keys import recipe_key, run_key
+from reproduce.job_config import CheckpointParent, RunParent, TextSample
 from reproduce.machine import Machine, best_precision, this_machine
 from reproduce.models.variants import variant_fields
 from reproduce.specs.fields import deviation_fields
 from reproduce.specs.load import catalogue, load_setting
 from reproduce.specs.overrides import parse_overrides
 from reproduce.specs.problems import explain, nearest
-from reproduce.specs.schema import Experiment, Quantised, RunRef, RunSpec, Scale, Setting, Snapshots
+from reproduce.specs.runs import Resolved, ResolvedRun, checkpoint_measurement, measurement, quantisation
+from reproduce.specs.schema import (
+    CheckpointSpec,
+    CheckpointText,
+    Experiment,
+    Quantised,
+    RunRef,
+    RunSpec,
+    Scale,
+    Setting,
+    Snapshots,
+)
 from reproduce.specs.yaml import dotted
 
-Fingerprint = Callable[[DataConfig], str]
-
-
-@dataclass(frozen=True)
-class ResolvedRun:
-    """One job under the name that figures give it: a training with one seed, or a measurement of one."""
-
-    name: str
-    label: str
-    setting: str
-    scale: str
-    seed: int
-    config: JobConfig
-    paper_data: bool
-    """Whether the run trains on the paper's own data. If not, what it shows is badged as that of a substitute."""
-    parent: ResolvedRun | None = None
-    """The job whose result this one starts from: the training whose weights are measured."""
-
-    @property
-    def trained(self) -> bool:
-        """Whether the job is a training of ours, or starts from one. What starts from a checkpoint does not."""
-        return isinstance(self.config, RunConfig) or (self.parent is not None and self.parent.trained)
-
-    @property
-    def training(self) -> RunConfig:
-        """The configuration of the training, which is the job or what it descends from; see `trained`."""
-        if isinstance(self.config, RunConfig):
-            return self.config
-        assert self.parent is not None, "what starts from a checkpoint has no training"
-        return self.parent.training
-
-    @property
-    def last_step(self) -> int:
-        """The last optimiser step of the training."""
-        return self.training.last_step
-
-    @cached_property
-    def key(self) -> str:
-        return run_key(self.config)
-
-    @cached_property
-    def recipe(self) -> str:
-        if not self.trained:
-            return recipe_key(self.config)
-        return recipe_key(self.training, *([] if isinstance(self.config, RunConfig) else [self.config]))
-
-    @property
-    def slug(self) -> str:
-        """The name of the run for people: `cp-op-laptop-s0`, or `cp-op-laptop-s0-at-20` for it after 20 steps.
-
-        A checkpoint has neither a scale nor a seed: `pythia-160m-step1000-measured`.
-        """
-        suffix = "" if isinstance(self.config, RunConfig) else self.config.slug_suffix
-        if not self.trained:
-            return f"{self.name}{suffix}"
-        return f"{self.name}-{self.scale}-s{self.seed}{suffix}"
-
-
-@dataclass(frozen=True)
-class Guest:
-    """A line that a user draws into a figure whose spec does not name it. Claims do not read it."""
-
-    name: str
-    label: str
-    setting: str
-    seed: int
-    last_step: int
-    training: RunConfig | None
-    """Its configuration; None for a trace that another program wrote."""
-    scale: str = ""
-    """The scale that the run was trained at; empty for a trace that another program wrote."""
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """An experiment at one scale."""
-
-    experiment: Experiment
-    scale: Scale
-    runs: tuple[ResolvedRun, ...]
-    """The runs that the figure shows, in its order, with the seeds of a run together."""
-    extra: tuple[ResolvedRun, ...]
-    """Further runs that only the claims read."""
-    guests: tuple[Guest, ...] = ()
-    """Lines that the user adds to the picture."""
-
-    @property
-    def lines(self) -> tuple[ResolvedRun | Guest, ...]:
-        """All that the picture shows: the figure's own runs, then the guests."""
-        return (*self.runs, *self.guests)
+Identified = DataConfig | TextSample | CheckpointParent
+"""What a job reads, whose hash or commit is part of its key."""
+Fingerprint = Callable[[Identified], str]
 
 
 def resolve(
@@ -148,7 +71,7 @@ def resolve(
         OfeError: if data cannot be had.
     """
     changes = parse_overrides(overrides)
-    shown = list(shown_runs(experiment))
+    shown = [entry for entry in shown_runs(experiment) if _has_scale(entry[1], scale)]
     needed = list(_needed(experiment, {run.name for _, run, _ in shown}))
     if only_runs is not None:
         names = [run.name for _, run, _ in (*shown, *needed)]
@@ -162,31 +85,48 @@ def resolve(
     hashes = cache(fingerprint or fingerprint_of)
     precision = best_precision(machine or this_machine())
 
-    def trainings(entries: list[_Entry]) -> tuple[ResolvedRun, ...]:
-        return tuple(
-            run
-            for setting, spec, ref in entries
-            for run in _seeds(experiment, setting, spec, ref, scale, changes, seeds, hashes, precision)
-        )
+    def jobs(entries: list[_Entry]) -> tuple[ResolvedRun, ...]:
+        found: list[ResolvedRun] = []
+        for setting, spec, ref in entries:
+            run = spec if isinstance(spec, RunSpec) else _run_of(setting, spec)
+            if run is None:
+                assert isinstance(spec, CheckpointSpec)
+                found += _checkpoints(experiment, setting, spec, scale, changes, hashes)
+                continue
+            seeded = _seeds(experiment, setting, run, ref, scale, changes, seeds, hashes, precision)
+            if isinstance(spec, CheckpointSpec):
+                found += [one for training in seeded for one in _exported(setting, spec, training, scale, hashes)]
+            else:
+                found += seeded
+        return tuple(found)
 
-    return Resolved(experiment, scale, trainings(shown), trainings(needed))
+    return Resolved(experiment, scale, jobs(shown), jobs(needed))
 
 
-def fingerprint_of(data: DataConfig) -> str:
-    """The hash of the data.
+def fingerprint_of(read: Identified) -> str:
+    """The hash of data or of a text, or the commit of a checkpoint on the hub, which is recorded at its first use.
 
     Raises:
         OfeError: they cannot be had.
     """
     from reproduce.data import fingerprint
+    from reproduce.data.commits import pinned_commit
+    from reproduce.data.text.sample import identified
 
-    return fingerprint(data)
+    if isinstance(read, CheckpointParent):
+        assert read.form == "hub", "the fingerprint of a local checkpoint is known when its place is"
+        return pinned_commit(read.name, read.revision)
+    return identified(read).fingerprint if isinstance(read, TextSample) else fingerprint(read)
 
 
-def fingerprint_if_any(data: DataConfig) -> str:
-    """The hash of the data, or "" where the data cannot be had. It serves commands that only look."""
+def fingerprint_if_any(read: Identified) -> str:
+    """The same, or "" where it cannot be had without asking the network. It serves commands that only look."""
+    from reproduce.data.commits import recorded_commit
+
+    if isinstance(read, CheckpointParent):
+        return recorded_commit(read.name, read.revision)
     try:
-        return fingerprint_of(data)
+        return fingerprint_of(read)
     except OfeError:
         return ""
 
@@ -194,21 +134,30 @@ def fingerprint_if_any(data: DataConfig) -> str:
 # ---------------------------------------------------------------------------------------------------
 # Which runs
 
-_Entry = tuple[Setting, RunSpec, RunRef]
+_Entry = tuple[Setting, RunSpec | CheckpointSpec, RunRef]
 
 
 def shown_runs(experiment: Experiment) -> Iterator[_Entry]:
-    """The figure's runs. An experiment without a setting has none, since there is nothing to train."""
+    """The figure's runs and checkpoints. An experiment without a setting has none: there is nothing to train."""
     if not experiment.settings:
         return
     settings = [load_setting(name) for name in experiment.settings]
-    named = {run.name: (setting, run) for setting in settings for run in setting.runs}
+    named = {run.name: (setting, run) for setting in settings for run in setting.catalogue}
     for entry in experiment.runs:
         if isinstance(entry, RunSpec):
             yield settings[0], entry, RunRef(name=entry.name)
         else:
             ref = RunRef(name=entry) if isinstance(entry, str) else entry
             yield (*named[ref.name], ref)
+
+
+def _has_scale(spec: RunSpec | CheckpointSpec, scale: Scale) -> bool:
+    return isinstance(spec, RunSpec) or scale in spec.steps
+
+
+def _run_of(setting: Setting, checkpoint: CheckpointSpec) -> RunSpec | None:
+    """The run whose weights are the checkpoints; None for a model from elsewhere."""
+    return next((run for run in setting.runs if run.name == checkpoint.run), None)
 
 
 def _needed(experiment: Experiment, shown: set[str]) -> Iterator[_Entry]:
@@ -249,89 +198,86 @@ def _seeds(
 
 def _snapshots(training: ResolvedRun, wanted: Snapshots) -> Iterator[ResolvedRun]:
     """The measurements of `training` at the parts of its steps that a figure names, each step once and in order."""
-    last_step = training.training.last_step
-    for step in sorted({round(part * last_step) for part in wanted.at}):
+    for step in sorted({round(part * training.last_step) for part in wanted.at}):
         yield measurement(training, step, wanted.examples, wanted.point)
 
 
-def measurement(training: ResolvedRun, step: int, examples: int | None = None, point: str | None = None) -> ResolvedRun:
-    """The job that measures what `training` was after `step` of its steps.
+def _checkpoints(
+    experiment: Experiment,
+    setting: Setting,
+    spec: CheckpointSpec,
+    scale: Scale,
+    changes: Mapping[str, Any],
+    fingerprint: Fingerprint,
+) -> Iterator[ResolvedRun]:
+    """The measurements of a model from elsewhere, one for each of its steps."""
+    if changes:
+        raise SpecError(
+            f"{experiment.id} at {scale}: --set changes trainings, and {spec.name} is a checkpoint from elsewhere",
+            hint="leave out --set, or choose a scale at which the figure shows a run of ours",
+        )
+    text = setting.text_at(scale)
+    sample = _sample(text, fingerprint)
+    for step in sorted(spec.steps[scale]):
+        parent = _located(spec, step)
+        if parent.form == "hub":
+            parent = parent.model_copy(update={"fingerprint": fingerprint(parent)})
+        measured = checkpoint_measurement(
+            parent, sample, text.examples, skip_first=text.skip_first, correlations=text.correlations
+        )
+        yield replace(
+            measured,
+            name=spec.name,
+            label=spec.label,
+            setting=setting.id,
+            scale=scale,
+            checkpoint=spec,
+            paper_data=setting.is_paper_data(text.source),
+        )
 
-    Args:
-        examples, point: as in `MeasureConfig`; as in the probes of the training if None. With both as they are there,
-            the measurement gives the numbers that the training recorded at that step.
-    """
-    probe = training.training.probe
-    config = MeasureConfig.model_validate(
-        {
-            "parent": {"key": training.key, "step": step},
-            "examples": examples or probe.batch_size,
-            "point": point or probe.point,
-            "precision": training.training.precision,
-        }
-    )
-    return replace(training, config=config, parent=training)
+
+def _located(spec: CheckpointSpec, step: int) -> CheckpointParent:
+    if spec.hub is not None:
+        revision = spec.revision.format(step=step)
+        return CheckpointParent(form="hub", name=spec.hub, revision=revision, step=step, allow_pickle=spec.allow_pickle)
+    return anchored(str(spec.anchor)).model_copy(update={"step": step})
+
+
+def _exported(
+    setting: Setting, spec: CheckpointSpec, training: ResolvedRun, scale: Scale, fingerprint: Fingerprint
+) -> Iterator[ResolvedRun]:
+    """The measurements of what a run of ours was on its way, each written as a checkpoint and opened as one."""
+    text = setting.text_at(scale)
+    sample = _sample(text, fingerprint)
+    steps = sorted({min(step, training.last_step) for step in spec.steps[scale]})
+    for step in steps:
+        measured = checkpoint_measurement(
+            RunParent(key=training.key, step=step),
+            sample,
+            text.examples,
+            training=training,
+            skip_first=text.skip_first,
+            correlations=text.correlations,
+            exported=True,
+        )
+        yield replace(
+            measured,
+            name=spec.name,
+            label=spec.label,
+            checkpoint=spec,
+            paper_data=training.paper_data and setting.is_paper_data(text.source),
+        )
+
+
+def _sample(text: CheckpointText, fingerprint: Fingerprint) -> TextSample:
+    sample = TextSample(source=text.source, seq_len=text.seq_len)
+    return sample.model_copy(update={"fingerprint": fingerprint(sample)})
 
 
 def _quantised(training: ResolvedRun, wanted: Quantised) -> ResolvedRun:
     """The quantisation of the weights that `training` ends with, as a figure asks for it."""
     fields = wanted.model_dump(exclude={"examples"})
-    return quantisation(training, training.training.last_step, wanted.examples, **fields)
-
-
-def quantisation(training: ResolvedRun, step: int, examples: int | None = None, **config: Any) -> ResolvedRun:
-    """The job that quantises what `training` was after `step` of its steps.
-
-    Args:
-        examples: held-out sequences of the evaluation; those of the training's own evaluations if None.
-        config: further fields of `QuantiseConfig`.
-    """
-    run = training.training
-    whole = run.eval.batches * run.batch_size
-    fields = {"parent": {"key": training.key, "step": step}, "examples": examples or whole, **config}
-    return replace(training, config=QuantiseConfig.model_validate(fields), parent=training)
-
-
-def checkpoint_quantisation(parent: CheckpointParent, text: TextSample, examples: int, **config: Any) -> ResolvedRun:
-    """The job that quantises a checkpoint and evaluates it on a text.
-
-    Args:
-        examples: number of sequences of the evaluation.
-        config: further fields of `QuantiseConfig`.
-    """
-    measured = checkpoint_measurement(parent, text, examples)
-    return replace(measured, config=QuantiseConfig(parent=parent, text=text, examples=examples, **config))
-
-
-def checkpoint_measurement(
-    parent: CheckpointParent | RunParent,
-    text: TextSample,
-    examples: int,
-    *,
-    training: ResolvedRun | None = None,
-    name: str | None = None,
-    label: str | None = None,
-    setting: str = "",
-    scale: str = "",
-    **config: Any,
-) -> ResolvedRun:
-    """The job that measures a checkpoint, or the weights of a training, on a text.
-
-    Args:
-        examples: number of sequences.
-        training: the run that `parent` names, if it names one.
-        name: how figures call it; by default its own name with its revision.
-        setting, scale: those of the figure that shows it.
-        config: further fields of `MeasureConfig`.
-    """
-    measured = MeasureConfig(parent=parent, text=text, examples=examples, **config)
-    if training is not None:
-        return replace(training, config=measured, parent=training)
-    assert isinstance(parent, CheckpointParent)
-    own = re.sub(r"[^\w.-]+", "-", "-".join(filter(None, (parent.name.rpartition("/")[2], parent.revision)))).lstrip(
-        "."
-    )
-    return ResolvedRun(name or own, label or own, setting, scale, 0, measured, paper_data=True)
+    return quantisation(training, training.last_step, wanted.examples, **fields)
 
 
 # ---------------------------------------------------------------------------------------------------

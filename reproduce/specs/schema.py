@@ -111,6 +111,72 @@ class RunRef(Frozen):
         return self
 
 
+class CheckpointText(Frozen):
+    """The text on which the checkpoints of a setting are measured, each in tokens of its own."""
+
+    source: str = "prose-and-code"
+    """See `reproduce.config.TextSample`."""
+    seq_len: int = Field(ge=2)
+    """Number of tokens in a sequence."""
+    examples: int = Field(ge=1)
+    """Number of sequences."""
+    skip_first: int = Field(default=1, ge=0)
+    """Positions at the start of each sequence that the metrics called `*_skipped` leave out."""
+    correlations: bool = False
+    """Whether the RMS correlations are measured too."""
+
+
+class ModelSize(Frozen):
+    """How large a model from elsewhere is, from which the cost of measuring it is reckoned."""
+
+    layers: int = Field(ge=1)
+    """Number of blocks."""
+    width: int = Field(ge=1)
+    """Width of the residual stream."""
+    parameters: int = Field(ge=1)
+    stored_bytes: int = Field(ge=1)
+    """Size of the files of one checkpoint, which are downloaded."""
+
+
+class CheckpointSpec(Frozen):
+    """A model at several steps of its training. Each step is one checkpoint, and one measurement on the setting's text.
+
+    The checkpoints lie on the Hugging Face hub as revisions of one repository, or are one real model in a package of
+    the Python index, or are what a run of the setting was on its way, exported in the hub's format.
+    """
+
+    name: str
+    label: str
+    hub: str | None = None
+    """Repository on the hub, owner/name."""
+    revision: str = "step{step}"
+    """Name of the revision with the weights after a step."""
+    anchor: str | None = None
+    """Name of a checkpoint in a package (`reproduce.checkpoints.anchors`)."""
+    run: str | None = None
+    """Name of a run of the same setting."""
+    steps: dict[Scale, list[Annotated[int, Field(ge=0)]]] = Field(min_length=1)
+    """The steps that a figure shows at each scale. At a scale that is not named, figures leave the model out. A run is
+    measured at those that it reaches, and at its end."""
+    size: ModelSize | None = None
+    """How large a model from elsewhere is. A run says that itself."""
+    allow_pickle: bool = False
+    """Whether tensors may be read from a Python pickle where a revision has no safetensors."""
+    stands_for: str = ""
+    """What of the paper's it stands in for; empty for a model that the paper measured."""
+    source: Source | None = None
+    """Provenance of the model and its steps."""
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> CheckpointSpec:
+        if sum(one is not None for one in (self.hub, self.anchor, self.run)) != 1:
+            raise ValueError("give one of hub, anchor and run")
+        if (self.run is None) == (self.size is None):
+            raise ValueError("give the size of a model from elsewhere, and leave it out where a run is named")
+        return self
+
+
 class ScaleSpec(ScaledDeviation):
     """What one scale changes in a setting."""
 
@@ -118,6 +184,8 @@ class ScaleSpec(ScaledDeviation):
     """Largest number of seeds of any run at this scale, where the paper has more than the scale affords."""
     caution: str = ""
     """What a reader of any picture at this scale must know, in full sentences: that another rate trains better, say."""
+    text: CheckpointText | None = None
+    """The text on which checkpoints are measured at this scale, in place of the setting's."""
 
 
 class Setting(Frozen):
@@ -136,7 +204,22 @@ class Setting(Frozen):
     """What this setting changes in a named block variant, such as the gains of OP."""
     scales: dict[Scale, ScaleSpec]
     runs: list[RunSpec] = []
+    text: CheckpointText | None = None
+    """The text on which `checkpoints` are measured."""
+    checkpoints: list[CheckpointSpec] = []
+    """Models that are measured at several steps of their training."""
     notes: str = ""
+
+    @property
+    def catalogue(self) -> list[RunSpec | CheckpointSpec]:
+        """All that a figure of the setting may name."""
+        return [*self.runs, *self.checkpoints]
+
+    def text_at(self, scale: Scale) -> CheckpointText:
+        """The text on which checkpoints are measured at `scale`."""
+        text = self.scales[scale].text or self.text
+        assert text is not None, "a setting with checkpoints has a text"
+        return text
 
     def is_paper_data(self, source: str) -> bool:
         """Whether the paper trained on this source of data; also true where the paper has no such setting."""

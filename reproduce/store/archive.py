@@ -29,7 +29,7 @@ from reproduce.store.runs import RunFolder, Store
 from reproduce.store.weights import read_weights
 
 if TYPE_CHECKING:
-    from reproduce.specs.resolve import ResolvedRun
+    from reproduce.specs.runs import ResolvedRun
 
 SUFFIX = ".tar"
 SCHEMA = 1

@@ -23,7 +23,7 @@ from reproduce.store.reference import find_reference
 from reproduce.store.runs import RunFolder, Store
 
 if TYPE_CHECKING:
-    from reproduce.specs.resolve import Resolved, ResolvedRun
+    from reproduce.specs.runs import Resolved, ResolvedRun
 
 COLUMNS = {
     "run": "str",
@@ -65,6 +65,16 @@ class RunFacts:
     key: str
     """Key of the run whose trace this is. That of a reference trace differs from the key that the run would have."""
     provenance: dict[str, Any]
+    stands_for: str = ""
+    """What of the paper's the model stands in for; empty if it stands for nothing but itself."""
+
+    @property
+    def whole_cost(self) -> dict[str, Any]:
+        """The provenance, whose seconds include the training whose weights were measured, if its time is known."""
+        training = (self.provenance.get("parent") or {}).get("seconds")
+        if not training or not self.provenance.get("seconds"):
+            return self.provenance
+        return self.provenance | {"seconds": self.provenance["seconds"] + training}
 
 
 @dataclass(frozen=True)
@@ -127,15 +137,16 @@ def _facts(run: ResolvedRun, folder: RunFolder, trace: pd.DataFrame, *, referenc
         label=run.label,
         setting=run.setting,
         seed=run.seed,
-        layers=run.training.model.layers,
+        layers=run.layers or provenance["model"]["layers"],
         failed=provenance["failed"],
         failed_step=provenance["failed_step"],
         steps=provenance["failed_step"] if provenance["failed"] else int(trace["step"].max()),
-        source=run.training.data.source,
+        source=run.data.source,
         substitute=provenance["substitute"],
         reference=reference,
         key=folder.key,
         provenance=provenance,
+        stands_for=run.stands_for,
     )
 
 

@@ -13,8 +13,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from reproduce.config import RunConfig
 from reproduce.errors import OfeError
-from reproduce.job_config import CheckpointParent, MeasureConfig, QuantiseConfig, RunParent
+from reproduce.job_config import JobConfig, MeasureConfig, RunParent
 from reproduce.store.atomic import write_json
 from reproduce.store.home import shared_folder
 from reproduce.store.json_text import loads
@@ -71,16 +72,15 @@ def add_reference(run_folder: RunFolder, scale: str, figures: Path | None = None
     """
     run_folder.verify()
     config = run_folder.config()
-    if isinstance(config, MeasureConfig | QuantiseConfig) and (
-        isinstance(config.parent, CheckpointParent) or config.text is not None
-    ):
+    content = run_folder.read_run_yaml()
+    if not content["setting"] or _asked_for(config):
         raise OfeError(
             f"{run_folder.path.name} was made for no figure, so that no figure would show it",
             hint="choose a run of a figure",
             exit_code=2,
         )
-    if isinstance(config, MeasureConfig | QuantiseConfig):  # it reads the data of its parent
-        assert isinstance(config.parent, RunParent)
+    training: RunConfig | None = config if isinstance(config, RunConfig) else None
+    if not isinstance(config, RunConfig) and isinstance(config.parent, RunParent):
         parent = Store.of(run_folder).find(config.parent.key)
         if parent is None:
             raise OfeError(
@@ -88,15 +88,12 @@ def add_reference(run_folder: RunFolder, scale: str, figures: Path | None = None
                 hint="import it first (`ofe cache import`): it says which data the measurement rests on",
             )
         training = parent.training()
-    else:
-        training = config
-    if training.data.path is not None:
+    if training is not None and training.data.path is not None:
         raise OfeError(
             f"{run_folder.path.name} rests on a folder of this machine, which others do not have",
             hint="choose a run on embedded or published data",
         )
     figures = figures or reference_root()
-    content = run_folder.read_run_yaml()
     index = read_index(scale, figures)
     earlier = index.get(content["recipe"])
     reference = RunFolder(_traces(scale, figures) / run_folder.path.name)
@@ -110,6 +107,13 @@ def add_reference(run_folder: RunFolder, scale: str, figures: Path | None = None
     if earlier is not None and earlier["folder"] != reference.path.name:
         remove_folder(_traces(scale, figures) / earlier["folder"])
     return reference
+
+
+def _asked_for(config: JobConfig) -> bool:
+    """Whether the job measures a run on a text as a user asked for it, and not as figures do, which export it first."""
+    if not isinstance(config, MeasureConfig) or not isinstance(config.parent, RunParent):
+        return False
+    return config.text is not None and not config.exported
 
 
 def without_machine(value: Any) -> Any:

@@ -22,7 +22,7 @@ from reproduce.specs.yaml import check_depth
 from reproduce.store.layout import RUN_YAML, damaged
 
 if TYPE_CHECKING:
-    from reproduce.specs.resolve import ResolvedRun
+    from reproduce.specs.runs import ResolvedRun
 
 SCHEMA = 1
 """Version of the format of run.yaml."""

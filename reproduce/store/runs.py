@@ -36,7 +36,7 @@ from reproduce.store.transfer import copy_sealed, remove_folder
 if TYPE_CHECKING:
     import pandas as pd
 
-    from reproduce.specs.resolve import ResolvedRun
+    from reproduce.specs.runs import ResolvedRun
 
 State = Literal["sealed", "running", "resumable", "failed", "new"]
 

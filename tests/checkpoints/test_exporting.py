@@ -13,7 +13,7 @@ from reproduce.checkpoints.opening import open_checkpoint
 from reproduce.config import TransformerConfig
 from reproduce.errors import OfeError
 from reproduce.jobs.worker import main
-from reproduce.specs.resolve import ResolvedRun
+from reproduce.specs.runs import ResolvedRun
 from reproduce.store.runs import RunFolder, Store
 from reproduce.training.tasks import build_task
 from reproduce.training.weights import load_weights

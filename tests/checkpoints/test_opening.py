@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import reproduce.checkpoints.foreign as foreign
 import reproduce.checkpoints.opening as opening
 from reproduce.checkpoints.measuring import _read_ids
 from reproduce.checkpoints.opening import open_checkpoint
@@ -312,8 +313,8 @@ def test_a_checkpoint_larger_than_the_memory_is_spread_over_the_disk(
     llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = open_checkpoint(str(llama)).forward(TOKENS)
-    machine = replace(opening.this_machine(), memory_bytes=100_000)
-    monkeypatch.setattr(opening, "this_machine", lambda: machine)
+    machine = replace(foreign.this_machine(), memory_bytes=100_000)
+    monkeypatch.setattr(foreign, "this_machine", lambda: machine)
     opened = open_checkpoint(str(llama))
     assert any(parameter.device.type == "meta" for parameter in opened.module.parameters()), "part is on the disk"
     assert torch.equal(opened.forward(TOKENS), whole)

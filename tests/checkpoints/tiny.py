@@ -30,6 +30,7 @@ DECODERS: dict[str, dict[str, Any]] = {
     "Phi3": _GATED | _ENDS,
     "Bloom": {"vocab_size": VOCABULARY, "hidden_size": 32, "n_layer": 3, "n_head": 4},
     "Falcon": _COMMON | {"new_decoder_architecture": False},
+    "GPTBigCode": {"vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64},
     "GPTNeo": {"vocab_size": VOCABULARY, "hidden_size": 32, "num_layers": 2, "num_heads": 4,
                "attention_types": [[["global", "local"], 1]], "max_position_embeddings": 64},
     "GPTJ": {"vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64, "rotary_dim": 4},
@@ -57,7 +58,7 @@ FAMILIES = DECODERS | ENCODERS | IMAGES
 
 def build(family: str, seed: int = 0, **changes: Any) -> Any:
     """A tiny random model of `family`, in evaluation mode."""
-    config = getattr(transformers, f"{family}Config")(**FAMILIES[family], **changes)
+    config = getattr(transformers, f"{family}Config")(**(FAMILIES[family] | changes))
     kind = f"{family}ForCausalLM" if hasattr(transformers, f"{family}ForCausalLM") else f"{family}LMHeadModel"
     torch.manual_seed(seed)
     return getattr(transformers, kind if family in DECODERS else f"{family}Model")(config).eval()

@@ -20,7 +20,7 @@ from pathlib import Path
 from reproduce.config import RunConfig
 from reproduce.jobs.executor import LocalProcesses
 from reproduce.jobs.queue import execute
-from reproduce.specs.resolve import ResolvedRun
+from reproduce.specs.runs import ResolvedRun
 from reproduce.store.runs import Store
 config = {"model": {"kind": "transformer", "layers": 1, "width": 8, "heads": 1},
           "data": {"kind": "text", "source": "python-stdlib", "seq_len": 16, "vocab_size": 300},

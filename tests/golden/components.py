@@ -41,7 +41,7 @@ from reproduce.optim import build_optimizer, learning_rate
 from reproduce.optim.records import OPTIMIZERS
 from reproduce.quantise.decoder import decoder_of
 from reproduce.quantise.lab import Lab
-from reproduce.specs.resolve import ResolvedRun
+from reproduce.specs.runs import ResolvedRun
 from reproduce.store.runs import Store
 from reproduce.store.trace import read_rows
 from reproduce.training.divergence import Divergence

@@ -12,9 +12,11 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
+from reproduce.job_config import MeasureConfig
 from reproduce.keys import NUMERICS_VERSION, components
 from reproduce.specs.load import list_experiments
-from reproduce.specs.resolve import ResolvedRun, resolve
+from reproduce.specs.resolve import resolve
+from reproduce.specs.runs import ResolvedRun
 from reproduce.specs.schema import SCALES
 from tests.golden.record import FOLDER
 
@@ -31,7 +33,9 @@ def shipped_runs() -> dict[tuple[str, str], ResolvedRun]:
             for scale in SCALES:
                 resolved = resolve(experiment, scale, fingerprint=lambda data: "")
                 for run in (*resolved.runs, *resolved.extra):
-                    found[f"{experiment.id}/{scale}", f"{run.name} {run.seed}"] = run
+                    # A run of checkpoints is one job for each of its steps.
+                    step = f" at {run.config.last_step}" if isinstance(run.config, MeasureConfig) else ""
+                    found[f"{experiment.id}/{scale}", f"{run.name} {run.seed}{step}"] = run
     return found
 
 
@@ -67,7 +71,7 @@ def moves(versions: Mapping[str, int], golden: Keys, runs: Mapping[tuple[str, st
             elif now[place][name] != old:
                 raised = [
                     f"{part} is at version {NUMERICS_VERSION[part]} and was at {versions.get(part, 0)}"
-                    for part in dict.fromkeys([*components(run.config), *components(run.training)])
+                    for part in dict.fromkeys([*components(run.config), *components(run.training or run.config)])
                     if NUMERICS_VERSION[part] != versions.get(part)
                 ]
                 told[f"{place} {name}"] = ", ".join(raised) or "its configuration, or how a key is made of one"

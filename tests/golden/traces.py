@@ -9,7 +9,8 @@ from pathlib import Path
 from reproduce.config import RunConfig, TextData
 from reproduce.data import fingerprint
 from reproduce.specs.load import list_experiments
-from reproduce.specs.resolve import ResolvedRun, resolve
+from reproduce.specs.resolve import resolve
+from reproduce.specs.runs import ResolvedRun
 from reproduce.store.runs import Store
 from reproduce.store.trace import read_rows
 from reproduce.training.tasks import build_task

@@ -19,7 +19,7 @@ from reproduce.errors import OfeError
 from reproduce.job_config import MeasureConfig, RunParent
 from reproduce.jobs import cluster
 from reproduce.jobs.batch import Entry, Request, Site, request_for, script, variables
-from reproduce.specs.resolve import ResolvedRun
+from reproduce.specs.runs import ResolvedRun
 from reproduce.store.layout import CHECKED_FILES
 from reproduce.store.runs import RunFolder
 from tests.runs import create, tiny_run, worker, write_text_folder

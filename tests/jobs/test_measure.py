@@ -14,7 +14,7 @@ from reproduce.errors import OfeError
 from reproduce.job_config import MeasureConfig, RunParent
 from reproduce.jobs.worker import main
 from reproduce.models.transformer import Transformer
-from reproduce.specs.resolve import ResolvedRun
+from reproduce.specs.runs import ResolvedRun
 from reproduce.store.runs import RunFolder, Store
 from reproduce.store.weights import read_weights
 from reproduce.training.tasks import build_task

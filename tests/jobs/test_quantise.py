@@ -18,7 +18,7 @@ from reproduce.quantise import protocol
 from reproduce.quantise.decoder import Decoder, decoder_of
 from reproduce.quantise.evaluation import mean_loss
 from reproduce.quantise.rows import CAUSES
-from reproduce.specs.resolve import ResolvedRun, checkpoint_quantisation, quantisation
+from reproduce.specs.runs import ResolvedRun, checkpoint_quantisation, quantisation
 from reproduce.store.runs import RunFolder, Store
 from reproduce.training.tasks import build_task
 from reproduce.training.weights import load_weights

@@ -17,7 +17,7 @@ from reproduce.errors import OfeError
 from reproduce.job_config import MeasureConfig, RunParent
 from reproduce.jobs.executor import LocalProcesses, worker_command
 from reproduce.jobs.queue import Job, execute, stopped_code
-from reproduce.specs.resolve import ResolvedRun
+from reproduce.specs.runs import ResolvedRun
 from reproduce.store.runs import RunFolder, Store
 
 SEAL = "(folder / 'SHA256SUMS').write_text('')"

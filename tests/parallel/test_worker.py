@@ -13,7 +13,7 @@ import pytest
 from reproduce.job_config import MeasureConfig, RunParent
 from reproduce.jobs.executor import LocalProcesses, worker_command
 from reproduce.jobs.queue import Job, execute
-from reproduce.specs.resolve import ResolvedRun
+from reproduce.specs.runs import ResolvedRun
 from reproduce.store.layout import checkpoints
 from reproduce.store.runs import Store
 from tests.runs import create, tiny_run, write_text_folder

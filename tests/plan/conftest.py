@@ -12,7 +12,7 @@ from reproduce.config import RunConfig
 from reproduce.machine import Machine
 from reproduce.plan.calibration import Calibration, Rate
 from reproduce.specs.load import load_experiment
-from reproduce.specs.resolve import Resolved, ResolvedRun
+from reproduce.specs.runs import Resolved, ResolvedRun
 from reproduce.store.layout import CHECKPOINT
 from reproduce.store.runs import RunFolder, Store
 from reproduce.store.seal import seal

@@ -14,7 +14,7 @@ from reproduce.machine import Machine
 from reproduce.models.size import preconditioner_flops, step_flops
 from reproduce.plan import calibration
 from reproduce.plan.calibration import Calibration, Rate, calibrate, guess, load
-from reproduce.specs.resolve import ResolvedRun
+from reproduce.specs.runs import ResolvedRun
 
 MakeRun = Callable[..., ResolvedRun]
 

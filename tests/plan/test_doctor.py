@@ -15,7 +15,7 @@ import pytest
 from reproduce.machine import Machine
 from reproduce.plan import doctor
 from reproduce.plan.doctor import Check, examine
-from reproduce.specs.resolve import ResolvedRun
+from reproduce.specs.runs import ResolvedRun
 from reproduce.store.home import shared_folder
 from reproduce.store.runs import RunFolder
 

@@ -17,7 +17,7 @@ from reproduce.optim import build_optimizer
 from reproduce.optim.records import OPTIMIZERS
 from reproduce.plan.footprint import _trace_values as trace_values
 from reproduce.plan.footprint import activation_bytes, footprint, logits_bytes
-from reproduce.specs.resolve import ResolvedRun
+from reproduce.specs.runs import ResolvedRun
 from tests.plan.saved import saved_bytes
 
 MakeRun = Callable[..., ResolvedRun]

@@ -9,7 +9,7 @@ import pytest
 from reproduce.machine import Machine
 from reproduce.plan import history
 from reproduce.plan.history import History
-from reproduce.specs.resolve import ResolvedRun
+from reproduce.specs.runs import ResolvedRun
 from reproduce.store.layout import CHECKPOINT, PROVENANCE
 from reproduce.store.runs import RunFolder, Store
 

@@ -19,7 +19,7 @@ from reproduce.parallel.distributed_model import recompute_blocks, shard_groups
 from reproduce.plan import memory
 from reproduce.plan.footprint import PROCESS_BYTES, footprint, position_bytes, recomputed_bytes
 from reproduce.plan.memory import EXAMPLES, arrange, device_memories, fit, layout, needs
-from reproduce.specs.resolve import ResolvedRun
+from reproduce.specs.runs import ResolvedRun
 from tests.plan.saved import saved_bytes
 
 MakeRun = Callable[..., ResolvedRun]

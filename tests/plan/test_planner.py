@@ -13,11 +13,12 @@ import pytest
 
 from reproduce.machine import Gpu, Machine
 from reproduce.plan import Calibration, basis, makespan, misses, plan, price, side_by_side
+from reproduce.plan.costs import micro_batch
 from reproduce.plan.footprint import logits_bytes
 from reproduce.plan.memory import EXAMPLES
-from reproduce.plan.planner import micro_batch
 from reproduce.specs.load import list_experiments, load_experiment
-from reproduce.specs.resolve import Resolved, ResolvedRun, resolve
+from reproduce.specs.resolve import resolve
+from reproduce.specs.runs import Resolved, ResolvedRun
 from reproduce.specs.schema import SCALES
 from reproduce.store.runs import RunFolder, Store
 
@@ -41,6 +42,7 @@ RUN_FIELDS = {
     "remaining_seconds": float,
     "memory_bytes": int,
     "disk_bytes": int,
+    "download_bytes": int,
 }
 TOTAL_FIELDS = {
     "runs": int,
@@ -54,6 +56,7 @@ TOTAL_FIELDS = {
     "seconds": float,
     "memory_bytes": int,
     "disk_bytes": int,
+    "download_bytes": int,
 }
 
 

@@ -14,7 +14,7 @@ from matplotlib.text import Text
 
 from reproduce.claims import Verdict
 from reproduce.config import RunConfig
-from reproduce.specs.resolve import Resolved, ResolvedRun
+from reproduce.specs.runs import Resolved, ResolvedRun
 from reproduce.specs.schema import Experiment
 from reproduce.store.frame import COLUMNS, Loaded, RunFacts
 
@@ -111,11 +111,11 @@ def facts_of(run: ResolvedRun, failed_step: int | None, substitute: bool, refere
         label=run.label,
         setting=run.setting,
         seed=run.seed,
-        layers=run.training.model.layers,
+        layers=run.layers,
         failed=failed_step is not None,
         failed_step=failed_step,
         steps=failed_step or run.config.last_step,
-        source=run.training.data.source,
+        source=run.data.source,
         substitute=substitute,
         reference=reference,
         key="0" * 16,
@@ -138,6 +138,13 @@ def config_of(run: Run, layers: int, steps: int, seed: int) -> RunConfig:
     model = {"kind": "transformer", "layers": layers, "width": 64, "heads": 4, "block": dict(run.block or {})}
     data = {"kind": "text", "source": "python-stdlib", "seq_len": 128, "vocab_size": 2048}
     return RunConfig.model_validate({"model": model, "data": data, "batch_size": 8, **rest})
+
+
+def checkpoint_trace(run: ResolvedRun) -> pd.DataFrame:
+    """Records of one measurement of a checkpoint: one step, over all positions and without the first ones."""
+    records = trace(Run(run.name, run.label), run.layers or 1, 20, run.seed)
+    of_step = records[(records["split"] == "probe") & (records["step"] == 20)].assign(step=run.config.last_step)
+    return pd.concat([of_step, of_step.assign(split="skipped")], ignore_index=True)
 
 
 def trace(run: Run, layers: int, steps: int, seed: int) -> pd.DataFrame:

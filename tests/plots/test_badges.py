@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from reproduce.plots.badges import Badge, badges, bound_notes, chips
-from reproduce.specs.resolve import Guest
+from reproduce.specs.runs import Guest
 
 from .synthetic import Run, case, verdict
 
@@ -21,6 +21,11 @@ def test_substituted_data_come_first_and_warn() -> None:
 
 def test_paper_data_and_own_traces_need_only_the_scale() -> None:
     assert badges("paper", [replace(fact, substitute=False) for fact in FACTS]) == [Badge("paper scale")]
+
+
+def test_a_model_that_stands_in_for_another_comes_first_and_warns() -> None:
+    first, second = (replace(fact, stands_for="Pythia") for fact in FACTS)
+    assert badges("laptop", [first, second, first])[0] == Badge("STAND-IN for Pythia: A, B", "warning")
 
 
 def test_smoke_says_that_it_is_no_evidence() -> None:

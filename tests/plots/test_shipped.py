@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from reproduce.config import RunConfig
 from reproduce.plots.diagram import draw_diagram
 from reproduce.plots.lines import draw_lines
 from reproduce.plots.methods import cells, draw_methods, methods_words
@@ -15,11 +16,12 @@ from reproduce.plots.names import block_name
 from reproduce.plots.table import draw_table, tabulate
 from reproduce.plots.theme import series_styles, theme
 from reproduce.specs.load import load_experiment
-from reproduce.specs.resolve import Resolved, resolve
+from reproduce.specs.resolve import resolve
+from reproduce.specs.runs import Resolved
 from reproduce.specs.schema import DiagramPlot, LinePlot, MethodsPlot
 from reproduce.store.frame import COLUMNS, Loaded
 
-from .synthetic import Run, facts_of, in_frame, panels, trace, words
+from .synthetic import Run, checkpoint_trace, facts_of, in_frame, panels, trace, words
 
 ROOT = Path(__file__).parents[2] / "experiments"
 IDS = sorted(path.stem for path in ROOT.glob("*.yaml"))
@@ -29,7 +31,10 @@ def loaded(resolved: Resolved) -> Loaded:
     """Short traces for the runs of a figure, with as many layers as their models have."""
     parts, facts = [], {}
     for run in resolved.runs:
-        records = trace(Run(run.name, run.label), run.training.model.layers, 20, run.seed)
+        if isinstance(run.config, RunConfig):
+            records = trace(Run(run.name, run.label), run.layers, 20, run.seed)
+        else:
+            records = checkpoint_trace(run)
         parts.append(in_frame(records, run))
         facts[run.name, run.seed] = facts_of(run, None, substitute=not run.paper_data, reference=False)
     frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))

@@ -16,7 +16,8 @@ from reproduce.job_config import QuantiseConfig
 from reproduce.report.html import page, script_json
 from reproduce.report.items import POINTS, Item, item
 from reproduce.specs.load import load_experiment
-from reproduce.specs.resolve import Resolved, resolve
+from reproduce.specs.resolve import resolve
+from reproduce.specs.runs import Resolved
 from reproduce.store.frame import COLUMNS, Loaded
 from tests.plots.synthetic import KURTOSIS, OP, PRE_LN, Case, Run, case, facts_of, in_frame
 from tests.report.chromium import CHROMIUM, keep, print_pdf, visit

@@ -12,7 +12,8 @@ from reproduce.cli.gallery import read_record
 from reproduce.cli.selection import Shelf
 from reproduce.report import reproducing_md
 from reproduce.specs.load import list_experiments, load_experiment
-from reproduce.specs.resolve import ResolvedRun, resolve
+from reproduce.specs.resolve import resolve
+from reproduce.specs.runs import ResolvedRun
 from reproduce.store.reference import add_reference
 from reproduce.store.runs import RunFolder, Store
 from reproduce.store.seal import seal

@@ -12,7 +12,8 @@ from reproduce.config import BlockConfig, DataConfig, RunConfig
 from reproduce.errors import OfeError, SpecError
 from reproduce.models.variants import MLP_NORMS, VARIANTS, variant_fields
 from reproduce.specs.load import load_experiment
-from reproduce.specs.resolve import Resolved, fingerprint_if_any, merge, resolve
+from reproduce.specs.resolve import fingerprint_if_any, merge, resolve
+from reproduce.specs.runs import Resolved
 from reproduce.specs.schema import Scale
 
 Change = Callable[[str, str, str], None]

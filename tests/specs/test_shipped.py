@@ -11,7 +11,8 @@ import pytest
 
 from reproduce.specs.load import catalogue, list_experiments, load_experiment
 from reproduce.specs.provenance import hyperparameters
-from reproduce.specs.resolve import Resolved, resolve
+from reproduce.specs.resolve import resolve
+from reproduce.specs.runs import Resolved
 from reproduce.specs.schema import SCALES, Scale
 
 ROOT = Path(__file__).parents[2] / "experiments"
@@ -34,22 +35,25 @@ def test_resolves_at_every_scale(name: str) -> None:
     assert experiment.id == name
     for scale in get_args(Scale):
         runs = at(name, scale).runs
-        assert len({(run.name, run.seed) for run in runs}) == len(runs)
+        assert len({(run.name, run.seed, run.config.last_step) for run in runs}) == len(runs)
         assert hyperparameters(experiment, scale) or not experiment.settings
     if experiment.settings:
         assert at(name, "paper").runs
-        assert all(run.paper_data for run in at(name, "paper").runs)
+        # On which text the paper measures open models is not stated.
+        assert all(run.paper_data for run in at(name, "paper").runs) == (experiment.kind != "pretrained")
 
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_one_name_is_one_training_and_one_training_one_name(scale: Scale) -> None:
-    configs: dict[tuple[str, int], str] = {}
+    configs: dict[tuple[str, int, int], str] = {}
     for name in IDS:
         for run in (*at(name, scale).runs, *at(name, scale).extra):
             key = (run.parent or run).key  # figures may quantise or measure one training in several ways
-            assert configs.setdefault((run.name, run.seed), key) == key, run.slug
+            # A checkpoint from elsewhere is a job for each of its steps.
+            step = run.config.last_step if run.training is None else 0
+            assert configs.setdefault((run.name, run.seed, step), key) == key, run.slug
     names: dict[str, str] = {}
-    for (name, _), key in configs.items():
+    for (name, *_), key in configs.items():
         assert names.setdefault(key, name) == name, f"{name} and {names[key]} are the same training at {scale}"
 
 
@@ -66,7 +70,9 @@ def test_ids_are_unique_and_listed_once() -> None:
 
 
 def test_every_catalogued_run_is_used() -> None:
-    used = {run.name for name in IDS for run in (*at(name, "paper").runs, *at(name, "paper").extra)}
+    resolved = [at(name, scale) for name in IDS for scale in ("paper", "laptop")]
+    runs = [run for one in resolved for run in (*one.runs, *one.extra)]
+    used = {run.name for run in runs} | {run.parent.name for run in runs if run.parent is not None}
     assert set(catalogue()) - used == set()
 
 

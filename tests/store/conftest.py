@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reproduce.config import RunConfig
-from reproduce.specs.resolve import ResolvedRun
+from reproduce.specs.runs import ResolvedRun
 from reproduce.store.layout import CHECKPOINT
 from reproduce.store.runs import RunFolder, Store
 from reproduce.store.seal import seal

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from reproduce.errors import OfeError
-from reproduce.specs.resolve import Resolved, ResolvedRun
+from reproduce.specs.runs import Resolved, ResolvedRun
 from reproduce.specs.schema import Experiment
 from reproduce.store.frame import COLUMNS, RunFacts, load, metric_rows
 from reproduce.store.reference import add_reference

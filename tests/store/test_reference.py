@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reproduce.errors import OfeError
-from reproduce.specs.resolve import ResolvedRun
+from reproduce.specs.runs import ResolvedRun
 from reproduce.specs.schema import SCALES
 from reproduce.store.reference import add_reference, find_reference, read_index, reference_root, without_machine
 from reproduce.store.runs import RunFolder, Store

@@ -11,7 +11,7 @@ import yaml
 
 from reproduce import keys
 from reproduce.errors import OfeError
-from reproduce.specs.resolve import ResolvedRun
+from reproduce.specs.runs import ResolvedRun
 from reproduce.store.run_yaml import own_name, read, read_config, render
 
 MakeRun = Callable[..., ResolvedRun]

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from reproduce.errors import OfeError
-from reproduce.specs.resolve import ResolvedRun
+from reproduce.specs.runs import ResolvedRun
 from reproduce.store.layout import CHECKPOINT
 from reproduce.store.runs import RunFolder, Store
 from reproduce.store.trace import TraceWriter

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from reproduce.errors import OfeError
-from reproduce.specs.resolve import ResolvedRun
+from reproduce.specs.runs import ResolvedRun
 from reproduce.store.layout import CHECKED_FILES, LEFTOVERS, LIVE_MOMENTS, LIVE_TRACE, SEALED_FILES
 from reproduce.store.runs import RunFolder, Store
 from reproduce.store.seal import seal, verify_folder

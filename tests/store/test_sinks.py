@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from reproduce.specs.resolve import ResolvedRun
+from reproduce.specs.runs import ResolvedRun
 from reproduce.store.runs import RunFolder, Store
 from reproduce.store.seal import seal
 from reproduce.store.sinks import CsvSink, follow, replay

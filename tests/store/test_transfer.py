@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reproduce.errors import OfeError
-from reproduce.specs.resolve import ResolvedRun
+from reproduce.specs.runs import ResolvedRun
 from reproduce.store.layout import SEALED_FILES
 from reproduce.store.runs import RunFolder
 from reproduce.store.transfer import copy_sealed, remove_folder

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from reproduce.specs.resolve import ResolvedRun
+from reproduce.specs.runs import ResolvedRun
 from reproduce.store.layout import CHECKED_FILES, CHECKPOINT, LIVE_TRACE
 from reproduce.store.runs import RunFolder
 from tests.drills.amount import FACTOR

@@ -12,7 +12,7 @@ import torch
 from reproduce.config import RunConfig
 from reproduce.data import fingerprint
 from reproduce.jobs.worker import main
-from reproduce.specs.resolve import ResolvedRun
+from reproduce.specs.runs import ResolvedRun
 from reproduce.store.frame import metric_rows
 from reproduce.store.runs import RunFolder
 from reproduce.store.trace import read_live

@@ -27,7 +27,7 @@ from reproduce.metrics.kurtosis import kurtosis
 from reproduce.metrics.mmr import mmr
 from reproduce.models.transformer import Transformer
 from reproduce.optim import learning_rate
-from reproduce.specs.resolve import ResolvedRun
+from reproduce.specs.runs import ResolvedRun
 from reproduce.store.layout import CHECKPOINT, LIVE_MOMENTS, LIVE_TRACE
 from reproduce.store.runs import RunFolder
 from reproduce.store.trace import read_live, read_moments
