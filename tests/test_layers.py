@@ -38,7 +38,7 @@ models
 optim
 parallel            one run on several devices
 data
-checkpoints.anchors two real checkpoints in packages of the Python index
+checkpoints.anchors    two real checkpoints in packages of the Python index
 specs               from YAML to runs
 store               run folders, traces, and the frame that they are read into
 checkpoints.files checkpoints.identity      which checkpoint a user means, and what the cache knows it by
