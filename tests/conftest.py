@@ -22,6 +22,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("OFE_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("OFE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("COLUMNS", raising=False)  # a terminal of another width would cut output elsewhere
 
 
 @pytest.fixture(autouse=True)

@@ -63,8 +63,8 @@ def test_the_numbers_of_the_readme_are_those_of_the_traces_behind_its_picture() 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_make_targets_exist(name: str) -> None:
     makefile = (CLONE / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
-    said = re.findall(r"(?:^ {4}|`)make ([a-z-]+)", (CLONE / name).read_text(encoding="utf-8"), re.MULTILINE)
+    targets = set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
+    said = re.findall(r"(?:^ {4}|`)make ([a-z0-9-]+)", (CLONE / name).read_text(encoding="utf-8"), re.MULTILINE)
     assert set(said) <= targets
 
 

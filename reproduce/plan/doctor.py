@@ -311,8 +311,8 @@ def _kind(folder: RunFolder) -> str:
 
 
 def _example() -> str | None:
-    """The id of the first experiment that trains something, for hints. None if there is none or specs are invalid."""
+    """The id of the first experiment of trainings, for hints. None if there is none or specs are invalid."""
     try:
-        return next((experiment.id for experiment in list_experiments() if experiment.runs), None)
+        return next((one.id for one in list_experiments() if one.runs and one.kind == "training"), None)
     except (OfeError, OSError):
         return None  # the check of the specs reports this

@@ -142,4 +142,8 @@ def test_a_key_that_moves_is_told_with_the_run_and_what_moved_it(
     told = keys.moves(versions, golden, runs)
     assert set(told.values()) == {"soap is at version 2 and was at 1"}
     # The keys of what starts from a training move with its own.
-    assert set(told) == {" ".join(each) for each, run in runs.items() if run.training.optimizer.name == "soap"}
+    assert set(told) == {
+        " ".join(each)
+        for each, run in runs.items()
+        if (training := run.training) is not None and training.optimizer.name == "soap"
+    }

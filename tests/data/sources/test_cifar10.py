@@ -260,5 +260,5 @@ def test_the_hub_gives_the_same_images(cache: Path) -> None:
 
 
 def test_without_cache_and_network_the_way_out_is_told(cache: Path) -> None:
-    with pytest.raises(OfeError, match="cifar10 is not in the cache of the Hugging Face hub"):
+    with pytest.raises(OfeError, match=r"cifar10 \(144 MB\) is not in the cache of the Hugging Face hub"):
         open_images(ImageData(source="cifar10"))
