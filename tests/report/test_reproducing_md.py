@@ -55,7 +55,7 @@ def test_the_committed_page_is_the_generated_one() -> None:
     assert written == reproducing_md.page(), "run `make figures`"
 
 
-WITHOUT_TRACES = {"v2-tab2", "quantise-methods"}
+WITHOUT_TRACES = {"quantise-methods"}
 """Figures whose runs have no reference traces yet, so that there is nothing to draw."""
 
 
