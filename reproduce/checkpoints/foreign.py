@@ -36,23 +36,11 @@ def load_transformers(
     allow_pickle: bool,
     trust_remote_code: bool,
 ) -> Checkpoint:
-    """Open a checkpoint in a folder, or in a GGUF file.
+    """Open a checkpoint in a folder, or in a GGUF file; the latter best within `read_once`.
 
     Raises:
         OfeError: `transformers` cannot load it, it cannot be measured, or weights are missing.
     """
-    with contextlib.nullcontext() if path.is_dir() else _read_once():
-        return _load(identity, path, dtype, device, allow_pickle, trust_remote_code)
-
-
-def _load(
-    identity: CheckpointParent,
-    path: Path,
-    dtype: torch.dtype,
-    device: torch.device,
-    allow_pickle: bool,
-    trust_remote_code: bool,
-) -> Checkpoint:
     import transformers
 
     name = identity.name
@@ -127,7 +115,7 @@ def _auto_class(config: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _read_once() -> Iterator[None]:
+def read_once() -> Iterator[None]:
     """Let `transformers` read a GGUF file once, and not for the configuration, the weights and the tokenizer each.
 
     Its index of tensors and its vocabulary of a hundred thousand entries are parsed in Python, which takes seconds.

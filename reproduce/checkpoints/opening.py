@@ -16,6 +16,7 @@ devices, the memory and the disk.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Literal
 
 import torch
@@ -23,7 +24,7 @@ import torch
 from reproduce.checkpoints.checkpoint import Checkpoint
 from reproduce.checkpoints.exporting import OWN_TYPE
 from reproduce.checkpoints.files import read_config
-from reproduce.checkpoints.foreign import load_transformers
+from reproduce.checkpoints.foreign import load_transformers, read_once
 from reproduce.checkpoints.identity import Located, locate, snapshot
 from reproduce.checkpoints.own import load_own, load_run
 from reproduce.job_config import RunParent
@@ -92,4 +93,5 @@ def load(
     path = snapshot(identity, offline=offline, allow_pickle=allow_pickle)
     if path.is_dir() and read_config(path).get("model_type") == OWN_TYPE:
         return load_own(identity, path, DTYPES[dtype], device)
-    return load_transformers(identity, path, DTYPES[dtype], device, allow_pickle, trust_remote_code)
+    with nullcontext() if path.is_dir() else read_once():
+        return load_transformers(identity, path, DTYPES[dtype], device, allow_pickle, trust_remote_code)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from reproduce.cli.app import app
+from reproduce.jobs.executor import LocalProcesses
+from reproduce.store.runs import RunFolder
 
 SETTING = """\
 id: toy
@@ -135,3 +140,31 @@ def ofe(collection: Path, tmp_path: Path) -> Ofe:
         return result
 
     return call
+
+
+class InProcess:
+    """A worker that has done its job in this process. Starting one that loads torch takes seconds."""
+
+    def __init__(self, processes: object, folder: RunFolder, place: int) -> None:
+        from reproduce.jobs.worker import main  # loads torch, which tests that only read do without
+
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said):
+            self.code = main([str(folder.path)])
+        self.said = said.getvalue()
+
+    def poll(self) -> int:
+        return self.code
+
+    def messages(self) -> str:
+        return self.said
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Workers do their jobs in this process."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(LocalProcesses, "submit", lambda *given: InProcess(*given))
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

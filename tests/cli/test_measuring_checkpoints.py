@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import io
 import json
 import shutil
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +14,7 @@ import pytest
 import torch
 from typer.testing import Result
 
-from reproduce.jobs.executor import LocalProcesses
-from reproduce.jobs.worker import main
 from reproduce.metrics.table import CHECKPOINT_METRICS, CORRELATION_METRICS
-from reproduce.store.runs import RunFolder
 from tests.checkpoints.tiny import build, byte_tokenizer, save
 from tests.measuring.test_streaming import by_hand
 
@@ -28,29 +22,7 @@ Ofe = Callable[..., Result]
 SHORT = ("--tokens", "64", "--seq-len", "16")
 
 
-class InProcess:
-    """A worker that has done its job in this process. Starting one that loads torch takes seconds."""
-
-    def __init__(self, processes: object, folder: RunFolder, place: int) -> None:
-        said = io.StringIO()
-        with contextlib.redirect_stderr(said):
-            self.code = main([str(folder.path)])
-        self.said = said.getvalue()
-
-    def poll(self) -> int:
-        return self.code
-
-    def messages(self) -> str:
-        return self.said
-
-
-@pytest.fixture(autouse=True)
-def in_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    monkeypatch.setattr(LocalProcesses, "submit", lambda *given: InProcess(*given))
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("in_this_process")
 
 
 @pytest.fixture(scope="module")

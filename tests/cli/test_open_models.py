@@ -10,9 +10,9 @@ import pytest
 from typer.testing import Result
 
 from tests.checkpoints.tiny import build, save
-from tests.cli.test_measuring_checkpoints import in_this_process  # noqa: F401 (a fixture)
 
 Ofe = Callable[..., Result]
+pytestmark = pytest.mark.usefixtures("in_this_process")
 
 SETTING = """\
 id: models

@@ -73,7 +73,7 @@ def test_the_published_protocol_is_that_of_the_room(
     training, data = run.training, run.training.data
     task, _ = build_task(training, torch.device("cpu"))
     load_weights(folder.weights_file(20), task.model)
-    corpus = open_text(data)  # type: ignore[arg-type]
+    corpus = open_text(data)
     batches = [torch.from_numpy(corpus.batch(1_000_001, step, 2)) for step in range(4)]
     made = protocol.quantise(decoder_of(task.model), 4, 4).calibrate(batches)
     size = training.batch_size

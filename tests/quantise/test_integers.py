@@ -63,7 +63,7 @@ def test_a_machine_without_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("grid", ["symmetric", "asymmetric"])
 @pytest.mark.parametrize("weight", ["tensor", "channel"])
 def test_integers_are_the_simulation(activation: str, grid: str, weight: str) -> None:
-    x_scheme, w_scheme = Scheme(8, grid, activation), Scheme(8, granularity=weight)  # type: ignore[arg-type]
+    x_scheme, w_scheme = Scheme(8, grid, activation), Scheme(8, granularity=weight)
     simulated = x_scheme(X).double() @ w_scheme(W).double().T + BIAS
     x = X.view(8, 64, 64)  # sequences
     for how in (EXACT, arithmetic()):
@@ -87,7 +87,7 @@ def torchao() -> Any:
 
 
 def at_127_5(x: Tensor, granularity: str) -> tuple[Grid, Any]:
-    blocks = blocked(x, granularity)  # type: ignore[arg-type]
+    blocks = blocked(x, granularity)
     scale = largest(blocks.rows) / 127.5
     return Grid(scale, torch.zeros_like(scale), -128, 127), blocks
 
@@ -107,7 +107,7 @@ def test_integer_linear_is_torchao_s(torchao: Any, rows: bool) -> None:
     ours = integer_linear(at_127_5(X, kinds[0]), at_127_5(W, kinds[1]), BIAS)
     # The largest magnitude lies on a tie, -127.5, which torchao's product with 1 / scale rounds either way.
     assert float((ours - wanted).norm() / wanted.norm()) < 3e-3
-    x_127, w_127 = Scheme(8, granularity=kinds[0]).fit(X), Scheme(8, granularity=kinds[1]).fit(W)  # type: ignore[arg-type]
+    x_127, w_127 = Scheme(8, granularity=kinds[0]).fit(X), Scheme(8, granularity=kinds[1]).fit(W)
     with_127 = integer_linear(x_127, w_127, BIAS)
     assert float((with_127 - wanted).norm() / wanted.norm()) > 2 * float((ours - wanted).norm() / wanted.norm())
 

@@ -64,7 +64,7 @@ def test_bits_out_of_range(bits: int) -> None:
 
 def test_a_tensor_of_zeros_stays_zero() -> None:
     for grid in ("symmetric", "asymmetric"):
-        assert torch.equal(Scheme(8, grid)(torch.zeros(3, 4)), torch.zeros(3, 4))  # type: ignore[arg-type]
+        assert torch.equal(Scheme(8, grid)(torch.zeros(3, 4)), torch.zeros(3, 4))
 
 
 def test_blocks_share_scales() -> None:
@@ -78,7 +78,7 @@ def test_blocks_share_scales() -> None:
     shared["group"][1, 2:4] = True
     shared["group-out"][0:2, 2] = True
     for granularity, block in shared.items():
-        scheme = Scheme(4, granularity=granularity, size=2)  # type: ignore[arg-type]
+        scheme = Scheme(4, granularity=granularity, size=2)
         assert torch.equal(scheme(weight) != scheme(changed), (scheme(weight) != scheme(changed)) & block)
         others = block.clone()
         others[1, 2] = False
@@ -88,9 +88,9 @@ def test_blocks_share_scales() -> None:
 @pytest.mark.parametrize("granularity", ["tensor", "token", "channel", "group", "group-out"])
 def test_blocks_are_restored(granularity: str) -> None:
     x = gaussian(6, 4)
-    blocks = blocked(x, granularity, 2)  # type: ignore[arg-type]
+    blocks = blocked(x, granularity, 2)
     assert torch.equal(blocks.restore(blocks.rows), x)
-    assert len(blocks.rows) == round(24 * scales_per_weight((6, 4), granularity, 2))  # type: ignore[arg-type]
+    assert len(blocks.rows) == round(24 * scales_per_weight((6, 4), granularity, 2))
 
 
 def test_groups_must_divide_their_axis() -> None:
