@@ -24,7 +24,7 @@ CLONE = Path(__file__).parents[1]
 
 ORDER = """
 errors
-units choices       how amounts are written, and the names that a user chooses from
+units choices versions      how amounts are written, and the names that a user chooses from
 environment         variables that a user may set
 machine             what this computer has
 config job_config optim.records quantise.rows      what a run is, and the optimisers and quantisations that it may name

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
 
 from reproduce.bench.rows import JOBS, Job, Row
@@ -17,6 +16,7 @@ from reproduce.machine import Machine
 from reproduce.processes import child_environment
 from reproduce.store.atomic import write_json
 from reproduce.store.home import ensure_home
+from reproduce.versions import installed_version
 
 FILE = "bench.json"
 TIMEOUT_S = 1200.0
@@ -95,7 +95,7 @@ def keep(results: list[Result], machine: Machine, precision: str) -> None:
         "cpu": machine.cpu,
         "gpus": [gpu.name for gpu in machine.gpus],
         "precision": precision,
-        "torch": version("torch"),
+        "torch": installed_version("torch"),
         "rows": [result.as_json() for result in results],
     }
     write_json(ensure_home() / FILE, content)

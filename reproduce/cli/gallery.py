@@ -13,7 +13,6 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from reproduce.store.atomic import write_json
 from reproduce.store.home import ensure_folder, expanded, explain_os_errors, ofe_home
 from reproduce.store.json_text import loads
 from reproduce.store.reference import reference_root
+from reproduce.versions import installed_version
 
 SCHEMA = 3
 """This is raised when a record gets other parts, or claims are judged in another way. Older records then count for
@@ -66,7 +66,7 @@ def write_record(folder: Path, resolved: Resolved, record: Record) -> None:
         OfeError: the folder cannot be written.
     """
     content = {"schema": SCHEMA, "id": resolved.experiment.id, "scale": resolved.scale}
-    content |= {"spec": _digest(resolved.experiment), "ofe": version("ofe")} | vars(record)
+    content |= {"spec": _digest(resolved.experiment), "ofe": installed_version("ofe")} | vars(record)
     path = folder / f"{resolved.experiment.id}.json"
     with explain_os_errors(path, "--out"):
         write_json(path, content)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from reproduce.errors import OfeError
+from reproduce.versions import installed_version
 
 if TYPE_CHECKING:
     from reproduce.cli.console import Ui
@@ -23,14 +23,11 @@ _COMMANDS = (
 
 def version_lines() -> list[str]:
     """The versions of ofe, Python and torch, and the device that runs would use. Torch is not imported for it."""
-    return [f"ofe {version('ofe')}", f"Python {platform.python_version()}", f"torch {_torch()}, {_device()}"]
-
-
-def _torch() -> str:
-    try:
-        return version("torch")
-    except PackageNotFoundError:
-        return "is not installed"
+    return [
+        f"ofe {installed_version('ofe')}",
+        f"Python {platform.python_version()}",
+        f"torch {installed_version('torch')}, {_device()}",
+    ]
 
 
 def _device() -> str:

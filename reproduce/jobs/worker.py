@@ -31,7 +31,6 @@ from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +53,7 @@ from reproduce.store.seal import discard_leftovers, seal
 from reproduce.store.trace import read_rows
 from reproduce.store.weights import read_weights, write_weights
 from reproduce.training.train import Interrupted
+from reproduce.versions import installed_version
 
 WORK = {"train": "reproduce.jobs.train", "measure": "reproduce.jobs.measure", "quantise": "reproduce.jobs.quantise"}
 """Kind of job -> module with its function `work(folder, config, stop)`, which returns the provenance of that kind."""
@@ -177,7 +177,7 @@ def common_provenance(run: Mapping[str, Any], source: str) -> dict[str, Any]:
         or shlex.join(["python", "-m", "reproduce.jobs.worker", *sys.argv[1:]]),
         "git": git_state(),
         "machine": {"cpu": facts.cpu, "cores": facts.cores, "os": facts.os, "host": socket.gethostname()},
-        "packages": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
+        "packages": {"python": platform.python_version()} | {name: installed_version(name) for name in _PACKAGES},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from reproduce.report.items import Item
+from reproduce.versions import installed_version
 
 PAGE = Path(__file__).parent / "page"
 """The template, style and script of the page, and uPlot, which draws the curves (MIT licence, `page/uplot/LICENSE`)."""
@@ -34,7 +34,7 @@ def page(items: Sequence[Item]) -> str:
         style=Markup(_asset("uplot/uPlot.min.css") + _asset("page.css")),
         uplot=Markup(_asset("uplot/uPlot.iife.min.js")),
         script=Markup(_asset("page.js")),
-        version=version("ofe"),
+        version=installed_version("ofe"),
         scales=list(dict.fromkeys(about["scale"] for about in abouts if about["scale"])),
         settings=list(dict.fromkeys(name for about in abouts for name in about["settings"])),
         charted=set(charts),

@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,7 @@ from reproduce.store.json_text import dumps, loads
 from reproduce.store.layout import KEEP, SEALED_FILES, WEIGHTS
 from reproduce.store.runs import RunFolder, Store
 from reproduce.store.weights import read_weights
+from reproduce.versions import installed_version
 
 if TYPE_CHECKING:
     from reproduce.specs.runs import ResolvedRun
@@ -56,7 +56,7 @@ def write_archive(
     """
     for folder in folders:
         folder.verify()
-    texts = {ABOUT: dumps({"schema": SCHEMA, "ofe": version("ofe"), **about}, indent=2) + "\n"}
+    texts = {ABOUT: dumps({"schema": SCHEMA, "ofe": installed_version("ofe"), **about}, indent=2) + "\n"}
     texts |= {f"specs/{name}.yaml": text for name, text in specs.items()}
     with explain_os_errors(path, "--out"), replacing(path) as aside, tarfile.open(aside, "w:") as archive:
         for name, text in texts.items():

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from reproduce.errors import OfeError, SpecError
 from reproduce.store.atomic import write_bytes, write_json
 from reproduce.store.home import explain_os_errors
 from reproduce.store.json_text import loads
+from reproduce.versions import installed_version
 
 
 def prepare(
@@ -114,7 +114,7 @@ def prepare(
         "bytes": {name: (partial / name).stat().st_size for name in names},
         "sha256": {name: file_sha256(partial / name) for name in names},
         "python": platform.python_version(),
-        "tokenizers": version("tokenizers"),
+        "tokenizers": installed_version("tokenizers"),
     }
     write_json(partial / "meta.json", meta)
     _finish(partial, folder)
