@@ -2,6 +2,7 @@
 
 registry          what `data.source` may name
 python_library    text: python-stdlib, python-prose
+python_packages   text: python-packages
 folder            text: folder
 codeparrot        text: codeparrot
 languini          text: languini-books

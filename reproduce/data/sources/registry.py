@@ -55,6 +55,12 @@ SOURCES: dict[str, SourceInfo] = _registry(
         factory="reproduce.data.sources.python_library:LibraryCode",
     ),
     SourceInfo(
+        name="python-packages",
+        kind="text",
+        description="Python code: the packages that are installed beside ofe, ten times the standard library",
+        factory="reproduce.data.sources.python_packages:PackageCode",
+    ),
+    SourceInfo(
         name="python-prose",
         kind="text",
         description="English prose: Python's documentation topics and the docstrings of its standard library",
