@@ -78,7 +78,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         H, W = hidden.to(product_type), weight.to(product_type)
         dH, dW = (torch.empty_like(x, dtype=torch.float32) if differentiate else None for x in (hidden, weight))
         total = torch.zeros((), device=hidden.device)
-        size = logit_rows(len(weight))
+        size = logit_rows(len(weight), hidden.device.type)
         for start in range(0, rows, size):
             part = slice(start, start + size)
             target = targets[part, None]  # (c, 1)

@@ -33,15 +33,18 @@ CHANNELS = 3
 """Colours of an image."""
 
 
-_CHUNK_LOGITS = 2**21
-"""Number of logits that training holds at a time: 8 MB in float32, which a processor's cache may hold."""
+_CHUNK_LOGITS = {"cpu": 2**21, "cuda": 2**26}
+"""Number of logits that training holds at a time, by the type of the device.
+
+A processor's cache may hold 8 MB of them in float32. A GPU has no cache of that kind, and is busy with 256 MB.
+"""
 _CHUNK_ROWS = 256
 """Least number of rows in a chunk. With fewer, a product reads the unembedding more often than it computes with it."""
 
 
-def logit_rows(vocab_size: int) -> int:
-    """Number of positions whose logits training computes at a time."""
-    return max(_CHUNK_ROWS, _CHUNK_LOGITS // vocab_size)
+def logit_rows(vocab_size: int, device: str = "cpu") -> int:
+    """Number of positions whose logits training computes at a time on a device of that type."""
+    return max(_CHUNK_ROWS, _CHUNK_LOGITS.get(device, _CHUNK_LOGITS["cpu"]) // vocab_size)
 
 
 def parameters(config: RunConfig) -> int:

@@ -169,10 +169,13 @@ class DistributedModel:
                 if parameter.grad is not None:
                     parameter.grad.mul_(group.size())
 
-    def clip(self, largest: float) -> float:
-        """Scale all gradients down together where their norm is above `largest`, and return the norm before that."""
+    def clip(self, largest: float) -> Tensor:
+        """Scale all gradients down together where their norm is above `largest`, and return the norm before that.
+
+        It is not a number yet, because a GPU has to finish its work before it can give one.
+        """
         norm = torch.nn.utils.clip_grad_norm_(list(self.model.parameters()), largest)
-        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
 def _check(config: RunConfig, mode: Mode | None) -> None:

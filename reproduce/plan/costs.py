@@ -62,7 +62,7 @@ def cost_of(run: ResolvedRun, rate: Rate, machine: Machine, devices: int, step_s
     if not isinstance(run.config, RunConfig):
         return _of_trained(run.config, training, params, rate)
     seconds = training.last_step * step_seconds if step_seconds else rate.run_seconds(training) / speed_of(devices)
-    needs = footprint(training, micro_batch(training, machine, devices))
+    needs = footprint(training, micro_batch(training, machine, devices), machine.device)
     return Cost(params, tokens(training), flops(training), seconds, needs)
 
 

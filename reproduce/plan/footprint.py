@@ -58,11 +58,12 @@ class Footprint:
         return 2 * self.checkpoint + self.live_trace + self.trace
 
 
-def footprint(config: RunConfig, micro_batch: int | None = None) -> Footprint:
+def footprint(config: RunConfig, micro_batch: int | None = None, device: str = "cpu") -> Footprint:
     """What the run `config` takes while it trains and after it.
 
     Args:
         micro_batch: examples that go forward and backward together; the whole batch if None.
+        device: the type of the device, `cpu` or `cuda`.
     """
     shapes = parameter_shapes(config.model, config.data)
     weights = FLOAT * sum(math.prod(shape) for shape in shapes)
@@ -73,7 +74,7 @@ def footprint(config: RunConfig, micro_batch: int | None = None) -> Footprint:
         weights=weights,
         gradients=weights,
         optimizer=optimizer,
-        activations=activation_bytes(config, min(micro_batch or config.batch_size, config.batch_size)),
+        activations=activation_bytes(config, min(micro_batch or config.batch_size, config.batch_size), device),
         data=data_bytes(config),
         checkpoint=weights + optimizer,
         trace=ROW_BYTES * values + FLOAT * moments,
@@ -91,7 +92,7 @@ def data_bytes(config: RunConfig) -> int:
     return _STORED_IMAGES.get(data.source, 0) * values + FLOAT * config.probe.batch_size * values + whitening
 
 
-def activation_bytes(config: RunConfig, examples: int) -> int:
+def activation_bytes(config: RunConfig, examples: int, device: str = "cpu") -> int:
     """Bytes that automatic differentiation holds between the forward and the backward pass of `examples`.
 
     Those of every block and of the model's ends, the logits that are computed at a time, and in mixed precision a copy
@@ -99,22 +100,22 @@ def activation_bytes(config: RunConfig, examples: int) -> int:
     """
     block, ends = position_bytes(config)
     kept = examples * positions(config) * (config.model.layers * block + ends)
-    return weight_copies(config) + kept + logits_bytes(config, examples)
+    return weight_copies(config) + kept + logits_bytes(config, examples, device)
 
 
-def recomputed_bytes(config: RunConfig, examples: int) -> int:
+def recomputed_bytes(config: RunConfig, examples: int, device: str = "cpu") -> int:
     """The same with activation checkpointing: each block's input, and all of one block at a time."""
     block, ends = position_bytes(config)
     kept = examples * positions(config) * (config.model.layers * FLOAT * config.model.width + block + ends)
-    return weight_copies(config) + kept + logits_bytes(config, examples)
+    return weight_copies(config) + kept + logits_bytes(config, examples, device)
 
 
-def logits_bytes(config: RunConfig, examples: int) -> int:
+def logits_bytes(config: RunConfig, examples: int, device: str = "cpu") -> int:
     """Bytes of the logits of one chunk, in their type, in float32 and as probabilities; nothing on images."""
     if not isinstance(config.data, TextData):
         return 0
     vocab = config.data.vocab_size
-    return min(logit_rows(vocab), examples * positions(config)) * vocab * (2 * FLOAT + product_bytes(config))
+    return min(logit_rows(vocab, device), examples * positions(config)) * vocab * (2 * FLOAT + product_bytes(config))
 
 
 def product_bytes(config: RunConfig) -> int:

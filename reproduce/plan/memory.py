@@ -77,7 +77,7 @@ def layout(config: RunConfig, devices: int, mode: Mode | None, micro_batch: int,
     whole, copies = footprint(config), weight_copies(config)
     state = whole.weights + whole.gradients + whole.optimizer
     kept = recomputed_bytes if recompute else activation_bytes
-    activations = max(kept(config, micro_batch) - copies, probe_bytes(config, micro_batch, devices))
+    activations = max(kept(config, micro_batch, "cuda") - copies, probe_bytes(config, micro_batch, devices))
     if mode == "fsdp":
         block, product = block_matrices(config.model), product_bytes(config)
         rest = parameters(config) - config.model.layers * block
@@ -190,7 +190,7 @@ class Needs:
     def activations(self) -> tuple[int, int]:
         """Bytes of the activations of one example, without and with checkpointing."""
         copies = weight_copies(self.config)
-        return activation_bytes(self.config, 1) - copies, recomputed_bytes(self.config, 1) - copies
+        return activation_bytes(self.config, 1, "cuda") - copies, recomputed_bytes(self.config, 1, "cuda") - copies
 
     def as_json(self) -> dict[str, Any]:
         whole, (kept, recomputed) = footprint(self.config), self.activations

@@ -214,7 +214,7 @@ class Training:
         set_learning_rate(self.optimizer, rate)
         batch = self.task.batch(step)
         parts = shared_parts(batch, self.execution.micro_batch)
-        total = 0.0
+        loss_so_far = torch.zeros((), dtype=torch.float64, device=self.execution.device)
         for number, part in enumerate(parts, start=1):
             with self.model.accumulating(more=number < len(parts)):
                 with autocast(config, self.execution.device):
@@ -222,11 +222,13 @@ class Training:
                     # parts and processes add up to those of the batch, whatever the sizes of the parts.
                     loss = self.model.train(partial(self.task.loss, part)) * (len(part) / len(batch))
                 self.scaler.scale(loss).backward()
-            total += float(loss.detach())  # before the scaler's factor
-        total = group.added(total)  # all processes get the same loss, and so agree on whether the run fails
+            loss_so_far += loss.detach()  # before the scaler's factor
         self.model.sum_gradients()
         self.scaler.unscale_(self.optimizer)  # before clipping: the threshold is meant for unscaled gradients
         norm = self.model.clip(config.grad_clip or math.inf)  # the norm before clipping
+        # A GPU is waited for once a step: here.
+        total, norm = torch.stack((loss_so_far, norm.double())).tolist()
+        total = group.added(total)  # all processes get the same loss, and so agree on whether the run fails
         return {"loss": total, "grad_norm": norm, **self.task.train_metrics(), "lr": rate}
 
     def encode(self, part: Any, observe: Any) -> None:

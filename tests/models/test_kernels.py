@@ -56,7 +56,7 @@ def test_the_gain_alone_can_be_trained() -> None:
 
 @pytest.mark.parametrize("rows", [7, 8, 20], ids=["in one chunk", "in chunks", "in chunks and a rest"])
 def test_the_loss_and_its_gradients_are_those_of_the_equation(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "logit_rows", lambda vocab_size: {7: 8, 8: 4, 20: 6}[rows])
+    monkeypatch.setattr(kernels, "logit_rows", lambda vocab_size, device: {7: 8, 8: 4, 20: 6}[rows])
     hidden, weight = (
         leaf(rows, 6).float().detach().requires_grad_(),
         leaf(11, 6, seed=1).float().detach().requires_grad_(),

@@ -74,6 +74,7 @@ def test_logits_take_no_more_memory_with_more_examples(make_run: MakeRun) -> Non
     config = make_run(data={"seq_len": 128, "vocab_size": 50_000}, batch_size=32, precision="bf16").config
     assert logits_bytes(config, 1) == 128 * 50_000 * 10
     assert logits_bytes(config, 2) == logits_bytes(config, 32) == 256 * 50_000 * 10
+    assert logits_bytes(config, 32, "cuda") == logits_bytes(config, 64, "cuda") == 1342 * 50_000 * 10
 
 
 @pytest.mark.parametrize(("steps", "every"), [(1, 1), (20, 5), (2000, 50)])
