@@ -114,9 +114,7 @@ def _print(ui: Ui, planned: Plan, made: Sequence[Mapping[str, Any]], timed: str)
             "each run trained once"
         )
     if total.misses:
-        ui.line(
-            f"about {duration(total.seconds)} on {planned.device} with {planned.abreast} at a time ({basis(planned)})"
-        )
+        ui.line(f"about {duration(total.seconds)} on {planned.device} with {planned.jobs} at a time ({basis(planned)})")
         ui.line(f"{total.flops:.2g} FLOPs, {size(total.memory_bytes)} of memory, {size(total.disk_bytes)} of disk")
     if total.download_bytes:
         ui.line(f"{size(total.download_bytes)} to download, unless the checkpoints are on this machine already")

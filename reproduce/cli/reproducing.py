@@ -132,7 +132,7 @@ def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> int:
     ui.tell(f"{count(len(todo), 'run')} to train, {len(planned.runs) - len(todo)} sealed already: {time}")
     prepare_for(ui, todo, offline)
     gpus = len(planned.machine.gpus) if planned.device == "cuda" else 0
-    executor = LocalProcesses(planned.abreast, threads=planned.threads, gpus=gpus, devices=planned.devices)
+    executor = LocalProcesses(planned.jobs, threads=planned.threads, gpus=gpus, devices=planned.devices)
     with watching(ui) as watch:
         jobs = execute(todo, store(), executor, keep=planned.keep, watch=watch)
     if (stopped := stopped_code(jobs)) is not None:

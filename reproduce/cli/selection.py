@@ -145,7 +145,8 @@ def plan_for(
     """The runs of the figures, and the plan for them that `ofe plan` prints and `ofe reproduce` carries out.
 
     Args:
-        jobs: number of runs at the same time; by default the number of cores divided by `devices`.
+        jobs: number of runs at the same time; by default the number of cores divided by `devices`, and on GPUs one
+            for each of them, or for `devices` of them.
         devices: number of devices of each run.
         device: name of the device that the runs are to be trained on, if that is not this machine's.
 
@@ -156,7 +157,7 @@ def plan_for(
     from reproduce.environment import environment
     from reproduce.machine import this_machine
     from reproduce.plan.devices import machine_of, named_device
-    from reproduce.plan.planner import plan
+    from reproduce.plan.planner import plan, side_by_side
 
     named = None if device is None else named_device(device)
     machine = this_machine(environment().device) if named is None else machine_of(named, devices)
@@ -167,7 +168,7 @@ def plan_for(
     if to_train and machine.device == "cuda" and devices > gpus:
         hint = "start the worker of each run with torchrun to use several machines"
         raise OfeError(f"--devices {devices} needs {devices} GPUs, and there are {gpus}", hint=hint, exit_code=2)
-    jobs = jobs or max(1, machine.cores // devices)
+    jobs = jobs or side_by_side(machine, max(1, machine.cores // devices), devices)
     resolveds = resolve_all(figures, scale, overrides=overrides, seeds=seeds, to_train=to_train, machine=machine)
     planned = plan(
         resolveds,

@@ -142,13 +142,12 @@ class Plan:
 
     @property
     def abreast(self) -> int:
-        """How many runs really train at once."""
+        """How many runs are reckoned to go on at once: of those that share a GPU, one after the other."""
         return side_by_side(self.machine, self.jobs, self.devices)
 
     @property
     def total(self) -> Total:
         todo = [run for run in self.runs if run.to_train]
-        abreast = self.abreast
         memory = sorted((run.footprint.memory for run in todo), reverse=True)
         working = sorted((run.footprint.working_disk - run.footprint.trace for run in todo), reverse=True)
         return Total(
@@ -160,10 +159,10 @@ class Plan:
             uses=sum(len(run.figures) for run in self.runs),
             tokens=round(sum(run.remaining * run.tokens for run in todo)),
             flops=sum(run.remaining_flops for run in todo),
-            seconds=makespan([run.remaining_seconds for run in todo], abreast),
-            memory_bytes=self.devices * sum(memory[:abreast]),
+            seconds=makespan([run.remaining_seconds for run in todo], self.abreast),
+            memory_bytes=self.devices * sum(memory[: self.jobs]),
             disk_bytes=sum(run.footprint.trace + len(run.keep) * run.footprint.weights for run in todo)
-            + sum(working[:abreast]),
+            + sum(working[: self.jobs]),
             download_bytes=sum(run.download for run in todo),
         )
 
@@ -230,7 +229,7 @@ def plan(
     scales = {resolved.scale for resolved in resolveds}
     assert len(scales) <= 1, "a plan has one scale"
     uses = [(run, one.experiment.id) for one in resolveds for run in (*one.runs, *one.extra)]
-    threads = threads_per_run(machine, devices * side_by_side(machine, jobs, devices))
+    threads = threads_per_run(machine, devices * jobs)
     history = History(store, machine, threads, devices)
     needed = with_parents(uses, history, keep_weights=keep_weights)
     if named is not None:
@@ -290,7 +289,7 @@ def basis(plan: Plan) -> Basis | None:
 
 
 def side_by_side(machine: Machine, jobs: int, devices: int = 1) -> int:
-    """How many of `jobs` runs really train at once: an accelerator takes one run, or its part of one."""
+    """How many of `jobs` runs have an accelerator, or their part of one, to themselves; on a CPU all of them."""
     places = len(machine.gpus) // devices if machine.device == "cuda" and machine.gpus else jobs
     return max(1, min(jobs, places))
 

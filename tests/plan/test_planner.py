@@ -202,6 +202,16 @@ def test_an_accelerator_takes_one_run_at_a_time(machine: Machine) -> None:
     assert [side_by_side(eight, 16, devices) for devices in (1, 3, 8)] == [8, 2, 1]
 
 
+def test_runs_share_an_accelerator_where_that_is_asked_for(
+    make_run: MakeRun, figure: Figure, store: Store, machine: Machine
+) -> None:
+    """Their time is that of one after the other, and their memory that of all."""
+    runs = [make_run(seed=seed) for seed in range(4)]
+    one, four = (plan([figure("fig2", *runs)], store, with_gpus(machine, 10**11), jobs=jobs).total for jobs in (1, 4))
+    assert four.seconds == one.seconds
+    assert four.memory_bytes == 4 * one.memory_bytes
+
+
 def test_a_micro_batch_bounds_the_memory(
     make_run: MakeRun, figure: Figure, store: Store, monkeypatch: pytest.MonkeyPatch, machine: Machine
 ) -> None:
@@ -217,7 +227,8 @@ def test_an_accelerator_takes_what_fits(make_run: MakeRun, figure: Figure, store
     small = with_gpus(machine, round(0.7 * whole.memory))
     fitting = plan([figure("fig2", run)], store, small).runs[0].footprint
     logits = logits_bytes(run.config, 64)  # of one chunk, whatever the number of examples
-    assert fitting.activations - logits == (whole.activations - logits) / 2
+    there = logits_bytes(run.config, 16, "cuda")  # where a chunk holds them all
+    assert fitting.activations - there == (whole.activations - logits) / 4
 
 
 def test_a_plan_is_for_the_machine_it_is_given(store: Store, machine: Machine) -> None:
