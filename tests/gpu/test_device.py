@@ -29,7 +29,8 @@ from reproduce.store.trace import read_live
 from reproduce.training.train import Execution, Training
 from tests.parallel.toys import CPU, SOAP, image_config, toy_config, toy_task, train
 
-DEVICE = torch.device(os.environ.get("TEST_DEVICE", "cpu"))
+_ASKED = os.environ.get("TEST_DEVICE", "cpu")
+DEVICE = torch.device("cuda", 0) if _ASKED == "cuda" else torch.device(_ASKED)
 BLOCKS: dict[str, dict[str, Any]] = {
     "Pre-LN": {"pre_qk": "ln", "pre_v": "ln", "pre_mlp": "ln"},
     "Pre-SRMSNorm": {"pre_qk": "srms", "pre_v": "srms", "pre_mlp": "srms"},
