@@ -129,6 +129,8 @@ class TransformerConfig(Frozen):
     """Whether the unembedding uses the matrix of the token embedding."""
     embed_scale: float = 1.0
     """Factor on the token embeddings in the forward pass. With init_std 0.02, a factor of 50 gives them variance 1."""
+    position_scale: float = 1.0
+    """The same on learnt position embeddings."""
     init_std: float = Field(default=0.02, gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout of the output of each branch, before its residual gain, as in OPT. Only training steps have it."""
@@ -159,7 +161,9 @@ class TransformerConfig(Frozen):
             case "unit-preactivation":
                 return [1 / (self.init_std * math.sqrt(self.width))] * self.layers
             case "unit-stream":
-                embedded = self.init_std**2 * (self.embed_scale**2 + (self.positions == "learnt"))
+                embedded = self.init_std**2 * (
+                    self.embed_scale**2 + (self.positions == "learnt") * self.position_scale**2
+                )
                 attention, both = self.block.attn_gain**2, self.block.attn_gain**2 + self.block.mlp_gain**2
                 return [1 / math.sqrt(embedded + place * both + attention) for place in range(self.layers)]
             case scale:

@@ -59,6 +59,7 @@ DEFAULTS: dict[type[BaseModel], dict[str, Any]] = {
         "biases": "none",
         "tied": False,
         "embed_scale": 1.0,
+        "position_scale": 1.0,
         "init_std": 0.02,
         "dropout": 0.0,
         "block": BlockConfig(),

@@ -4,7 +4,7 @@ A Pre-LN or Post-LN block with learnt positions is an OPT, whose class in `trans
 
     ours                                OPT
     embed_scale x token embedding       embed_tokens, multiplied once
-    position i                          embed_positions at i + 2
+    position_scale x position i         embed_positions at i + 2, multiplied once
     block i: norm_qk, query, ...        layers.i: self_attn_layer_norm, self_attn.q_proj, ...
     biases that we have not             zeros
 
@@ -153,7 +153,7 @@ def opt_weights(model: Transformer) -> dict[str, Tensor]:
     """The weights of `model` under the names of OPT, with zeros for biases that it has not."""
     config, decoder = model.config, "model.decoder"
     assert model.position_embedding is not None
-    positions = model.position_embedding.weight
+    positions = config.position_scale * model.position_embedding.weight
     before = positions.new_zeros(_POSITIONS_BEFORE, positions.shape[1])
     tensors = {
         f"{decoder}.embed_tokens.weight": config.embed_scale * model.token_embedding.weight,

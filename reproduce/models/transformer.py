@@ -287,7 +287,9 @@ class Transformer(nn.Module):
     def embed(self, tokens: Tensor) -> Tensor:
         """Input of the first block, (B, T, D), float32."""
         x = self.config.embed_scale * self.token_embedding(tokens)
-        return x if self.position_embedding is None else x + self.position_embedding.weight[: tokens.shape[1]]
+        if self.position_embedding is None:
+            return x
+        return torch.add(x, self.position_embedding.weight[: tokens.shape[1]], alpha=self.config.position_scale)
 
     def encode(
         self,

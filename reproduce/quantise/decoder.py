@@ -169,7 +169,8 @@ class Decoder(_Placed):
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.config.embed_scale * self.token_embedding(tokens)
         if self.position_embedding is not None:
-            x = x + self.position_embedding.weight[self.first_position :][: tokens.shape[1]]
+            positions = self.position_embedding.weight[self.first_position :][: tokens.shape[1]]
+            x = torch.add(x, positions, alpha=self.config.position_scale)
         x = self.at("embedding-sum", x)
         for block in self.blocks:
             x = block(x)
