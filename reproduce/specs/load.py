@@ -132,7 +132,14 @@ def _experiment_files() -> dict[str, Path]:
 
 
 def _setting_files() -> dict[str, Path]:
-    return {path.stem: path for path in sorted((experiments_root() / "settings").glob("*.yaml"))}
+    folder = experiments_root() / "settings"
+    return _listed(folder, folder.stat().st_mtime_ns) if folder.is_dir() else {}
+
+
+@lru_cache
+def _listed(folder: Path, _modified: int) -> dict[str, Path]:
+    """The YAML files of a folder by their names; a listing asks for them some hundred times."""
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def _order(name: str) -> tuple[int, int, str]:
