@@ -9,6 +9,10 @@ They are marked and left out of `make test`, since they need a download; `make t
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
@@ -81,3 +85,23 @@ def test_minilm_has_no_outlier_features() -> None:
         assert max(kurtosis.values()) < 6
         assert max(value for layer, value in kurtosis.items() if layer != "6") < 3
     assert max(neuron.share for neuron in reading.neurons) < 0.1
+
+
+def test_smollm2_is_measured_within_two_minutes_and_told_on_one_screen() -> None:
+    """A screen of 80 columns and 40 lines holds what both streams print, and the next prompt."""
+    begin = time.perf_counter()
+    command = [sys.executable, "-c", "from reproduce.cli.app import main; main()", "measure", str(WHERE["smollm2"])]
+    done = subprocess.run(command, env=os.environ | {"COLUMNS": "80"}, capture_output=True, text=True, check=True)
+    assert time.perf_counter() - begin < 120
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    # Lines of progress scroll away while the model is measured. What goes to stderr is not cut for a pipe.
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("[1/1]")]
+    assert sum(max(1, math.ceil(len(line) / 80)) for line in lines) <= 39
+    for told in (
+        "kurtosis later",
+        "neuron 507: 97% of layer 13",
+        "it fires at position 0, on '",
+        "dB with one a token",
+    ):
+        assert told in done.stdout
+    assert "fetching" not in done.stderr, "the file is there, whatever the home"

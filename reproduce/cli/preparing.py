@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reproduce.cli.console import Ui
@@ -61,7 +62,11 @@ def _fetch_anchors(ui: Ui, runs: Sequence[ResolvedRun], offline: bool) -> None:
     from reproduce.data.hub import may_not_download
 
     parents = [run.config.parent for run in runs if not isinstance(run.config, RunConfig)]
-    wanted = {parent.fingerprint for parent in parents if isinstance(parent, CheckpointParent)}
+    wanted = {
+        parent.fingerprint
+        for parent in parents
+        if isinstance(parent, CheckpointParent) and parent.path is not None and not Path(parent.path).exists()
+    }
     for name, anchor in ANCHORS.items():
         if anchor.fingerprint not in wanted or anchor_path(name) is not None:
             continue

@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 
 SHOWN = {
     "kurtosis": "kurtosis",
-    "mmr_mean": "mean\nMMR",
-    "mmr_max": "max\nMMR",
+    "mmr_mean": "MMR",
+    "mmr_max": "max",
     "activation_rms": "RMS",
-    "input_correlation_mean": "input\ncorr.",
+    "input_correlation_mean": "corr.",
 }
-"""Metrics in the table of one model -> their titles. The output of `--json` has all metrics."""
+"""Metrics in the table of one model -> their titles. The output of `--json` has all metrics.
+
+The mean and the maximum of MMR stand beside one another, and "corr." is the mean input correlation.
+"""
 IN_ONE_COLUMN = ("mmr_max", "activation_rms")
 """Metrics whose value without the first positions is left to `--json`, so that the table fits 80 columns."""
 SHOWN_OF_SEVERAL = ("kurtosis", "mmr_mean")
@@ -194,15 +197,21 @@ def _neuron_lines(reading: Reading) -> Iterator[str]:
     for neuron in list(worst.values())[:SHOWN_NEURONS]:
         layers = [one["layer"] for one in first if one["neuron"] == neuron["neuron"]]
         yield (
-            f"neuron {neuron['neuron']} carries {neuron['share']:.0%} of {_layer(neuron['layer'])}"
-            f" and is the first in {_spans(layers, [one['layer'] for one in first])}"
+            f"neuron {neuron['neuron']}: {neuron['share']:.0%} of {_layer(neuron['layer'])},"
+            f" the first in {_spans(layers, [one['layer'] for one in first])}"
         )
         if neuron["tokens"]:
-            fires = [
-                f"{token['text']!r} at position {token['position']} ({float(token['value']):.3g})"
-                for token in _different(neuron["tokens"])
-            ]
-            yield f"  it fires on {', '.join(fires)}"
+            tokens = _different(neuron["tokens"])
+            places = {token["position"] for token in tokens}
+            if len(places) == 1:
+                fires = [f"{token['text']!r} ({float(token['value']):.3g})" for token in tokens]
+                yield f"  it fires at position {places.pop()}, on {', '.join(fires)}"
+            else:
+                fires = [
+                    f"{token['text']!r} at position {token['position']} ({float(token['value']):.3g})"
+                    for token in tokens
+                ]
+                yield f"  it fires on {', '.join(fires)}"
 
 
 def _layer(layer: str) -> str:
@@ -238,8 +247,8 @@ def _int8_lines(reading: Reading) -> Iterator[str]:
         whole, each = float(int8["per_tensor_db"]), float(int8["per_token_db"])
         if math.isfinite(whole) and math.isfinite(each):
             yield (
-                f"int8 with one scale for {_layer(int8['layer'])} leaves {whole:.0f} dB of signal to noise,"
-                f" with one for each token {each:.0f} dB"
+                f"int8 of {_layer(int8['layer'])}: {whole:.0f} dB of signal to noise with one scale,"
+                f" {each:.0f} dB with one a token"
             )
 
 

@@ -358,7 +358,7 @@ def test_an_experiment_without_a_setting_may_name_checkpoints(change: Change) ->
 
 
 def test_what_a_setting_warns_of_at_a_scale() -> None:
-    (sentence,) = cautions(load_experiment("fig26"), "laptop")
+    (sentence,) = cautions(load_experiment("fig4"), "laptop")
     assert sentence.startswith("The learning rate lies above the one that trains best")
-    assert cautions(load_experiment("fig26"), "paper") == []
+    assert cautions(load_experiment("fig4"), "paper") == []
     assert len(cautions(load_experiment("v2-fig9"), "laptop")) == 1, "two settings, which say the same"
