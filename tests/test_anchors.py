@@ -100,7 +100,7 @@ def test_smollm2_is_measured_within_two_minutes_and_told_on_one_screen() -> None
     for told in (
         "kurtosis later",
         "neuron 507: 97% of layer 13",
-        "it fires at position 0, on '",
+        "it fires at position 0, up to 2",
         "dB with one a token",
     ):
         assert told in done.stdout

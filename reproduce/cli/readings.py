@@ -130,7 +130,7 @@ def print_readings(ui: Ui, readings: Sequence[Reading]) -> None:
             )
     skipped = max(reading["skip_first"] for reading in readings)
     later = f"; later: without the first {'position' if skipped == 1 else f'{skipped} positions'}" if skipped else ""
-    ui.tell(f"layer: the input of that block; unembed: of the output matrix{later}. --json has all metrics")
+    ui.tell(f"layer: input of the block{later}; --json has more")
 
 
 def _title(reading: Reading) -> str:
@@ -204,8 +204,9 @@ def _neuron_lines(reading: Reading) -> Iterator[str]:
             tokens = _different(neuron["tokens"])
             places = {token["position"] for token in tokens}
             if len(places) == 1:
-                fires = [f"{token['text']!r} ({float(token['value']):.3g})" for token in tokens]
-                yield f"  it fires at position {places.pop()}, on {', '.join(fires)}"
+                fires = [repr(token["text"]) for token in tokens]
+                largest = float(tokens[0]["value"])
+                yield f"  it fires at position {places.pop()}, up to {largest:.3g}, on {', '.join(fires)}"
             else:
                 fires = [
                     f"{token['text']!r} at position {token['position']} ({float(token['value']):.3g})"
