@@ -231,6 +231,7 @@ def test_the_scale_of_nfnets_counts_the_branches_before_the_mlp() -> None:
     assert model.mlp_input_scales == pytest.approx([1.01**-0.5, 1.03**-0.5, 1.05**-0.5])
     learnt = model.model_copy(update={"positions": "learnt"})
     assert learnt.mlp_input_scales[0] == pytest.approx((1.01 + 0.0004) ** -0.5)
+    assert learnt.model_copy(update={"position_scale": 10.0}).mlp_input_scales[0] == pytest.approx(1.05**-0.5)
     with pytest.raises(ValidationError, match="variance of embedded images"):
         VitConfig(layers=1, width=8, heads=2, block=block)
 

@@ -37,10 +37,11 @@ OURS = [
     ("cp-preln", (), "OPTForCausalLM"),
     ("cp-preln", ("model.block.final_norm=ln", "model.biases=all", "model.activation=gelu"), "OPTForCausalLM"),
     ("cp-preln", ("model.tied=true", "model.embed_scale=1"), "OPTForCausalLM"),
+    ("cp-preln", ("model.position_scale=3",), "OPTForCausalLM"),
     ("cp-postln", (), "OPTForCausalLM"),
     ("cp-preln", ("model.tied=true",), "OfeTransformer"),
     ("cp-preln", ("model.positions=rope",), "OfeTransformer"),
-    ("cp-op", (), "OfeTransformer"),
+    ("cp-op", ("model.position_scale=3",), "OfeTransformer"),
     ("cp-presrms", (), "OfeTransformer"),
 ]
 

@@ -128,7 +128,7 @@ def naive_forward(model: Transformer, ids: Tensor) -> Tensor:
     for sequence in ids:
         x = (
             config.embed_scale * model.token_embedding.weight[sequence]
-            + model.position_embedding.weight[: len(sequence)]
+            + config.position_scale * model.position_embedding.weight[: len(sequence)]
         )
         for place, layer in enumerate(model.blocks):
             attention = layer.attention
@@ -185,6 +185,7 @@ CASES: list[dict[str, object]] = [
     {"variant": "op", "block": {"pre_v": "rms", "post_qk": "rms"}},
     {"variant": "op", "block": {"pre_qk": "rms", "post_qk": "rms"}},
     {"variant": "pre-ln", "activation": "leaky-relu", "leaky_slope": 0.4},
+    {"variant": "op", "position_scale": 20.0},
 ]
 
 

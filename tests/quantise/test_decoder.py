@@ -18,6 +18,7 @@ CHOICES = {
     "value-skipinit": {"block": VARIANTS["pre-ln"] | {"attn_alpha": 0.5, "attn_beta": 0.3}},
     "layer-scale": {"block": VARIANTS["op"] | {"gains": "vector", "attn_gain": 0.3, "mlp_gain": 0.2}},
     "scalar gains, tied": {"tied": True, "block": {"post_qk": "ln", "gains": "scalar", "attn_gain": 0.2}},
+    "scaled embeddings and positions": {"embed_scale": 2.0, "position_scale": 3.0, "block": VARIANTS["pre-ln"]},
     "pre-v alone": {"block": {"pre_v": "rms", "post_qk": "rms", "final_norm": "ln"}},
     "rope, gelu, biases": {"positions": "rope", "activation": "gelu", "biases": "all", "embed_scale": 50.0},
     "leaky": {"activation": "leaky-relu", "leaky_slope": 0.2, "block": {"mlp_input_scale": "unit-preactivation"}},
