@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from reproduce.claims.quantity import read
+from reproduce.claims.quantity import rank_correlation, read
 from reproduce.claims.ruling import NotMeasured
 from reproduce.metrics.table import METRICS, Metric
 
@@ -253,6 +253,15 @@ def test_rank_at_max_is_the_place_of_one_metric_where_the_other_is_largest() -> 
     assert value(made, **at_kurtosis) == 2
     assert value(made, **at_kurtosis | {"layer": [1, 2]}) == 1
     assert value(made, metric="rank_at_max(kurtosis,input_correlation_mean)", layer="each") == 2
+
+
+def test_a_rank_correlation_of_nine_tenths_is_not_a_little_less() -> None:
+    """One pair of neighbours changes places among five: 1 - 6 x 2 / (5 x 24)."""
+    x = pd.Series([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert rank_correlation(x, pd.Series([2.0, 1.0, 3.0, 4.0, 5.0])) == 0.9
+    assert rank_correlation(x, -x) == -1
+    assert rank_correlation(x, pd.Series([1.0, 1.0, 2.0, 2.0, 2.0])) == pytest.approx(3 / 12**0.5)
+    assert math.isnan(rank_correlation(x, pd.Series([1.0, 2.0, math.nan, 4.0, 5.0])))
 
 
 def test_rank_correlation_needs_three_values_that_differ() -> None:
