@@ -6,8 +6,11 @@ whatever interrupts the writing, the old content is still there.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +28,8 @@ def aside_of(path: Path) -> Path:
 def replacing(path: Path, *, durable: bool = True, needs: int | None = None) -> Iterator[Path]:
     """Yield a path to write to. It replaces `path` in one step when the context ends without an error.
 
+    A terminal, a pipe or another device (/dev/stdout, /dev/null) is written to and not replaced.
+
     Args:
         durable: whether to wait until the content and the name are on the disk. A file that is not durable survives a
             killed process, though not a power cut, which is enough for state that is rewritten every second.
@@ -33,6 +38,10 @@ def replacing(path: Path, *, durable: bool = True, needs: int | None = None) -> 
     Raises:
         OfeError: the disk is full or cannot be written.
     """
+    if path.exists() and not path.is_file():
+        with explain_os_errors(path, needs=needs), _copied_to(path) as copied:
+            yield copied
+        return
     aside = aside_of(path)
     with explain_os_errors(path, needs=needs):
         try:
@@ -45,6 +54,18 @@ def replacing(path: Path, *, durable: bool = True, needs: int | None = None) -> 
         except BaseException:
             aside.unlink(missing_ok=True)
             raise
+
+
+@contextmanager
+def _copied_to(device: Path) -> Iterator[Path]:
+    """Yield a file whose content is written to `device` when the context ends without an error."""
+    if device.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(device))
+    with tempfile.TemporaryDirectory() as folder:
+        copied = Path(folder, device.name)
+        yield copied
+        with copied.open("rb") as source, device.open("wb") as target:
+            shutil.copyfileobj(source, target)
 
 
 def sync(path: Path) -> None:
