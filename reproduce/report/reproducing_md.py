@@ -110,7 +110,7 @@ def page(figures: Path | None = None) -> str:
 
 
 def survey(figures: Path) -> Iterator[Entry]:
-    """Every experiment at each scale that has a reference trace of it; at the default scale where none has."""
+    """Every experiment at each scale with reference traces of most of its runs; at the default scale where none has."""
     from reproduce.store.frame import load
 
     shipped = [scale for scale in SCALES if read_index(scale, figures)]
@@ -118,7 +118,7 @@ def survey(figures: Path) -> Iterator[Entry]:
         store = Store(Path(nowhere))
         for experiment in list_experiments():
             resolutions = {scale: _resolve(experiment, scale) for scale in (*shipped, DEFAULT_SCALE)}
-            traced = [scale for scale in shipped if _has_reference(resolutions[scale], figures)]
+            traced = [scale for scale in shipped if _is_shown(resolutions[scale], figures)]
             for scale in traced or [DEFAULT_SCALE]:
                 loaded = load(resolutions[scale], store, reference=True, figures=figures)
                 yield Entry(resolutions[scale], loaded, judge(experiment, loaded, scale))
@@ -129,8 +129,10 @@ def _resolve(experiment: Experiment, scale: Scale) -> Resolved:
     return resolve(experiment, scale, fingerprint=lambda data: "")
 
 
-def _has_reference(resolved: Resolved, figures: Path) -> bool:
-    return any(find_reference(run.recipe, run.scale, figures) for run in resolved.runs)
+def _is_shown(resolved: Resolved, figures: Path) -> bool:
+    """Whether a figure shows something at a scale. One that was made for another figure is not spread over all."""
+    traced = sum(find_reference(run.recipe, run.scale, figures) is not None for run in resolved.runs)
+    return traced > len(resolved.runs) / 2
 
 
 # ---------------------------------------------------------------------------------------------------
