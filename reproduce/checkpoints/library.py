@@ -43,16 +43,18 @@ def explained(name: str, *, trust_remote_code: bool, part: str = "") -> Iterator
 @contextlib.contextmanager
 def silent() -> Iterator[None]:
     """Keep the progress bars and reports of `transformers` away from the terminal."""
-    import transformers
+    from transformers import modeling_gguf_pytorch_utils as gguf
     from transformers.utils import logging as theirs
 
     level, bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()
     theirs.set_verbosity(logging.ERROR)
     theirs.disable_progress_bar()
+    bar = getattr(gguf, "tqdm", None)  # of its own, which that setting does not reach
+    gguf.tqdm = lambda items, **_: items
     try:
         yield
     finally:
+        gguf.tqdm = bar
         theirs.set_verbosity(level)
         if bars:
             theirs.enable_progress_bar()
-    del transformers
