@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _MOST_RAW = 4
 """Most noisy lines in a panel whose raw values are drawn; those of more would hide one another."""
+_MOST_OUTSIDE = 0.25
+"""Largest share of a line's raw values beyond its axis with which they are drawn: of more, only bars can be seen."""
 _SETTLED = 0.1
 """Share of the x axis after which losses have fallen so far that a linear axis tells runs apart."""
 _PAD = 0.05
@@ -46,7 +48,8 @@ def draw_lines(resolved: Resolved, loaded: Loaded, verdicts: Sequence[Verdict], 
     look = look or Look()
     plot = look.plot_of(resolved)
     built = build(plot, resolved, loaded, look.smooth)
-    grid = arrange(plot, resolved, built.curves)
+    curves = _without_clouds(built.curves, plot)
+    grid = arrange(plot, resolved, curves)
     legend = legend_of(plot, grid, loaded)
     layout = lay_out(plot, grid, legend, look.shrink)
     said = [f"{caption(resolved, loaded)}.", _how_drawn(plot, grid.panels)]
@@ -60,7 +63,7 @@ def draw_lines(resolved: Resolved, loaded: Loaded, verdicts: Sequence[Verdict], 
             *missing_notes(loaded.missing),
             *built.notes,
             *_unnamed_divergence(plot, loaded),
-            *_undrawn_layers(look, built.curves),
+            *_undrawn_layers(look, curves),
         ],
     )
     figure, body = sheet(around, layout.width, layout.height)
@@ -280,12 +283,23 @@ def _how_drawn(plot: LinePlot, panels: Sequence[Panel]) -> str:
 
 
 def _leaves(curve: Curve, curves: Sequence[Curve], plot: LinePlot) -> bool:
-    """Whether raw values of a curve lie beyond its axis, which spans the running means of the `curves` on it."""
+    """Whether raw values of a curve lie beyond its axis."""
+    return _outside(curve, curves, plot) > 0
+
+
+def _outside(curve: Curve, curves: Sequence[Curve], plot: LinePlot) -> float:
+    """The share of a curve's raw values beyond its axis, which spans the running means of the `curves` on it."""
     limits = _own_limits([one for one in curves if one.axis == curve.axis], plot)
     if limits is None or curve.raw is None:
-        return False
+        return 0.0
     x, y = curve.raw
-    return bool(np.any((x >= limits.start) & ((y < limits.low) | (y > limits.high))))
+    shown = y[x >= limits.start]
+    return float(np.mean((shown < limits.low) | (shown > limits.high))) if shown.size else 0.0
+
+
+def _without_clouds(curves: Sequence[Curve], plot: LinePlot) -> list[Curve]:
+    """The curves without raw values that vary by more than their axis spans, such as losses of single sequences."""
+    return [replace(curve, raw=None) if _outside(curve, curves, plot) > _MOST_OUTSIDE else curve for curve in curves]
 
 
 def _undrawn_layers(look: Look, curves: Sequence[Curve]) -> list[str]:

@@ -247,6 +247,20 @@ def test_a_picture_of_chosen_layers_says_that_verdicts_read_others() -> None:
     assert [note in " ".join(text.split()) for text in said] == [False, True]
 
 
+def test_raw_losses_that_vary_by_more_than_the_axis_spans_stay_away() -> None:
+    """Losses of batches of one sequence filled the panel with bars."""
+    one = case({"kind": "lines", "y": [LOSS]}, TWO)
+    frame = one.loaded.frame.copy()
+    loss = frame["metric"] == "loss"
+    place = frame.loc[loss, "step"].rank(method="dense")
+    frame.loc[loss, "value"] = 5 - place / 1000 + 3 * (-1.0) ** place
+    figure = drawn(replace(one, loaded=replace(one.loaded, frame=frame)))
+    assert not [line for line in panels(figure)[0].lines if line.get_label() == "_raw"]
+    said = " ".join(words(figure).split())
+    assert "Running mean over" in said
+    assert "faint" not in said
+
+
 def test_raw_lines_that_would_hide_one_another_stay_away() -> None:
     figure = plotted(LOSS, [Run(f"r{i}", f"R{i}") for i in range(7)])
     assert not [line for line in panels(figure)[0].lines if line.get_label() == "_raw"]
