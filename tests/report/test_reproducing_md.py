@@ -55,10 +55,6 @@ def test_the_committed_page_is_the_generated_one() -> None:
     assert written == reproducing_md.page(), "run `make figures`"
 
 
-WITHOUT_TRACES = {"quantise-methods"}
-"""Figures whose runs have no reference traces yet, so that there is nothing to draw."""
-
-
 def test_shipped_pictures_are_of_the_present_specs_and_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OFE_HOME", str(tmp_path))
     shelf, stale, untraced = Shelf("laptop"), [], set()
@@ -70,7 +66,7 @@ def test_shipped_pictures_are_of_the_present_specs_and_traces(tmp_path: Path, mo
         elif read_record(CLONE / "figures" / "laptop", resolved, traces) is None:
             stale.append(experiment.id)
     assert not stale, "run `make figures`"
-    assert untraced == WITHOUT_TRACES
+    assert untraced == set()
 
 
 @pytest.fixture(scope="module")
