@@ -90,16 +90,15 @@ def check(trains: bool) -> None:
         raise RuntimeError("the training diverged")
 
 
-def library_step(run: RunConfig, device: torch.device) -> Step:
-    """One step of GPT-2 as transformers has it, at the same size and precision: eager attention, fused AdamW."""
+def gpt2(run: RunConfig) -> Any:
+    """GPT-2 as transformers has it, of the size of `run`, with random weights and eager attention."""
     from transformers import GPT2Config, GPT2LMHeadModel
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     assert isinstance(run.model, TransformerConfig)
     assert isinstance(run.data, TextData)
-    torch.manual_seed(0)
-    rival: Any = GPT2LMHeadModel(
+    return GPT2LMHeadModel(
         GPT2Config(
             vocab_size=run.data.vocab_size,
             n_positions=run.data.seq_len,
@@ -116,6 +115,12 @@ def library_step(run: RunConfig, device: torch.device) -> Step:
             eos_token_id=0,
         )
     )
+
+
+def library_step(run: RunConfig, device: torch.device) -> Step:
+    """One step of GPT-2 as transformers has it, at the same size and precision: eager attention, fused AdamW."""
+    torch.manual_seed(0)
+    rival = gpt2(run)
     rival.to(device).train()
     parameters = list(rival.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
@@ -133,6 +138,29 @@ def library_step(run: RunConfig, device: torch.device) -> Step:
         loss.item()
 
     return step
+
+
+def passes_over_text(run: RunConfig, device: torch.device, folder: Path) -> dict[str, Step]:
+    """Passes of a GPT-2 over one batch of `run`: `plain` ones without logits, and `measured` as `ofe measure` does it.
+
+    It measures the default metrics at every block, and computes no logits either.
+    """
+    from reproduce.checkpoints.measuring import measure_checkpoint
+    from reproduce.checkpoints.opening import open_checkpoint
+    from reproduce.job_config import MeasureConfig, TextSample
+
+    assert isinstance(run.data, TextData)
+    gpt2(run).save_pretrained(folder)
+    opened = open_checkpoint(str(folder), device=device)
+    tokens = torch.from_numpy(RandomTokens(run.data).batch(0, 0, run.batch_size)).to(device)
+    text = TextSample(source=run.data.source, seq_len=run.data.seq_len)
+    wanted = MeasureConfig(parent=opened.identity, text=text, examples=run.batch_size, skip_first=1)
+
+    def plain() -> None:
+        with torch.no_grad():
+            opened.module.base_model(input_ids=tokens, use_cache=False)
+
+    return {"plain": plain, "measured": lambda: check(measure_checkpoint(opened, tokens, wanted) is not None)}
 
 
 def product_shapes(run: RunConfig) -> list[tuple[int, int, int]]:

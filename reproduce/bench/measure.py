@@ -20,6 +20,7 @@ from reproduce.bench.contenders import (
     config,
     library_step,
     our_step,
+    passes_over_text,
     resident_bytes,
     training,
 )
@@ -114,6 +115,11 @@ class Bench:
             "moment updates": seconds["updating"] / seconds["step"],
         }
 
+    def measuring(self) -> Ratios:
+        run = config(SIZES["130m"] | {"vocab_size": 2048, "batch_size": 8}, "pre-ln", "fp32")
+        seconds = alternate(passes_over_text(run, self.device, self.folder / "gpt2"), self.device, rounds=11)
+        return {"measured": seconds["measured"] / seconds["plain"]}
+
     def memory(self) -> Ratios:
         run = config(SIZES["laptop"], "pre-ln", self.precision)
         before = resident_bytes()
@@ -168,6 +174,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], Ratios]] = {
     "laptop-1": Bench.laptop_1,
     "optimizers": Bench.optimizers,
     "probes": Bench.probes,
+    "measuring": Bench.measuring,
     "memory": Bench.memory,
     "jobs": Bench.jobs,
     "commands": Bench.commands,

@@ -99,6 +99,12 @@ JOBS: tuple[Job, ...] = (
         },
     ),
     Job(
+        "measuring",
+        "cpu",
+        0.5,
+        {"measured": Row("measuring a checkpoint of 6 x 768", "its plain forward passes", at_most=1.15)},
+    ),
+    Job(
         "memory",
         "cpu",
         0.3,

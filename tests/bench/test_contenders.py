@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from reproduce.bench.contenders import SIZES, alternate, bare_products, config, library_step, our_step, product_shapes
+from reproduce.bench.contenders import (
+    SIZES,
+    alternate,
+    bare_products,
+    config,
+    library_step,
+    our_step,
+    passes_over_text,
+    product_shapes,
+)
 from reproduce.models.size import parameter_shapes
 
 CPU = torch.device("cpu")
@@ -32,6 +41,24 @@ def test_contenders_take_steps_in_turn(tmp_path: Path) -> None:
     seconds = alternate(told, CPU, rounds=3, warm_up=1)
     assert order == ["ours", "products"] * 4
     assert seconds["ours"] > seconds["products"] > 0
+
+
+def test_what_is_measured_passes_through_the_blocks_that_plain_passes_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    steps = passes_over_text(config(TINY, "pre-ln", "fp32"), CPU, tmp_path / "gpt2")
+    seen: list[tuple[int, ...]] = []
+    block = transformers.models.gpt2.modeling_gpt2.GPT2Block
+    original = block.forward
+    monkeypatch.setattr(
+        block, "forward", lambda self, x, *a, **k: (seen.append(x.shape), original(self, x, *a, **k))[1]
+    )
+    steps["plain"]()
+    plain = seen.copy()
+    seen.clear()
+    steps["measured"]()
+    assert plain == seen == [(4, 16, 32)] * 2
 
 
 def test_the_library_trains_a_model_of_the_same_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
