@@ -55,7 +55,11 @@ def report(
 
 
 def _wanted(ids: list[str], shelves: dict[str, Shelf]) -> list[Resolved]:
-    """The figures at each scale at which one of their runs has a trace; at the default scale where none has."""
+    """The figures at each scale at which they have something to show; at the default scale where they have nothing.
+
+    The page of all figures takes a figure at a scale where most of its runs have a trace. A run that was made for one
+    figure would otherwise bring in all that share it. Figures that a user names need a single trace.
+    """
     from reproduce.cli.selection import Shelf, experiments, has_scale, resolve_all
 
     figures = experiments(ids)
@@ -65,7 +69,8 @@ def _wanted(ids: list[str], shelves: dict[str, Shelf]) -> list[Resolved]:
         if scale == "smoke" and ids == ["all"]:
             continue  # it checks the plumbing and shows nothing
         for resolved in resolve_all([figure for figure in figures if has_scale(figure, scale)], scale):
-            if any(shelves[scale].key(run) for run in resolved.runs):
+            traced = sum(shelves[scale].key(run) is not None for run in resolved.runs)
+            if traced > (len(resolved.runs) / 2 if ids == ["all"] else 0):
                 found[resolved.experiment.id].append(resolved)
     for figure in figures:
         if not found[figure.id] and has_scale(figure, DEFAULT_SCALE):

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from reproduce.plots.curves import Curve
     from reproduce.store.runs import Store
 
-POINTS = 120
+POINTS = 72
 """Most points of a curve on the page; a screen's width shows no more of the shape of a few thousand steps."""
 DIGITS = 4
 """Significant digits of the values on the page."""
-COLOURS = 48
-"""Colours that a picture keeps on the page, which halves its size."""
+COLOURS = 20
+"""Colours that a picture keeps on the page, which more than halves its size."""
 
 Verdicts = list[dict[str, Any]]
 """Verdicts as `Verdict.to_json` gives them."""
@@ -181,7 +181,7 @@ def _image(path: Path) -> str:
     buffer = io.BytesIO()
     with Image.open(path) as image:
         few = image.convert("RGB").quantize(COLOURS, kmeans=1, dither=Image.Dither.NONE)
-        few.convert("RGB").save(buffer, "WEBP", lossless=True, method=4)
+        few.convert("RGB").save(buffer, "WEBP", lossless=True, method=6)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

@@ -61,7 +61,7 @@ def test_traces_stand_side_by_side(tmp_path: Path) -> None:
     rows = json.loads(ofe(tmp_path, OP, PRE_LN, "--metric", "kurtosis", "--layer", "2", "--json").stdout)
     assert {row["layer"] for row in rows} == {"2"}
     steps = [row["step"] for row in rows]
-    assert (steps[0], steps[-1]) == (0, 3600)
+    assert (steps[0], steps[-1]) == (0, 5000)
     assert steps == sorted(set(steps))
 
 

@@ -44,6 +44,7 @@ OBSTACLES = {
     "pre-ln": "whose mean only the first take out",  # its head reads the stream without a norm
     "clipped": "whose mean only the first take out",
     "value-skipinit": "whose mean only the first take out",
+    "scaled embeddings and positions": "whose mean only the first take out",
     "pre-v alone": "whose mean only the first take out",
 }
 """Block -> why its stream cannot be rotated. All others can."""

@@ -140,7 +140,7 @@ def test_a_figure_of_measured_weights_has_a_curve_through_its_measurements(tmp_p
     facts = {(run.name, run.seed): facts_of(run, None, substitute=True, reference=False) for run in resolved.runs}
     made = item(resolved, Loaded(pd.concat(parts, ignore_index=True).astype(COLUMNS), facts, []), None)
     ((series,),) = (chart["series"] for chart in made.charts)
-    assert (series["x"], series["y"]) == ([0, 1800, 3600], [1.5, 2.5, 3.5])
+    assert (series["x"], series["y"]) == ([0, 2500, 5000], [1.5, 2.5, 3.5])
     assert 'data-charts="measured-laptop"' in page([made])
 
 
