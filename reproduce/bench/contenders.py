@@ -119,6 +119,7 @@ def gpt2(run: RunConfig) -> Any:
 
 def library_step(run: RunConfig, device: torch.device) -> Step:
     """One step of GPT-2 as transformers has it, at the same size and precision: eager attention, fused AdamW."""
+    assert isinstance(run.data, TextData)
     torch.manual_seed(0)
     rival = gpt2(run)
     rival.to(device).train()
@@ -156,9 +157,11 @@ def passes_over_text(run: RunConfig, device: torch.device, folder: Path) -> dict
     text = TextSample(source=run.data.source, seq_len=run.data.seq_len)
     wanted = MeasureConfig(parent=opened.identity, text=text, examples=run.batch_size, skip_first=1)
 
+    whole: Any = opened.module
+
     def plain() -> None:
         with torch.no_grad():
-            opened.module.base_model(input_ids=tokens, use_cache=False)
+            whole.base_model(input_ids=tokens, use_cache=False)
 
     return {"plain": plain, "measured": lambda: check(measure_checkpoint(opened, tokens, wanted) is not None)}
 
