@@ -85,8 +85,8 @@ drills: .venv/.installed-dev
 soak: MINUTES ?= 60
 soak: FIGURES ?= all
 soak: SCALE ?= laptop
-soak: STEPS ?= 40
-soak: PAUSE ?= 12
+soak: STEPS ?= 20
+soak: PAUSE ?= 20
 soak: .venv/.installed
 	$(BIN)/python tests/soak.py --minutes $(MINUTES) --scale $(SCALE) --steps $(STEPS) --pause $(PAUSE) $(FIGURES)
 

@@ -23,7 +23,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from reproduce.errors import SpecError
 from reproduce.processes import child_environment
+from reproduce.specs.load import list_experiments
+from reproduce.specs.resolve import resolve
+from reproduce.specs.schema import Scale
 from reproduce.store.layout import CHECKED_FILES
 from reproduce.store.runs import Store
 
@@ -126,6 +130,19 @@ def shortened(steps: int | None) -> list[str]:
     return [*changes, "schedule.warmup_fraction=0", f"schedule.warmup_steps={every}"]
 
 
+def trained(scale: Scale, changes: list[str]) -> list[str]:
+    """The figures and tables that `changes` apply to: all but those that measure models from elsewhere at `scale`."""
+    names = []
+    for experiment in list_experiments():
+        try:
+            resolve(experiment, scale, overrides=changes, fingerprint=lambda _: "")
+        except SpecError as error:
+            print(f"left out: {error}", file=sys.stderr, flush=True)
+        else:
+            names.append(experiment.id)
+    return names
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("figures", nargs="*", default=["all"])
@@ -135,8 +152,10 @@ def main() -> int:
     parser.add_argument("--pause", type=float, default=12, help="longest time between two signals, in seconds")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    words = [*options.figures, "--scale", options.scale]
-    words += [word for change in shortened(options.steps) for word in ("--set", change)]
+    changes = shortened(options.steps)
+    figures = trained(options.scale, changes) if options.figures == ["all"] else options.figures
+    words = [*figures, "--scale", options.scale]
+    words += [word for change in changes for word in ("--set", change)]
     with tempfile.TemporaryDirectory(prefix="ofe-soak-") as folder:
         soak = Soak(words, Path(folder), options.seed, options.pause)
         began = time.monotonic()
