@@ -53,15 +53,15 @@ def find_files(root: Path, extensions: Collection[str] | None, skip_folders: Col
     files, others, links = {}, [], []
     for folder, folders, names in os.walk(root, onerror=_refuse_folder):
         folders[:] = [name for name in folders if name not in skip_folders and not name.startswith(".")]
-        linked = [name for name in folders if Path(folder, name).is_symlink()]  # which os.walk does not enter
+        linked = [name for name in folders if os.path.islink(os.path.join(folder, name))]  # os.walk enters none
+        within = Path(folder).relative_to(root).as_posix()
         for name in (*names, *linked):
-            path = Path(folder, name)
-            shown = path.relative_to(root).as_posix()
             if name.startswith("."):
                 continue
-            if extensions is not None and path.suffix.lower() not in extensions and name not in linked:
+            shown = name if within == "." else f"{within}/{name}"
+            if extensions is not None and os.path.splitext(name)[1].lower() not in extensions and name not in linked:
                 others.append(shown)
-            elif path.is_file():
+            elif (path := Path(folder, name)).is_file():
                 files[shown] = path
             else:
                 links.append(shown)

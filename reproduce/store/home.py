@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import reproduce
@@ -178,6 +179,7 @@ def ensure_folder(folder: Path, name: str) -> Path:
     return folder
 
 
+@cache
 def shared_folder(name: str) -> Path:
     """The folder `experiments` or `figures` that comes with the code.
 
