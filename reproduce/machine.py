@@ -20,6 +20,7 @@ import platform
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -33,6 +34,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 """Where the control groups are mounted: the one hierarchy of v2, or a folder for each controller of v1."""
 OWN_CGROUPS = Path("/proc/self/cgroup")
 """Which groups this process is in: lines `hierarchy:controllers:path`, without controllers for v2."""
+STAT = Path("/proc/stat")
+"""Time that each core has spent since the start of the machine: lines `cpu0 user nice system idle iowait ...`."""
 BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
@@ -89,6 +92,39 @@ def this_machine(asked_device: Device | None = None) -> Machine:
         os=f"{platform.system()} {platform.release()}",
         asked_device=asked_device,
     )
+
+
+def idle_cores(machine: Machine, seconds: float = 0.3) -> int:
+    """How many of the cores that this process may use no other process is using now, at least 1.
+
+    Args:
+        seconds: how long the cores are watched. A core counts as used if it works for more than half of that time.
+
+    Returns:
+        All cores of `machine` where the system does not tell.
+    """
+    before = _idle_times()
+    time.sleep(seconds if before else 0)
+    after = _idle_times()
+    busy = sum(
+        after[core][0] - idle < 0.5 * (after[core][1] - total)
+        for core, (idle, total) in before.items()
+        if core in after and after[core][1] > total
+    )
+    # A control group may grant less than the cores that it shows, and what others do on those is not taken from it.
+    return max(1, min(machine.cores, len(before) - busy)) if before else machine.cores
+
+
+def _idle_times() -> dict[int, tuple[int, int]]:
+    """Of each core that this process may use: ticks without work, and ticks in all. Empty where the system has none."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    found = {}
+    for line in STAT.read_text(errors="replace").splitlines() if STAT.is_file() else ():
+        name, *ticks = line.split()
+        if re.fullmatch(r"cpu\d+", name) and int(name[3:]) in allowed:
+            idle, waiting = int(ticks[3]), int(ticks[4])
+            found[int(name[3:])] = (idle + waiting, sum(map(int, ticks[:8])))
+    return found
 
 
 def best_precision(machine: Machine) -> Literal["fp32", "bf16"]:

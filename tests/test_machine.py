@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reproduce import machine as module
-from reproduce.machine import Gpu, Machine, best_precision, this_machine
+from reproduce.machine import Gpu, Machine, best_precision, idle_cores, this_machine
 
 XEON = """\
 processor\t: 0
@@ -173,3 +174,44 @@ def test_cores_are_what_control_groups_leave_of_them(
 )
 def test_memory_is_what_control_groups_leave_of_it(tmp_path: Path, own: str, files: dict[str, str], size: int) -> None:
     assert limited(tmp_path, own, files).memory_bytes == pytest.approx(size, rel=1e-6)
+
+
+def stat(path: Path, *ticks: tuple[int, int]) -> None:
+    """/proc/stat of a machine whose cores have been idle and at work for so many ticks."""
+    cores = [f"cpu{core} {work} 0 0 {idle} 0 0 0 0 7 7" for core, (idle, work) in enumerate(ticks)]
+    path.write_text("\n".join(["cpu 1 2 3 4 5 6 7 8 9 10", *cores, "intr 5", "ctxt 7"]))
+
+
+@pytest.mark.parametrize(
+    ("after", "idle"),
+    [
+        ([(30, 0), (30, 0), (30, 0), (30, 0)], 4),
+        ([(0, 30), (30, 0), (14, 16), (16, 14)], 2),  # cores that work for more than half of the time are in use
+        ([(0, 30), (0, 30), (0, 30), (0, 30)], 1),
+    ],
+)
+def test_cores_without_other_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: list[tuple[int, int]], idle: int
+) -> None:
+    path = tmp_path / "stat"
+    stat(path, *[(0, 0)] * 4)
+    monkeypatch.setattr(module, "STAT", path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr(module.time, "sleep", lambda _: stat(path, *after))
+    assert idle_cores(dataclasses.replace(this_machine(), cores=4)) == idle
+
+
+def test_another_users_cores_are_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "stat"
+    stat(path, (0, 0), (0, 0))
+    monkeypatch.setattr(module, "STAT", path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+    monkeypatch.setattr(module.time, "sleep", lambda _: stat(path, (30, 0), (0, 30)))
+    assert idle_cores(dataclasses.replace(this_machine(), cores=1)) == 1
+
+
+def test_all_cores_count_as_idle_where_the_system_does_not_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STAT", tmp_path / "none")
+    assert idle_cores(dataclasses.replace(this_machine(), cores=8)) == 8

@@ -27,6 +27,8 @@ from reproduce.bench.contenders import (
 from reproduce.bench.rows import BLOCKS
 from reproduce.environment import threads
 from reproduce.jobs.device import set_up
+from reproduce.jobs.executor import LocalProcesses
+from reproduce.machine import idle_cores, this_machine
 from reproduce.plan.footprint import activation_bytes, footprint
 from reproduce.processes import child_environment
 
@@ -135,7 +137,7 @@ class Bench:
             """Of the clock, for so many processes at once that take so many steps each, with `count` threads."""
             command = [sys.executable, "-m", "reproduce.bench.measure", "run-steps", "--steps", str(steps)]
             command += ["--precision", self.precision]
-            environment = child_environment(OMP_NUM_THREADS=str(count))
+            environment = LocalProcesses(processes, threads=count).environment(0)
             running = [
                 subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(processes)
             ]
@@ -148,11 +150,12 @@ class Bench:
         at_once = seconds(2, 1, steps)
         busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
         try:
-            one_thread, two_threads = seconds(1, 1, steps), seconds(1, 2, steps)
+            given = min(2, idle_cores(this_machine()))  # as `ofe reproduce --jobs 1` gives
+            one_thread, as_given = seconds(1, 1, steps), seconds(1, given, steps)
         finally:
             busy.kill()
             busy.wait()
-        return {"two at once": in_turn / at_once, "beside a busy core": one_thread / two_threads}
+        return {"two at once": in_turn / at_once, "beside a busy core": one_thread / as_given}
 
     def commands(self) -> Ratios:
         def seconds(*words: str) -> float:

@@ -116,9 +116,7 @@ JOBS: tuple[Job, ...] = (
         1.0,
         {
             "two at once": Row("two runs at once, a thread each", "one after the other with two threads", at_least=1.6),
-            "beside a busy core": Row(
-                "one run with two threads", "one with one thread, a core being busy", at_least=0.9
-            ),
+            "beside a busy core": Row("one run alone, a core being busy", "the same with one thread", at_least=0.9),
         },
     ),
     Job(

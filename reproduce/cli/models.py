@@ -11,6 +11,7 @@ import typer
 
 from reproduce.cli.console import Ui
 from reproduce.errors import OfeError
+from reproduce.units import count
 
 if TYPE_CHECKING:
     from reproduce.job_config import TextSample
@@ -141,6 +142,22 @@ def lacks_weights(ui: Ui, training: ResolvedRun, steps: Sequence[int]) -> bool:
     return True
 
 
+def free_threads(ui: Ui, threads: int, jobs: int) -> int:
+    """`threads`, or as many for each of `jobs` runs as there are cores without other work; at least 1.
+
+    Threads of one run wait for one another. Where one of them shares its core with another process, all are slow.
+    """
+    from reproduce.machine import idle_cores, this_machine
+
+    if threads == 1:
+        return 1
+    cores, idle = this_machine().cores, idle_cores(this_machine())
+    free = max(1, min(threads, idle // jobs))
+    if free < threads:
+        ui.tell(f"{idle} of {cores} cores have no other work: a run that begins gets {count(free, 'thread')}")
+    return free
+
+
 def finish(ui: Ui, jobs: Sequence[ResolvedRun]) -> None:
     """Do `jobs` one after the other.
 
@@ -154,8 +171,9 @@ def finish(ui: Ui, jobs: Sequence[ResolvedRun]) -> None:
     from reproduce.jobs.queue import execute, stopped_code
     from reproduce.machine import this_machine
 
+    threads = free_threads(ui, this_machine().cores, 1)
     with watching(ui) as watch:
-        done = execute(jobs, store(), LocalProcesses(1, threads=this_machine().cores), watch=watch)
+        done = execute(jobs, store(), LocalProcesses(1, threads=threads), watch=watch)
     if (stopped := stopped_code(done)) is not None:
         ui.tell("stopped; the same command continues")
         raise typer.Exit(stopped)

@@ -117,6 +117,7 @@ def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> int:
         OfeError: the data of a run cannot be prepared.
         typer.Exit: the user stopped the training.
     """
+    from reproduce.cli.models import free_threads
     from reproduce.cli.preparing import prepare_for
     from reproduce.cli.progress import watching
     from reproduce.cli.selection import store
@@ -132,7 +133,8 @@ def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> int:
     ui.tell(f"{count(len(todo), 'run')} to train, {len(planned.runs) - len(todo)} sealed already: {time}")
     prepare_for(ui, todo, offline)
     gpus = len(planned.machine.gpus) if planned.device == "cuda" else 0
-    executor = LocalProcesses(planned.jobs, threads=planned.threads, gpus=gpus, devices=planned.devices)
+    threads = planned.threads if gpus else free_threads(ui, planned.threads, planned.jobs * planned.devices)
+    executor = LocalProcesses(planned.jobs, threads=threads, gpus=gpus, devices=planned.devices)
     with watching(ui) as watch:
         jobs = execute(todo, store(), executor, keep=planned.keep, watch=watch)
     if (stopped := stopped_code(jobs)) is not None:

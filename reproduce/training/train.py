@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from reproduce.cadence import evaluation_steps, log_every, moment_steps, probe_steps
 from reproduce.config import RunConfig
 from reproduce.environment import Mode
+from reproduce.machine import this_machine
 from reproduce.measuring.moment_updates import MomentUpdates
 from reproduce.measuring.probe import Probe, measure
 from reproduce.optim import build_optimizer, learning_rate
@@ -181,6 +182,7 @@ class Training:
             "divergence": vars(self.divergence),
             "window": self.window,
             "trace": self.writer.position(),  # waits for the disk: a trace must not lag behind its checkpoint
+            "threads": torch.get_num_threads(),
         }
         checkpoint.save(self.folder.path, self.task.model, self.optimizer, rest, self.execution.mode)
 
@@ -191,6 +193,9 @@ class Training:
         torch.set_rng_state(state["generator"].cpu())
         self.divergence = Divergence(**state["divergence"])
         self.window = state["window"]
+        if self.execution.device.type == "cpu":  # rounding depends on the number of threads
+            threads = state.get("threads", torch.get_num_threads())  # checkpoints of earlier versions do not say
+            torch.set_num_threads(min(threads, this_machine().cores))
         if self.updates is not None:
             self.updates.step()  # computes the activations before the next step again, which no checkpoint holds
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
+from reproduce import machine
 from reproduce.jobs import executor
 
 Ofe = Callable[..., Result]
@@ -111,6 +113,22 @@ def test_ctrl_c_exits_with_130_and_says_how_to_continue(ofe: Ofe, monkeypatch: p
     assert result.exit_code == 130
     assert "`ofe reproduce fig1 --scale smoke --seeds 2 --set optimizer.lr=0.01 --jobs 1` continues" in result.stderr
     assert signal.getsignal(signal.SIGINT) is before
+
+
+PRINTS_THREADS = "import os, sys; print('error:', os.environ['OMP_NUM_THREADS'], file=sys.stderr); sys.exit(1)"
+
+
+@pytest.mark.parametrize(("idle", "threads"), [(1, "1"), (3, "3"), (6, "4")])
+def test_a_run_gets_no_more_threads_than_there_are_cores_without_other_work(
+    ofe: Ofe, monkeypatch: pytest.MonkeyPatch, idle: int, threads: str
+) -> None:
+    here = dataclasses.replace(machine.this_machine(), cores=4, gpus=())
+    monkeypatch.setattr(machine, "this_machine", lambda asked_device=None: here)
+    monkeypatch.setattr(machine, "idle_cores", lambda machine: idle)
+    monkeypatch.setattr(executor, "worker_command", _worker(PRINTS_THREADS))
+    result = ofe("reproduce", "fig1", "--scale", "smoke", "--set", "optimizer.lr=0.02", "--jobs", "1")
+    assert f"failed: {threads}" in result.stderr
+    assert (f"{idle} of 4 cores have no other work: a run that begins gets" in result.stderr) is (idle < 4)
 
 
 def test_changed_runs_draw_a_figure_of_their_own(ofe: Ofe, reproduced: Reproduced) -> None:

@@ -34,6 +34,19 @@ def test_a_killed_run_ends_in_the_same_bytes(text: Path, tmp_path: Path, name: s
 
 
 @pytest.mark.slow
+def test_a_run_goes_on_with_as_many_threads_as_it_began_with(text: Path, tmp_path: Path) -> None:
+    folder = create(tmp_path, tiny_run(text, *LONGER))
+    process = worker(folder, tmp_path, OFE_CHECKPOINT_S="0")
+    wait_for((folder.path / CHECKPOINT).exists, process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert folder.state == "resumable"
+    process = worker(folder, tmp_path, OMP_NUM_THREADS="2")
+    assert process.communicate() == ("", "")
+    assert folder.provenance()["threads"] == 1
+
+
+@pytest.mark.slow
 def test_a_kill_while_a_checkpoint_is_written_keeps_the_one_before(text: Path, tmp_path: Path) -> None:
     run = tiny_run(text, *LONGER)
     straight = create(tmp_path / "straight", run)
