@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 
@@ -26,13 +27,20 @@ from reproduce.bench.contenders import (
 )
 from reproduce.bench.rows import BLOCKS
 from reproduce.environment import threads
+from reproduce.jobs import worker
 from reproduce.jobs.device import set_up
 from reproduce.jobs.executor import LocalProcesses
 from reproduce.machine import idle_cores, this_machine
 from reproduce.plan.footprint import activation_bytes, footprint
 from reproduce.processes import child_environment
+from reproduce.specs.load import load_experiment
+from reproduce.specs.resolve import resolve
+from reproduce.store.runs import Store
+from reproduce.training.train import Training
 
 Ratios = dict[str, float]
+TRAINING_STEPS = 2_500
+"""Of the laptop run whose time outside its steps is measured: about five minutes on one core."""
 
 
 class Bench:
@@ -157,6 +165,20 @@ class Bench:
             busy.wait()
         return {"two at once": in_turn / at_once, "beside a busy core": one_thread / as_given}
 
+    def training(self) -> Ratios:
+        home = self.folder / "home"
+        environment = child_environment(OFE_HOME=str(home), OFE_DEVICE=self.device.type)
+        run = ["--scale", "laptop", "--set", f"steps={TRAINING_STEPS}", "--set", f"precision={self.precision}"]
+        prepare = [sys.executable, "-m", "reproduce", "data", "prepare", "fig2", *run]  # what a run finds there already
+        subprocess.run(prepare, env=environment, capture_output=True, check=True)
+        resolved = resolve(load_experiment("fig2"), "laptop", overrides=run[3::2], only_runs=["cp-preln"], seeds=1)
+        folder = Store(home).create(resolved.runs[0])
+        command = [sys.executable, "-m", "reproduce.bench.measure", "one-run", "--folder", str(folder.path)]
+        begin = time.perf_counter()
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        whole = time.perf_counter() - begin
+        return {"outside": 1 - float(json.loads(done.stdout.splitlines()[-1])["in_steps"]) / whole}
+
     def commands(self) -> Ratios:
         def seconds(*words: str) -> float:
             command = [sys.executable, "-c", "from reproduce.cli.app import main; main()", *words]
@@ -181,6 +203,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], Ratios]] = {
     "memory": Bench.memory,
     "jobs": Bench.jobs,
     "commands": Bench.commands,
+    "training": Bench.training,
     "130m": Bench.of_130m,
     "130m-cuda": Bench.of_130m_cuda,
     "1.2b-cuda": Bench.of_1_2b_cuda,
@@ -204,6 +227,29 @@ def run_steps(steps: int, precision: str, folder: Path) -> dict[str, float]:
     return {"seconds": time.perf_counter() - begin}
 
 
+def one_run(folder: Path) -> dict[str, float]:
+    """Do what a worker does with the run in `folder`, and return the seconds that it has spent in steps.
+
+    Raises:
+        RuntimeError: the run failed.
+    """
+    in_steps = 0.0
+    advance = Training.advance
+
+    def timed(self: Training) -> tuple[float, bool]:
+        nonlocal in_steps
+        begin = time.perf_counter()
+        taken = advance(self)
+        in_steps += time.perf_counter() - begin
+        return taken
+
+    with patch.object(Training, "advance", timed):
+        code = worker.main([str(folder)])
+    if code != worker.SEALED:
+        raise RuntimeError("the run failed")
+    return {"in_steps": in_steps}
+
+
 def _done(_: object) -> None:
     """Make a step of a function that returns something."""
 
@@ -222,10 +268,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--folder", type=Path, help="of the run that `one-run` does")
     options = parser.parse_args(arguments)
     set_up()
     if threads() is None:
         torch.set_num_threads(1)
+    if options.job == "one-run":
+        print(json.dumps(one_run(options.folder)))
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         if options.job == "run-steps":
             print(json.dumps(run_steps(options.steps, options.precision, Path(folder))))

@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reproduce.bench import results
+from reproduce.bench.measure import one_run
 from reproduce.bench.results import chosen, measure, measure_all
 from reproduce.bench.rows import JOBS
 from reproduce.errors import OfeError
 from reproduce.machine import Machine
+from tests.runs import create, tiny_run, write_text_folder
 
 
 @pytest.fixture
@@ -68,3 +71,12 @@ def test_what_cannot_be_measured_says_why(answers: dict[str, Any], machine: Mach
     (first, _) = measure(job("optimizers"), machine, "fp32")
     assert (first.ratio, first.why) == (None, "RuntimeError: the training diverged")
     assert first.as_json()["met"] is None
+
+
+def test_the_time_in_steps_is_told_of_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFE_HOME", str(tmp_path / "home"))
+    folder = create(tmp_path / "home", tiny_run(write_text_folder(tmp_path / "text")))
+    begin = time.perf_counter()
+    in_steps = one_run(folder.path)["in_steps"]
+    assert folder.sealed
+    assert 0 < in_steps < folder.provenance()["seconds"] < time.perf_counter() - begin
