@@ -22,6 +22,7 @@ from reproduce.store.atomic import write_json
 from reproduce.store.home import ensure_folder, expanded, explain_os_errors, ofe_home
 from reproduce.store.json_text import loads
 from reproduce.store.reference import reference_root
+from reproduce.store.regular import text_of
 from reproduce.versions import installed_version
 
 SCHEMA = 3
@@ -78,7 +79,7 @@ def read_record(folder: Path, resolved: Resolved, traces: Mapping[str, str | Non
     The version that drew it stands in the record and does not count: a release would make all shipped ones out of date.
     """
     try:
-        content = loads((folder / f"{resolved.experiment.id}.json").read_text(encoding="utf-8"))
+        content = loads(text_of(folder / f"{resolved.experiment.id}.json"))
     except (OSError, ValueError):
         return None
     now = {"schema": SCHEMA, "scale": resolved.scale, "traces": dict(traces)}

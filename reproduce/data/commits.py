@@ -16,6 +16,7 @@ from reproduce.data.hub import hub_is_known, may_not_download, reaching
 from reproduce.errors import OfeError
 from reproduce.store.atomic import write_json
 from reproduce.store.home import ensure_home, ofe_home
+from reproduce.store.regular import text_of
 
 FILE = "commits.json"
 CONFIG = "config.json"
@@ -72,7 +73,7 @@ def pinned_commit(name: str, revision: str | None) -> str:
 def _read() -> dict[str, Any]:
     path = ofe_home() / FILE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(text_of(path))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -19,6 +19,7 @@ from reproduce.data.progress import Progress
 from reproduce.errors import OfeError
 from reproduce.store.home import ensure_home, explain_os_errors, ofe_home
 from reproduce.store.json_text import loads
+from reproduce.store.regular import bytes_of, open_regular
 
 HASHED_AT_OPENING = 2**31
 """Bytes of a prepared folder up to which each opening compares checksums, a few seconds; beyond, only sizes."""
@@ -86,7 +87,7 @@ def prepare_once(
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file in hexadecimal; 1 to 2 s for the 0.7 GB of the paper's CodeParrot tokens."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -101,7 +102,7 @@ def verified_meta(folder: Path, *, whole: bool = False) -> dict[str, Any]:
     """
     hint = f"delete {folder}: the data is prepared again when it is needed"
     try:
-        meta = loads((folder / "meta.json").read_bytes())
+        meta = loads(bytes_of(folder / "meta.json"))
         written = {name: (folder / name).stat().st_size for name in meta["sha256"]}
         wrong = [name for name, size in written.items() if size != meta.get("bytes", written)[name]]
         if not wrong and (whole or sum(written.values()) <= HASHED_AT_OPENING):

@@ -30,6 +30,7 @@ from reproduce.jobs.executor import worker_command
 from reproduce.processes import REQUEUE, child_environment
 from reproduce.store.atomic import write_json
 from reproduce.store.json_text import loads
+from reproduce.store.regular import text_of
 from reproduce.store.runs import RunFolder
 from reproduce.store.seal import is_sealed
 
@@ -186,7 +187,7 @@ def _parents_first(entries: Sequence[Entry]) -> list[Entry]:
 def submitted(folder: Path) -> dict[str, Any] | None:
     """The job that was submitted for the run in `folder`, or None."""
     try:
-        content = loads((folder / SUBMITTED).read_text(encoding="utf-8"))
+        content = loads(text_of(folder / SUBMITTED))
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) and {"cluster", "job"} <= content.keys() else None

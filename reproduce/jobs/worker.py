@@ -94,6 +94,8 @@ def do(folder: RunFolder, stop: StopFlag) -> int:
         OfeError: the job failed, or another process holds the lock. A failure is also written to progress.json, which
             otherwise belongs to that process.
     """
+    if reason := folder.unreadable:
+        raise OfeError(reason, hint="mend or remove that file")
     run, config = folder.read_run_yaml(), folder.config()
     with folder.lock() if group.chief() else nullcontext() as lost:
         if group.from_chief(folder.complete):

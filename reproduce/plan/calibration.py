@@ -29,6 +29,7 @@ from reproduce.processes import child_environment
 from reproduce.store.atomic import write_json
 from reproduce.store.home import ensure_home, ofe_home
 from reproduce.store.json_text import loads
+from reproduce.store.regular import text_of
 
 FILE = "calibration.json"
 SCHEMA = 1
@@ -201,7 +202,7 @@ def _identifier(machine: Machine) -> str:
 def _read() -> dict[str, Any]:
     """The file; empty where it is missing, unreadable or of another form, since it can be measured again."""
     try:
-        content = loads(calibration_file().read_text(encoding="utf-8"))
+        content = loads(text_of(calibration_file()))
     except (OSError, ValueError):
         return {}
     whole = isinstance(content, dict) and content.get("schema") == SCHEMA and isinstance(content.get("machines"), dict)

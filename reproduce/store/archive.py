@@ -24,6 +24,7 @@ from reproduce.store.atomic import replacing
 from reproduce.store.home import explain_os_errors
 from reproduce.store.json_text import dumps, loads
 from reproduce.store.layout import KEEP, SEALED_FILES, WEIGHTS
+from reproduce.store.regular import text_of
 from reproduce.store.runs import RunFolder, Store
 from reproduce.store.weights import read_weights
 from reproduce.versions import installed_version
@@ -120,7 +121,7 @@ def _checked(archive: tarfile.TarFile, path: Path) -> Iterable[tarfile.TarInfo]:
 
 def _about(path: Path, folder: Path) -> dict[str, Any]:
     try:
-        about = loads((folder / ABOUT).read_text(encoding="utf-8"))
+        about = loads(text_of(folder / ABOUT))
     except (OSError, ValueError) as error:
         raise _refused(path, f"has no readable {ABOUT}") from error
     if not isinstance(about, dict) or not isinstance(about.get("figures"), list) or "scale" not in about:

@@ -27,6 +27,7 @@ import filelock
 from reproduce.store.home import explain_os_errors
 from reproduce.store.json_text import loads
 from reproduce.store.layout import HEARTBEAT, LOCK
+from reproduce.store.regular import text_of
 
 BEAT_S = 10.0
 """Seconds between two beats."""
@@ -115,7 +116,7 @@ def living_elsewhere(folder: Path) -> Holder | None:
 
 def _read(folder: Path) -> Holder | None:
     try:
-        content = loads((folder / HEARTBEAT).read_text(encoding="utf-8"))
+        content = loads(text_of(folder / HEARTBEAT))
         return Holder(str(content["host"]), int(content["pid"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -20,6 +20,7 @@ from reproduce.store.atomic import write_json
 from reproduce.store.home import shared_folder
 from reproduce.store.json_text import loads
 from reproduce.store.layout import damaged
+from reproduce.store.regular import text_of
 from reproduce.store.runs import RunFolder, Store
 from reproduce.store.seal import write_provenance
 from reproduce.store.transfer import copy_sealed, remove_folder
@@ -47,7 +48,7 @@ def read_index(scale: str, figures: Path) -> dict[str, dict[str, Any]]:
     """
     path = _traces(scale, figures) / INDEX
     try:
-        return loads(path.read_text(encoding="utf-8"))
+        return loads(text_of(path))
     except FileNotFoundError:
         return {}
     except ValueError as error:

@@ -20,6 +20,7 @@ from reproduce.keys import canonical, run_key
 from reproduce.specs.load import load_setting
 from reproduce.specs.yaml import check_depth
 from reproduce.store.layout import RUN_YAML, damaged
+from reproduce.store.regular import open_regular, text_of
 
 if TYPE_CHECKING:
     from reproduce.specs.runs import ResolvedRun
@@ -60,7 +61,7 @@ def read(folder: Path) -> dict[str, Any]:
     """
     path = folder / RUN_YAML
     try:
-        text = path.read_text(encoding="utf-8")
+        text = text_of(path)
         check_depth(text)
         content = yaml.load(text, Loader=_LOADER)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # dates and long numbers can be no values
@@ -89,11 +90,11 @@ def on_paper_data(content: Mapping[str, Any], source: str) -> bool:
 def stated_key(folder: Path) -> str | None:
     """The key that the first lines of run.yaml state, without reading the rest; None where they state none."""
     try:
-        with (folder / RUN_YAML).open(encoding="utf-8", errors="replace") as file:
-            found = re.search(r"^key: '?([0-9a-f]{16})'?$", file.read(200), re.MULTILINE)
+        with open_regular(folder / RUN_YAML) as file:
+            found = re.search(rb"^key: '?([0-9a-f]{16})'?$", file.read(200), re.MULTILINE)
     except OSError:
         return None
-    return found[1] if found else None
+    return found[1].decode() if found else None
 
 
 def read_config(folder: Path) -> JobConfig:

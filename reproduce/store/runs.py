@@ -23,6 +23,7 @@ from reproduce.store.atomic import write_json, write_text
 from reproduce.store.home import explain_os_errors
 from reproduce.store.json_text import loads
 from reproduce.store.layout import KEEP, LIVE_TRACE, PROGRESS, RUN_YAML, checkpoints, damaged
+from reproduce.store.regular import open_regular, special_file, text_of
 from reproduce.store.seal import (
     discard_leftovers,
     is_sealed,
@@ -105,9 +106,9 @@ class RunFolder:
     def unreadable(self) -> str | None:
         """Why the folder cannot be entered or one of its files not be read, in words for the user; None if it can."""
         try:
-            for name in (".", RUN_YAML):
-                os.close(os.open(self.path / name, os.O_RDONLY))
-            os.stat(self.path / RUN_YAML)
+            if name := special_file(self.path):
+                return f"{self.path} cannot be used: its {name} is a pipe, a socket or a device"
+            open_regular(self.path / RUN_YAML).close()
         except FileNotFoundError:
             return None  # what a missing file means is told elsewhere
         except OSError as error:
@@ -198,7 +199,7 @@ class RunFolder:
         needed to resume: everything for that is in the checkpoint.
         """
         try:
-            content = loads((self.path / PROGRESS).read_text(encoding="utf-8"))
+            content = loads(text_of(self.path / PROGRESS))
         except (OSError, ValueError):
             return None
         return content if isinstance(content, dict) else None

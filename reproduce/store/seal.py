@@ -21,6 +21,7 @@ from reproduce.store.atomic import file_hash, write_bytes, write_json, write_tex
 from reproduce.store.home import explain_os_errors
 from reproduce.store.json_text import dumps, loads
 from reproduce.store.layout import CHECKED_FILES, LEFTOVERS, MOMENTS, PROVENANCE, SUMS, TRACE, checkpoints, damaged
+from reproduce.store.regular import text_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,7 +115,7 @@ def _read_sums(folder: Path) -> dict[str, str]:
     """File name -> SHA-256, from the SHA256SUMS of a sealed folder."""
     if not is_sealed(folder):
         raise OfeError(f"{folder} is not a sealed run", hint="only a run whose training has finished has a SHA256SUMS")
-    lines = (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = text_of(folder / SUMS, errors="replace").splitlines()
     sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     if sorted(sums) != sorted(CHECKED_FILES):
         raise damaged(folder / SUMS, f"does not list exactly {', '.join(CHECKED_FILES)}")
@@ -140,7 +141,7 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     """
     path = folder / PROVENANCE
     try:
-        text = path.read_text(encoding="utf-8")
+        text = text_of(path)
         provenance = loads(text)
     except (OSError, ValueError) as error:
         raise damaged(path, "cannot be read") from error

@@ -22,6 +22,7 @@ from reproduce.errors import OfeError
 from reproduce.store.home import explain_os_errors
 from reproduce.store.json_text import dumps, loads
 from reproduce.store.layout import LIVE_MOMENTS, LIVE_TRACE
+from reproduce.store.regular import bytes_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -177,7 +178,7 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
     """The records of a live file, without a last line that is still being written. A missing file has none."""
     if not path.exists():
         return
-    *lines, _unfinished = path.read_bytes().split(b"\n")  # the part after the last line end is empty or unfinished
+    *lines, _unfinished = bytes_of(path).split(b"\n")  # the part after the last line end is empty or unfinished
     for number, line in enumerate(lines, start=1):
         try:
             yield loads(line)

@@ -21,6 +21,7 @@ from reproduce.store.atomic import file_hash, write_json
 from reproduce.store.home import explain_os_errors
 from reproduce.store.json_text import loads
 from reproduce.store.layout import FINAL_WEIGHTS, KEEP, WEIGHTS
+from reproduce.store.regular import text_of
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def _damaged(path: Path, what: str) -> OfeError:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        content = loads(path.read_text(encoding="utf-8"))
+        content = loads(text_of(path))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -33,6 +33,7 @@ from reproduce.parallel import group
 from reproduce.store.atomic import replacing, sync
 from reproduce.store.home import explain_os_errors
 from reproduce.store.layout import CHECKPOINT, checkpoints, damaged
+from reproduce.store.regular import open_regular
 
 if TYPE_CHECKING:
     from reproduce.environment import Mode
@@ -148,7 +149,7 @@ def _check_digest(path: Path) -> None:
     length = len(_MARK) + hashlib.sha256().digest_size
     left = path.stat().st_size - length
     content = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while left > 0 and (block := file.read(min(left, 2**20))):
             content.update(block)
             left -= len(block)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 from pathlib import Path
 
@@ -82,7 +83,7 @@ FILES = ("run.yaml", "progress.json", "keep.json", "weights.json", "SHA256SUMS",
 def test_a_broken_cache_stops_no_command_with_a_traceback(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Run folders whose files are missing, cut, of another kind or full of noise."""
+    """Run folders whose files are missing, cut, pipes, folders, links to nothing or to devices, or full of noise."""
     chance = random.Random(seed)
     home = tmp_path / "home"
     texts = [
@@ -103,11 +104,13 @@ def test_a_broken_cache_stops_no_command_with_a_traceback(
         folder = home / "runs" / f"{number}{name}"
         folder.mkdir(parents=True)
         for file in chance.sample(FILES, chance.randrange(len(FILES))):
-            kind = chance.randrange(6)
+            kind = chance.randrange(7)
             if kind == 0:
                 (folder / file).mkdir()
             elif kind == 1:
-                (folder / file).symlink_to(chance.choice(["/nonexistent", file, "/etc", "/dev/null"]))
+                (folder / file).symlink_to(chance.choice(["/nonexistent", file, "/etc", "/dev/null", "/dev/zero"]))
+            elif kind == 2:
+                os.mkfifo(folder / file)
             else:
                 (folder / file).write_text(chance.choice(texts))
     (home / "runs" / "file-0123456789abcdef").write_text("no folder")

@@ -386,6 +386,16 @@ def test_a_folder_whose_files_cannot_be_opened_is_one_row_and_no_more(store: Sto
     assert not bad.sealed
 
 
+def test_a_pipe_in_a_run_folder_is_told_and_keeps_nobody_waiting(store: Store, make_run: MakeRun) -> None:
+    piped, linked = store.create(make_run()), store.create(make_run(seed=1))
+    os.mkfifo(piped.path / "progress.json")
+    (linked.path / "trace.jsonl").symlink_to("/dev/zero")
+    for folder, name in ((piped, "progress.json"), (linked, "trace.jsonl")):
+        assert folder.unreadable == f"{folder.path} cannot be used: its {name} is a pipe, a socket or a device"
+        assert folder.status() == ("failed", folder.unreadable)
+    assert piped.progress() is None
+
+
 def test_a_folder_that_may_not_be_entered(store: Store, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = store.create(make_run())
     real = os.open

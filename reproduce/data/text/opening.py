@@ -18,6 +18,7 @@ from reproduce.data.sources.registry import find_source, make_source
 from reproduce.data.text.documents import TextSource
 from reproduce.errors import SpecError
 from reproduce.store.json_text import loads
+from reproduce.store.regular import bytes_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,7 +108,7 @@ def doubt(folder: Path, data: TextData) -> str | None:
     if "column" not in find_source(data.source, "text").hub_fields:
         return None
     try:
-        meta = loads((folder / "meta.json").read_bytes())
+        meta = loads(bytes_of(folder / "meta.json"))
         column = meta["origin"]["column"]
     except (OSError, ValueError, KeyError):
         return None  # what is wrong is said when the folder is opened

@@ -35,6 +35,7 @@ from reproduce.errors import OfeError, SpecError
 from reproduce.store.atomic import write_bytes, write_json
 from reproduce.store.home import explain_os_errors
 from reproduce.store.json_text import loads
+from reproduce.store.regular import bytes_of
 from reproduce.versions import installed_version
 
 
@@ -51,7 +52,7 @@ def prepare(
         _finish(partial, folder)
         return
     origin = partial / "origin.json"
-    pinned = loads(origin.read_bytes()) if origin.exists() else None
+    pinned = loads(bytes_of(origin)) if origin.exists() else None
     opened = source.open(pinned=pinned, offline=offline, progress=progress)
     with explain_os_errors(partial):
         partial.mkdir(parents=True, exist_ok=True)
@@ -132,7 +133,7 @@ def _empty(partial: Path, places: Mapping[Split, Place]) -> list[LeftOut]:
 
 def _finish(partial: Path, folder: Path) -> None:
     """Drop what only an unfinished preparation needs, and put the folder in its place."""
-    kept = {"meta.json", *loads((partial / "meta.json").read_bytes())["sha256"]}
+    kept = {"meta.json", *loads(bytes_of(partial / "meta.json"))["sha256"]}
     with explain_os_errors(folder):
         for path in partial.iterdir():
             if path.name not in kept:
