@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 160
 """Width in characters of a table that is not shown on a terminal, unless the variable COLUMNS says another."""
+LEAST_WIDTH = 40
+"""Fewer characters are not believed: cells would be cut to a letter. Editors and serial lines state 0 or 1."""
 STYLES = {
     "reproduced": "green",
     "direction only": "yellow",
@@ -110,6 +113,7 @@ def ui() -> Ui:
 
 def _console(*, stderr: bool) -> Console:
     console = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
-    if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
+    if not console.is_terminal and not re.fullmatch(r"0*[1-9][0-9]{0,6}", os.environ.get("COLUMNS", "")):
         console.width = PIPE_WIDTH
+    console.width = max(LEAST_WIDTH, console.width)
     return console

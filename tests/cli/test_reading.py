@@ -100,6 +100,12 @@ def test_columns_says_how_wide_piped_output_is(ofe: Ofe, monkeypatch: pytest.Mon
     narrow = ofe("show", "fig1").stdout
     assert max(map(len, narrow.splitlines())) <= 60 < max(map(len, wide.splitlines()))
     assert narrow.split() == wide.split()
+    for nothing in ("0", "00", "x"):
+        monkeypatch.setenv("COLUMNS", nothing)
+        assert ofe("show", "fig1").stdout == wide
+    for unbelievable in ("1", "7"):
+        monkeypatch.setenv("COLUMNS", unbelievable)
+        assert 30 < max(map(len, ofe("show", "fig1").stdout.splitlines())) < 60
 
 
 def test_list_names_the_scale_a_setting_lacks(ofe: Ofe) -> None:
