@@ -113,10 +113,16 @@ def ofe_home() -> Path:
     """The folder of all state: `OFE_HOME` if it is set, and else `ofe` in the platform's cache folder.
 
     It may not exist yet, and this function does not create it.
+
+    Raises:
+        OfeError: this user has no home folder, or the name of the folder is not UTF-8 (exit code 2).
     """
     chosen = os.environ.get("OFE_HOME")
-    if chosen:
-        return expanded(chosen)
+    return expanded(chosen or str(_cache_folder()), "set OFE_HOME to a folder whose name is UTF-8")
+
+
+def _cache_folder() -> Path:
+    """`ofe` in the platform's cache folder."""
     import platformdirs
 
     try:
@@ -137,17 +143,27 @@ def lend_home() -> None:
             os.environ.setdefault(variable, str(ofe_home() / name))
 
 
-def expanded(path: str) -> Path:
+def expanded(path: str, way_out: str = "give it another name, or name a link to it") -> Path:
     """`path` as an absolute path, with `~` replaced by the home folder.
 
+    Args:
+        way_out: the hint where the path is not UTF-8. Run folders state paths, and readers of Parquet and of weights
+            take them, as text.
+
     Raises:
-        OfeError: `~` has no meaning, since this user has no home folder (exit code 2).
+        OfeError: `~` has no meaning, since this user has no home folder, or the path is not UTF-8 (exit code 2).
     """
     try:
-        return Path(path).expanduser().absolute()
+        found = Path(path).expanduser().absolute()
     except RuntimeError as error:
         hint = "write the path out, without ~"
         raise OfeError(f"{path} means a home folder, and this user has none", hint=hint, exit_code=2) from error
+    try:
+        str(found).encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(found).decode(errors="backslashreplace")
+        raise OfeError(f"this path is not UTF-8: {shown}", hint=way_out, exit_code=2) from error
+    return found
 
 
 def ensure_home() -> Path:
