@@ -31,7 +31,7 @@ OptionalIds = Annotated[
     typer.Argument(
         metavar="[ID...]",
         autocompletion=complete_figure,
-        help="Figures or tables; without any, all that have their traces.",
+        help="Figures or tables; without any, those that have traces of most of their runs.",
     ),
 ]
 Id = Annotated[
