@@ -54,5 +54,12 @@ def test_the_page_of_all_shipped_figures_is_complete_and_below_5_mb(tmp_path: Pa
     assert done.returncode == 0, done.stderr
     text = out.read_text()
     assert len(text.encode()) < 5_000_000
+    shown = text.count("<article id=")
+    curves = text.partition('id="curves">')[2].partition("</script>")[0]
+    pictures = sum(map(len, re.findall(r'src="(data:image[^"]*)"', text)))
+    # What a figure takes at most on average, so that another scale of them fits: pictures, curves, words.
+    assert pictures / shown < 45_000
+    assert len(curves) / shown < 4_000
+    assert (len(text) - pictures - len(curves)) / shown < 12_000
     there = {name.rpartition("-")[0] for name in re.findall(r'<article id="([^"]*)"', text)}
     assert there == {experiment.id for experiment in list_experiments()}
