@@ -57,7 +57,8 @@ def report(
 def _wanted(ids: list[str], shelves: dict[str, Shelf]) -> list[Resolved]:
     """The figures at each scale where they are shown; at the default scale where they are shown at none.
 
-    A figure that a user names is shown wherever it has a trace.
+    A figure that a user names is shown wherever it has a trace. The smoke scale only checks the plumbing, so that it is
+    shown of figures that a user names and that have nothing else.
     """
     from reproduce.cli.selection import Shelf, experiments, has_scale, resolve_all
 
@@ -72,6 +73,8 @@ def _wanted(ids: list[str], shelves: dict[str, Shelf]) -> list[Resolved]:
             if named or resolved.is_shown(shelves[scale].key):
                 found[resolved.experiment.id].append(resolved)
     for figure in figures:
+        real = [resolved for resolved in found[figure.id] if resolved.scale != "smoke"]
+        found[figure.id] = real or found[figure.id]
         if not found[figure.id] and has_scale(figure, DEFAULT_SCALE):
             found[figure.id] = resolve_all([figure], DEFAULT_SCALE)
     return [resolved for figure in figures for resolved in found[figure.id]]

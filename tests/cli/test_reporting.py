@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -37,6 +38,22 @@ def test_a_figure_without_traces_is_there_without_a_picture(ofe: Ofe, tmp_path: 
     text = (tmp_path / "page.html").read_text()
     assert "No trace yet: toy-ln-laptop-s0" in text
     assert text.count('src="data:image/webp') == 1, "the drawing needs no trace"
+
+
+def test_the_smoke_scale_is_shown_of_named_figures_alone_and_where_they_have_nothing_else(
+    ofe: Ofe, reproduced: Reproduced, tmp_path: Path
+) -> None:
+    home, out = tmp_path / "home", tmp_path / "page.html"
+    assert ofe("reproduce", "fig1", "--scale", "smoke", home=home).exit_code == 0
+
+    def shown(*ids: str) -> list[str]:
+        assert ofe("report", *ids, "--out", str(out), home=home).exit_code == 0
+        return [name for name in re.findall(r'<article id="([^"]*)"', out.read_text()) if name.startswith("fig1-")]
+
+    assert shown("fig1") == ["fig1-smoke"]
+    assert shown() == ["fig1-laptop"]
+    shutil.copytree(reproduced[0] / "runs", home / "runs", dirs_exist_ok=True)
+    assert shown("fig1") == ["fig1-laptop"]
 
 
 def test_a_folder_is_no_page(ofe: Ofe, tmp_path: Path) -> None:
