@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-SOLID = 100
-"""A colour that so many pixels share with the pixel to their right is that of a line or a text, and no shade."""
-NEAR = 24.0
-"""Solid colours that are nearer to one another in RGB become one; those of nine layers are further apart than that."""
-SHADE = 72.0
-"""Smallest distance in RGB of a shade from all that is kept, such as that between four shades of black and white."""
+SOLID, SOLID_APART = 100, 24.0
+"""Colours of lines: so many of their pixels have the same colour to their right. The number after it is the smallest
+distance in RGB from all colours kept so far; the colours of nine layers are further apart."""
+OFTEN, OFTEN_APART = 150, 40.0
+"""Colours of letters, whose strokes are a pixel wide: so many pixels have them."""
+SHADES_APART = 72.0
+"""All other colours, which are shades at edges."""
 
 
 def data_address(path: Path) -> str:
@@ -37,7 +38,7 @@ def data_address(path: Path) -> str:
 def few_shades(pixels: np.ndarray) -> np.ndarray:
     """A picture (height, width, 3) in its solid colours and a few shades: every pixel takes the nearest of them.
 
-    Solid colours are chosen first, then shades, and among each the most frequent first.
+    Solid colours are chosen first, then those of letters, then shades, and among each the most frequent first.
     """
     import numpy as np
 
@@ -48,7 +49,7 @@ def few_shades(pixels: np.ndarray) -> np.ndarray:
     solid = np.bincount(inside, minlength=len(colours)) >= SOLID
     rgb = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=1).astype(float)
     kept: list[int] = []
-    for chosen, distance in ((solid, NEAR), (~solid, SHADE)):
+    for chosen, distance in ((solid, SOLID_APART), (often >= OFTEN, OFTEN_APART), (often > 0, SHADES_APART)):
         for colour in np.flatnonzero(chosen)[np.argsort(-often[chosen], kind="stable")]:
             if not kept or np.linalg.norm(rgb[kept] - rgb[colour], axis=1).min() >= distance:
                 kept.append(int(colour))

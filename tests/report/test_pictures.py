@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from reproduce.plots.theme import BAD, GOOD, HALF, INK, WARN
 from reproduce.report.pictures import data_address, few_shades
 
 LINES = [(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (170, 220, 50), (122, 28, 28), (34, 34, 34)]
@@ -40,6 +41,15 @@ def test_no_pixel_moves_far() -> None:
     before = np.asarray(picture()).astype(float)
     moved = np.linalg.norm(few_shades(before.astype(np.uint8)) - before, axis=2)
     assert moved.max() <= 72
+
+
+def test_verdicts_below_a_shipped_picture_keep_the_colours_that_tell_them_apart() -> None:
+    with Image.open(Path(__file__).parents[2] / "figures" / "laptop" / "fig5.png") as image:
+        after = few_shades(np.asarray(image.convert("RGB")))
+    there = np.unique(after.reshape(-1, 3), axis=0).astype(float)
+    for name in (GOOD, HALF, BAD, WARN, INK):  # the file's own 256 colours are a few levels off these already
+        colour = np.array(list(bytes.fromhex(name.removeprefix("#"))), dtype=float)
+        assert np.linalg.norm(there - colour, axis=1).min() < 12, name
 
 
 def test_a_shipped_picture_is_smaller_than_its_file_and_opens() -> None:
