@@ -56,12 +56,12 @@ lint: .venv/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# An empty home keeps what was trained on this machine out of the pictures. At workstation scale most runs of these
-# figures have a reference trace, and those that have none are named in the pictures.
+# An empty home keeps what was trained on this machine out of the pictures. Without names, `ofe plot` draws the figures
+# that have traces of most of their runs, and each picture names the runs that have none.
 FROM_CACHE := OFE_HOME=.venv/empty-home $(BIN)/ofe plot --from-cache
 figures: .venv/.installed
 	@$(FROM_CACHE) --scale laptop --out figures/laptop
-	@$(FROM_CACHE) --scale workstation --out figures/workstation fig2 fig13 fig14 fig15 fig16 fig17 fig37 fig38
+	@$(FROM_CACHE) --scale workstation --out figures/workstation
 	$(BIN)/python -m reproduce.report.reproducing_md
 
 # The site asks no server for anything; every page, link and place in the navigation must be right.

@@ -14,7 +14,7 @@ def bench(
     ctx: typer.Context,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="What to measure; without it, all that takes little time here."),
+        typer.Argument(metavar="NAME", help="What to measure; without it, all that takes little time here."),
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; without it, the one that trainings take.")] = None,
     json: Json = False,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="List, check, copy and remove the folders of runs.")
 
-Keys = Annotated[list[str] | None, typer.Argument(metavar="[KEY...]", help="Keys or slugs of runs; by default all.")]
+Keys = Annotated[list[str] | None, typer.Argument(metavar="KEY", help="Keys or slugs of runs; by default all.")]
 
 
 @app.command("dir")
@@ -153,7 +153,7 @@ def _prune_weights(ui: Ui, yes: bool) -> None:
 def export_runs(
     ctx: typer.Context,
     what: Annotated[
-        list[str], typer.Argument(metavar="WHAT...", help="DIR [KEY...], or with --out: figures, and keys of runs.")
+        list[str], typer.Argument(metavar="WHAT", help="DIR [KEY...], or with --out: figures, and keys of runs.")
     ],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write an archive, such as fig5.ofe.tar.")
@@ -163,7 +163,7 @@ def export_runs(
     overrides: Overrides = None,
     weights: Annotated[bool, typer.Option("--weights", help="Put the kept weights into the archive as well.")] = False,
 ) -> None:
-    """Copy sealed runs to a folder, or write the evidence of figures to an archive.
+    """Copy sealed runs to a folder, or figures to an archive.
 
     `ofe cache export DIR [KEY...]` copies run folders. `ofe cache export fig5 -o fig5.ofe.tar` writes all runs that the
     figure and its claims read, from which `ofe plot fig5 --from-cache fig5.ofe.tar` redraws it on any machine.
@@ -230,7 +230,7 @@ def import_runs(
     ctx: typer.Context,
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH...", help="Run folders, folders that contain some, or archives.", exists=True),
+        typer.Argument(metavar="PATH", help="Run folders, folders that contain some, or archives.", exists=True),
     ],
 ) -> None:
     """Copy sealed runs into the cache, and check every byte of them."""
@@ -261,7 +261,7 @@ def import_runs(
 @app.command("promote")
 def promote(
     ctx: typer.Context,
-    keys: Annotated[list[str], typer.Argument(metavar="RUN...", help="Keys or slugs of sealed runs.")],
+    keys: Annotated[list[str], typer.Argument(metavar="RUN", help="Keys or slugs of sealed runs.")],
 ) -> None:
     """Make sealed runs reference traces, which come with the code.
 
@@ -295,7 +295,10 @@ def moments(
     ] = "eq1",
     json: Json = False,
 ) -> None:  # fmt: skip
-    """Compute kurtosis in any convention, from the second moments that a run keeps beside its trace."""
+    """Compute kurtosis in any convention, of a run that has ended.
+
+    It is computed from the second moments that a run keeps beside its trace.
+    """
     from reproduce.store.moments import recompute
 
     ui: Ui = ctx.obj
@@ -332,9 +335,9 @@ def trace(
         bool, typer.Option("--follow", help="Wait for new records while the run is being trained.")
     ] = False,
 ) -> None:
-    """Print the trace of a run, by default as CSV with columns step, split, metric, layer and value.
+    """Print the trace of a run, by default as CSV.
 
-    The trace of an unfinished run is printed as far as it goes.
+    The columns are step, split, metric, layer and value. The trace of an unfinished run is printed as far as it goes.
     """
     import time
     from contextlib import nullcontext
@@ -390,7 +393,7 @@ def chosen(keys: list[str] | None) -> list[RunFolder]:
     Raises:
         OfeError: there is no such run (exit code 2).
     """
-    from reproduce.cli.selection import store
+    from reproduce.cli.selection import how_to_train, store
     from reproduce.errors import OfeError
 
     folders = store().list()
@@ -400,7 +403,11 @@ def chosen(keys: list[str] | None) -> list[RunFolder]:
     for key in keys:
         found = [folder for folder in folders if key in (folder.key, folder.slug, folder.path.name)]
         if not found:
-            raise OfeError(f"no run {key} in {store().runs}", hint="`ofe cache list` shows the keys", exit_code=2)
+            raise OfeError(
+                f"no run {key} in {store().runs}",
+                hint=how_to_train(key) or "`ofe cache list` shows the keys",
+                exit_code=2,
+            )
         chosen += found
     return chosen
 

@@ -53,9 +53,10 @@ def prepare(
     overrides: Overrides = None,
     offline: Offline = False,
 ) -> None:
-    """Prepare all data that figures train on, so that their runs need no network.
+    """Prepare all data that figures train on.
 
-    A preparation that was stopped continues after the last part that it reported as done.
+    Their runs then need no network. A preparation that was stopped continues after the last part that it reported as
+    done.
     """
     from reproduce.cli.preparing import preparing
     from reproduce.data import open_data, prepared_folder
@@ -69,9 +70,9 @@ def prepare(
 
 @app.command("check")
 def check(ctx: typer.Context, ids: Ids, scale: ScaleOption = DEFAULT_SCALE, overrides: Overrides = None) -> None:
-    """Check every byte of prepared data, and say what was left out of them.
+    """Check every byte of prepared data.
 
-    The exit code is 1 if data are damaged or not prepared.
+    The command also says what was left out of the data. The exit code is 1 if data are damaged or not prepared.
     """
     from reproduce.data import open_data, prepared_folder
     from reproduce.data.prepared import verified_meta

@@ -18,11 +18,11 @@ def export(
         int | None, typer.Option("--step", metavar="N", min=0, help="The weights after N steps; by default the last.")
     ] = None,
 ) -> None:
-    """Write a trained language model as config.json, model.safetensors and tokenizer.json.
+    """Write a trained language model as a Hugging Face folder.
 
-    A Pre-LN or Post-LN model becomes an OPT, which `transformers` loads with the same logits. Other blocks have no
-    equal there: they are written in an architecture of ours, which `ofe measure` reads. A run that has not kept its
-    weights is trained once more.
+    The folder has config.json, model.safetensors and tokenizer.json. A Pre-LN or Post-LN model becomes an OPT, which
+    `transformers` loads with the same logits. Other blocks have no equal there: they are written in an architecture of
+    ours, which `ofe measure` reads. A run that has not kept its weights is trained once more.
     """
     from reproduce.checkpoints.exporting import export_run
     from reproduce.cli.cache import the_one

@@ -175,7 +175,7 @@ def sealed_run(name: str) -> RunFolder:
         OfeError: there is none, there are several, or it has not ended (exit code 2).
     """
     from reproduce.choices import SCALES
-    from reproduce.cli.selection import store
+    from reproduce.cli.selection import how_to_train, store
     from reproduce.store.reference import read_index, reference_root
     from reproduce.store.runs import RunFolder
 
@@ -189,7 +189,8 @@ def sealed_run(name: str) -> RunFolder:
     ]
     found = ended or [folder for folder in shipped if name in (folder.key, folder.slug, folder.path.name)] or own
     if not found:
-        raise OfeError(f"no run {name}", hint="`ofe cache list` shows the runs of this machine", exit_code=2)
+        hint = how_to_train(name) or "`ofe cache list` shows the runs of this machine"
+        raise OfeError(f"no run {name}", hint=hint, exit_code=2)
     # A folder that was copied within the store, or renamed, has the key of another one or of another run.
     found = [folder for folder in found if folder.sealed and folder.holds_its_run] or found
     if len({folder.key for folder in found}) > 1:

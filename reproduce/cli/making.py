@@ -45,13 +45,14 @@ def new(
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text(file, start_of(experiment, source, text, file.stem, str(file)))
     ui.line(str(file))
-    ui.tell(f"next: change it, then `ofe show {file}` reads it back and `ofe reproduce {file}` trains and draws it")
+    ui.tell(f"next: change it, then\n      `ofe show {file}` reads it back,")
+    ui.tell(f"      `ofe reproduce {file}` trains and draws it")
 
 
 def schema(
     ctx: typer.Context,
     of: Annotated[
-        Literal["experiment", "setting"], typer.Argument(metavar="[experiment|setting]", help="What to describe.")
+        Literal["experiment", "setting"], typer.Argument(metavar="experiment|setting", help="What to describe.")
     ] = "experiment",
 ) -> None:
     """Print the JSON schema of specs, for editors.

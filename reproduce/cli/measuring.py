@@ -40,7 +40,7 @@ def measure(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL...",
+            metavar="MODEL",
             help="Name on the Hugging Face hub, folder in its format, .gguf file, or run in the cache.",
         ),
     ],
@@ -96,11 +96,12 @@ def measure(
     trust_remote_code: TrustRemoteCode = False,
     json: Json = False,
 ) -> None:
-    """Measure outlier features in any checkpoint or run, layer by layer, and name the neurons and tokens.
+    """Measure outlier features in any checkpoint or run.
 
-    Each metric has two columns: all positions, and without the first one, which alone often decides. A checkpoint is
-    measured on embedded prose and code unless a text is given, a run on the examples that it has held out. Results are
-    kept in the cache, as those of trainings are.
+    The report goes layer by layer, and names the worst neurons and the tokens on which they fire. Each metric has two
+    columns: all positions, and without the first one, which alone often decides. A checkpoint is measured on embedded
+    prose and code unless a text is given, a run on the examples that it has held out. Results are kept in the cache, as
+    those of trainings are.
     """
     from reproduce.cli.readings import print_readings, reading_of, write_csv, write_plot
     from reproduce.cli.selection import store

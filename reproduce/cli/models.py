@@ -60,7 +60,7 @@ def named_models(
     """What `model` names, once for each revision or step, with its training if it is a run, and whether it is none."""
     from reproduce.checkpoints.identity import locate
     from reproduce.cli.cache import the_one
-    from reproduce.cli.selection import store
+    from reproduce.cli.selection import how_to_train, store
     from reproduce.job_config import RunParent
 
     names = {name for folder in store().list() for name in (folder.key, folder.slug, folder.path.name)}
@@ -71,6 +71,8 @@ def named_models(
         training = trained_run(the_one(model))
         wanted = sorted(set(steps or [training.last_step]))
         return [(RunParent(key=training.key, step=step), training) for step in wanted], False
+    if not os.path.exists(model) and (hint := how_to_train(model)):
+        raise OfeError(f"the run {model} has not been trained here", hint=hint, exit_code=2)
     if steps:
         raise OfeError(f"--step has no meaning for {model}, which is no run", hint="leave it out", exit_code=2)
     wanted_revisions: list[str | None] = list(dict.fromkeys(revisions)) if revisions else [None]

@@ -21,7 +21,7 @@ TYPED = "reproduce.cli.typed"
 Ids = Annotated[
     list[str],
     typer.Argument(
-        metavar="ID...",
+        metavar="ID",
         autocompletion=complete_figure,
         help="Figures or tables: fig2, tab3, v2:fig7, mine.yaml; or `all`.",
     ),
@@ -29,9 +29,9 @@ Ids = Annotated[
 OptionalIds = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[ID...]",
+        metavar="ID",
         autocompletion=complete_figure,
-        help="Figures or tables; without any, all that have their traces.",
+        help="Figures or tables; without any, those that have traces of most of their runs.",
     ),
 ]
 Id = Annotated[

@@ -150,8 +150,8 @@ def _print_runs(ui: Ui, planned: Plan) -> None:
     ui.line()
     for state, why in reasons:
         names = [name for name, of, reason, *_ in groups if (of, reason) == (state, why)]
-        which = "all" if len(reasons) == 1 else ", ".join(dict.fromkeys(names))
-        ui.prose(f"{state} ({which}): {why}")
+        which = f" ({', '.join(dict.fromkeys(names))})" if len(reasons) > 1 else ""
+        ui.prose(f"{state}{which}: {why}")
 
 
 def _seeds(entries: Sequence[PlannedRun]) -> str:

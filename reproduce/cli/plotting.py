@@ -91,11 +91,10 @@ def plot(
         resolveds = resolve_all(select(ids, scale), scale, overrides=changes, seeds=seeds)
         trained = [one for one in resolveds if one.runs]
         if ids == ["all"]:
-            complete = [one for one in resolveds if all(shelf.key(run) for run in one.runs)]
-            resolveds = [one for one in complete if one.runs or one.experiment.kind == "diagram"]
+            resolveds = [one for one in resolveds if one.is_shown(shelf.key)]
             if trained and not any(one.runs for one in resolveds):
                 first = reproduce_command([trained[0].experiment.id], scale, seeds, changes)
-                ui.tell(f"no figure has all its traces at {scale} scale; `{first}` trains those of one")
+                ui.tell(f"no figure has traces of most of its runs at {scale} scale; `{first}` trains those of one")
         for resolved in resolveds:
             if resolved.runs and not any(shelf.key(run) for run in resolved.runs):
                 figure = resolved.experiment.id

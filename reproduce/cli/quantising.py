@@ -37,7 +37,7 @@ def quantise(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL...",
+            metavar="MODEL",
             help="Run in the cache, name on the Hugging Face hub, folder in its format, or .gguf file.",
         ),
     ],
@@ -73,11 +73,12 @@ def quantise(
     trust_remote_code: TrustRemoteCode = False,
     json: Json = False,
 ) -> None:
-    """Quantise a model after training, and say what that costs, why, and which method saves it.
+    """Quantise a trained model, and say what that costs and why.
 
-    The rows separate causes: weights or activations, one scale or one for each token, the first position, outlier
-    channels. A run is also quantised by the published protocol, at every tensor with static ranges. It is evaluated on
-    text that it has held out; a checkpoint on embedded text unless one is given. Results are kept in the cache.
+    `--methods` also tells which method against outliers saves the model. The rows separate causes: weights or
+    activations, one scale or one for each token, the first position, outlier channels. A run is also quantised by the
+    published protocol, at every tensor with static ranges. It is evaluated on text that it has held out; a checkpoint
+    on embedded text unless one is given. Results are kept in the cache.
     """
     from reproduce.cli.quantised import plot_readings, print_readings, reading_of
     from reproduce.cli.selection import store

@@ -55,10 +55,10 @@ def report(
 
 
 def _wanted(ids: list[str], shelves: dict[str, Shelf]) -> list[Resolved]:
-    """The figures at each scale at which they have something to show; at the default scale where they have nothing.
+    """The figures at each scale where they are shown; at the default scale where they are shown at none.
 
-    The page of all figures takes a figure at a scale where most of its runs have a trace. A run that was made for one
-    figure would otherwise bring in all that share it. Figures that a user names need a single trace.
+    A figure that a user names is shown wherever it has a trace. The smoke scale only checks the plumbing, so that it is
+    shown of figures that a user names and that have nothing else.
     """
     from reproduce.cli.selection import Shelf, experiments, has_scale, resolve_all
 
@@ -69,10 +69,12 @@ def _wanted(ids: list[str], shelves: dict[str, Shelf]) -> list[Resolved]:
         if scale == "smoke" and ids == ["all"]:
             continue  # it checks the plumbing and shows nothing
         for resolved in resolve_all([figure for figure in figures if has_scale(figure, scale)], scale):
-            traced = sum(shelves[scale].key(run) is not None for run in resolved.runs)
-            if traced > (len(resolved.runs) / 2 if ids == ["all"] else 0):
+            named = ids != ["all"] and any(shelves[scale].key(run) for run in resolved.runs)
+            if named or resolved.is_shown(shelves[scale].key):
                 found[resolved.experiment.id].append(resolved)
     for figure in figures:
+        real = [resolved for resolved in found[figure.id] if resolved.scale != "smoke"]
+        found[figure.id] = real or found[figure.id]
         if not found[figure.id] and has_scale(figure, DEFAULT_SCALE):
             found[figure.id] = resolve_all([figure], DEFAULT_SCALE)
     return [resolved for figure in figures for resolved in found[figure.id]]

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from reproduce.errors import OfeError
 from reproduce.specs.load import list_experiments, load_experiment, load_setting
-from reproduce.specs.resolve import fingerprint_if_any, fingerprint_of, resolve
+from reproduce.specs.resolve import fingerprint_if_any, fingerprint_of, resolve, shown_runs
 from reproduce.specs.runs import Resolved, ResolvedRun
-from reproduce.specs.schema import Experiment, Scale
+from reproduce.specs.schema import SCALES, Experiment, Scale
 from reproduce.store.archive import ArchivedRuns, unpack
 from reproduce.store.home import ofe_home
 from reproduce.store.reference import find_reference, read_index, reference_root
@@ -195,6 +195,18 @@ def judged(resolved: Resolved, scale: Scale, *, reference: bool) -> tuple[Loaded
 
     loaded = load(resolved, store(), reference=reference)
     return loaded, judge(resolved.experiment, loaded, scale)
+
+
+def how_to_train(slug: str) -> str | None:
+    """The command that trains the run `slug`, such as `cp-op-laptop-s0`; None if no shipped figure has it."""
+    for scale in SCALES:
+        name, at, seed = slug.rpartition(f"-{scale}-s")
+        if at and seed.isdigit():
+            figures = (one for one in list_experiments() if has_scale(one, scale))
+            wanted = (one.id for one in figures if any(run.name == name for _, run, _ in shown_runs(one)))
+            if (figure := next(wanted, None)) is not None:
+                return f"`ofe reproduce {figure} --scale {scale}` trains it"
+    return None
 
 
 class Shelf:

@@ -29,7 +29,7 @@ def status(ctx: typer.Context, json: Json = False) -> None:
         ui.json(rows)
         return
     if not rows:
-        ui.tell("no run yet: `ofe list` shows the figures, and `ofe reproduce` trains the runs of one")
+        ui.tell("no run yet: `ofe list` shows the figures,\n      and `ofe reproduce ID` trains the runs of one")
         return
     ui.columns(
         [[row["slug"], row["state"], _position(row), _age(row["updated"]), row["error"] or row["key"]] for row in rows],

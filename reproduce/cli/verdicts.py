@@ -17,6 +17,9 @@ def show_verdicts(ui: Ui, figure: str, verdicts: Sequence[Mapping[str, Any]]) ->
         return
     first = next((verdict["data"] for verdict in verdicts if verdict["data"]), "no trace")
     ui.heading(f"{figure} at {verdicts[0]['scale']} scale, {first}")
+    if all(verdict["scale"] == "smoke" for verdict in verdicts):
+        ui.prose("No claim is judged at the smoke scale, which only checks that everything works.")
+        return
     ui.prose(tally(verdicts))
     ui.columns(
         [[f"  {one['verdict']}", one["claim"], "\n".join(told(one))] for one in verdicts],

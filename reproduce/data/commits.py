@@ -43,7 +43,7 @@ def commit_of(name: str, revision: str | None, *, file: str = CONFIG, offline: b
         if offline or not alone:
             raise
         raise OfeError(
-            f"{name} is not in the cache of the Hugging Face hub, whose address is not known here",
+            f"{name} is not in the cache of the Hugging Face hub, and huggingface.co cannot be found",
             hint=f"check the network, or {OTHER_COPY}",
         ) from error
     return found.parents[len(Path(file).parts) - 1]

@@ -32,6 +32,7 @@ from reproduce.specs.schema import SCALES
 from reproduce.store.home import expanded, ofe_home
 from reproduce.store.reference import read_index, reference_root
 from reproduce.store.runs import RunFolder, Store
+from reproduce.units import count
 
 CheckStatus = Literal["ok", "warn", "fail"]
 
@@ -140,7 +141,7 @@ def _release(version: str) -> tuple[int, ...]:
 
 
 def _processor(machine: Machine) -> Iterator[Check]:
-    yield Check("processor", "ok", f"{machine.cpu}, {machine.cores} cores")
+    yield Check("processor", "ok", f"{machine.cpu}, {count(machine.cores, 'core')}")
     small = machine.memory_bytes < MIN_MEMORY_BYTES
     hint = "train one run at a time (`--jobs 1`)" if small else ""
     yield Check("memory", "warn" if small else "ok", f"{machine.memory_bytes / 1e9:.1f} GB", hint)

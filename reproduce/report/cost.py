@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from reproduce.units import count
+
 
 def measured_cost(provenances: Iterable[Mapping[str, Any]]) -> str:
     """The sum over runs, such as `34 core-minutes`; empty where no run recorded its time.
@@ -47,7 +49,7 @@ def _amount(minutes: float, unit: str) -> str:
 
 def _machine(provenance: Mapping[str, Any]) -> str:
     device, cores = provenance.get("device"), provenance.get("machine", {}).get("cores")
-    return f"{device} ({cores} cores)" if device and cores and _on_cpu(provenance) else str(device or "")
+    return f"{device} ({count(cores, 'core')})" if device and cores and _on_cpu(provenance) else str(device or "")
 
 
 def _on_cpu(provenance: Mapping[str, Any]) -> bool:

@@ -1,12 +1,15 @@
 """The page of `ofe report`: one file that holds all it needs and asks no server for anything.
 
-Every text goes through the template's escaping. The curves are JSON in a script element that browsers do not run, with
-the characters escaped that could end it. The page's policy forbids requests, so that not even a mistake could make one.
+Every text goes through the template's escaping. The curves are compressed JSON, which takes a quarter of the bytes, in
+a script element that browsers do not run. The page's policy forbids requests, so that not even a mistake could make
+one.
 """
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,9 +31,12 @@ def page(items: Sequence[Item]) -> str:
     )
     charts = {item.about["anchor"]: item.charts for item in items if item.charts}
     abouts = [item.about for item in items]
+    recipes = {place: rows for item in items for place, rows in item.recipes.items()}
     return environment.get_template("page.html.j2").render(
         items=abouts,
-        charts=script_json(charts),
+        charts=packed(charts),
+        recipes=recipes,
+        titles={place: title for about in abouts for place, title in about["recipes"].items()},
         style=Markup(_asset("uplot/uPlot.min.css") + _asset("page.css")),
         uplot=Markup(_asset("uplot/uPlot.iife.min.js")),
         script=Markup(_asset("page.js")),
@@ -41,12 +47,10 @@ def page(items: Sequence[Item]) -> str:
     )
 
 
-def script_json(value: Any) -> Markup:
-    """JSON that may stand in a script element whatever texts it holds: no `<`, `>` or `&` is left in it."""
+def packed(value: Any) -> str:
+    """JSON, compressed by zlib, in base64, as the page's script reads it. No letter of it has a meaning in HTML."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for letter in "<>&\u2028\u2029":
-        text = text.replace(letter, f"\\u{ord(letter):04x}")
-    return Markup(text)
+    return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
 
 
 def _asset(name: str) -> str:

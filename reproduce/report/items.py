@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from reproduce.plots.names import axis_label, layer_label
 from reproduce.plots.panels import arrange
 from reproduce.plots.table import tabulate
 from reproduce.report.cost import machines, measured_cost
+from reproduce.report.pictures import data_address
 from reproduce.report.verdicts import decided_by, published, short_tally, tally
 from reproduce.specs.load import load_setting
 from reproduce.specs.provenance import hyperparameters
@@ -32,8 +31,6 @@ POINTS = 72
 """Most points of a curve on the page; a screen's width shows no more of the shape of a few thousand steps."""
 DIGITS = 4
 """Significant digits of the values on the page."""
-COLOURS = 20
-"""Colours that a picture keeps on the page, which more than halves its size."""
 
 Verdicts = list[dict[str, Any]]
 """Verdicts as `Verdict.to_json` gives them."""
@@ -49,6 +46,8 @@ class Item:
     """What the template writes; every text in it is escaped there."""
     charts: list[dict[str, Any]]
     """One entry for each y axis: its label, scale, series and points."""
+    recipes: dict[str, list[dict[str, str]]]
+    """The hyperparameters of each of its settings at its scale, which the page states once for all figures."""
 
 
 def items(resolveds: Sequence[Resolved], store: Store, drawn: Drawn) -> Iterator[Item]:
@@ -71,6 +70,7 @@ def item(resolved: Resolved, loaded: Loaded, picture: Path | None, verdicts: Ver
     experiment, scale = resolved.experiment, resolved.scale
     if verdicts is None:
         verdicts = [verdict.to_json() for verdict in judge(experiment, loaded, scale)]
+    rows = hyperparameters(experiment, scale)
     sources = list(dict.fromkeys(fact.source for fact in loaded.facts.values() if fact.substitute))
     about = {
         "anchor": f"{experiment.id}-{scale}",
@@ -87,18 +87,28 @@ def item(resolved: Resolved, loaded: Loaded, picture: Path | None, verdicts: Ver
         "cost": _cost(resolved, loaded),
         "machines": machines(fact.provenance for fact in loaded.facts.values()),
         "claims": [_claim(one) for one in verdicts],
-        "image": _image(picture) if picture else "",
+        "image": data_address(picture) if picture else "",
         "table": _table(resolved, loaded),
         "published": _published(resolved),
         "notes": experiment.notes,
         "finding": experiment.findings.get(scale, ""),
         "command": f"ofe reproduce {experiment.id}" + (f" --scale {scale}" if resolved.runs else ""),
-        "hyperparameters": [_hyperparameter(row) for row in hyperparameters(experiment, scale)],
+        "hyperparameters": [_hyperparameter(row) for row in rows if row.run is not None],
+        "recipes": {_recipe(row.setting, scale): load_setting(row.setting).title for row in rows},
         "provenance": list(experiment.provenance.items()),
         "runs": [_run(fact) for fact in loaded.facts.values()],
         "missing": [run.slug for run in loaded.missing],
     }
-    return Item(about, _charts(resolved, loaded))
+    recipes: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        if row.run is None:
+            recipes.setdefault(_recipe(row.setting, scale), []).append(_hyperparameter(row))
+    return Item(about, _charts(resolved, loaded), recipes)
+
+
+def _recipe(setting: str, scale: str) -> str:
+    """The place on the page where the hyperparameters of a setting at a scale stand."""
+    return f"{setting}-at-{scale}"
 
 
 def _state(verdicts: Sequence[Mapping[str, Any]]) -> str:
@@ -147,7 +157,7 @@ def _worded(name: str) -> str:
 def _hyperparameter(row: Any) -> dict[str, str]:
     texts = {"paper": row.value, "here": row.scale_value}
     shown = {name: "" if value is None else str(value) for name, value in texts.items()}
-    return {"of": row.run or row.setting, "name": row.path, "source": row.source or "", "note": row.note, **shown}
+    return {"of": row.run or "", "name": row.path, "source": row.source or "", "note": row.note, **shown}
 
 
 def _run(fact: Any) -> dict[str, str]:
@@ -172,17 +182,6 @@ def _cost(resolved: Resolved, loaded: Loaded) -> str:
     spent = measured_cost(fact.whole_cost for fact in loaded.facts.values())
     traced = "" if not loaded.missing else f", {total - len(loaded.missing)} traced"
     return f"{count(total, 'run')}{traced}" + (f", {spent}" if spent else "")
-
-
-def _image(path: Path) -> str:
-    """A picture as a data address, in fewer colours."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    with Image.open(path) as image:
-        few = image.convert("RGB").quantize(COLOURS, kmeans=1, dither=Image.Dither.NONE)
-        few.convert("RGB").save(buffer, "WEBP", lossless=True, method=6)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 # ---------------------------------------------------------------------------------------------------

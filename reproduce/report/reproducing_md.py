@@ -24,11 +24,11 @@ from reproduce.report.discrimination import share_words, shipped_shares, write_s
 from reproduce.report.verdicts import published, tally
 from reproduce.specs.load import list_experiments
 from reproduce.specs.resolve import resolve
-from reproduce.specs.runs import Resolved
+from reproduce.specs.runs import Resolved, ResolvedRun
 from reproduce.specs.schema import Experiment
 from reproduce.store.atomic import write_text
 from reproduce.store.reference import find_reference, read_index, reference_root
-from reproduce.store.runs import Store
+from reproduce.store.runs import RunFolder, Store
 from reproduce.units import count
 
 if TYPE_CHECKING:
@@ -110,16 +110,19 @@ def page(figures: Path | None = None) -> str:
 
 
 def survey(figures: Path) -> Iterator[Entry]:
-    """Every experiment at each scale with reference traces of most of its runs; at the default scale where none has."""
+    """Every experiment at each scale where it is shown; at the default scale where it is shown at none."""
     from reproduce.store.frame import load
+
+    def trace_of(run: ResolvedRun) -> RunFolder | None:
+        return find_reference(run.recipe, run.scale, figures)
 
     shipped = [scale for scale in SCALES if read_index(scale, figures)]
     with TemporaryDirectory() as nowhere:
         store = Store(Path(nowhere))
         for experiment in list_experiments():
             resolutions = {scale: _resolve(experiment, scale) for scale in (*shipped, DEFAULT_SCALE)}
-            traced = [scale for scale in shipped if _is_shown(resolutions[scale], figures)]
-            for scale in traced or [DEFAULT_SCALE]:
+            shown = [scale for scale in shipped if resolutions[scale].is_shown(trace_of)]
+            for scale in shown or [DEFAULT_SCALE]:
                 loaded = load(resolutions[scale], store, reference=True, figures=figures)
                 yield Entry(resolutions[scale], loaded, judge(experiment, loaded, scale))
 
@@ -127,12 +130,6 @@ def survey(figures: Path) -> Iterator[Entry]:
 def _resolve(experiment: Experiment, scale: Scale) -> Resolved:
     """The runs of an experiment, with no fingerprint of their data: reference traces are found without it."""
     return resolve(experiment, scale, fingerprint=lambda data: "")
-
-
-def _is_shown(resolved: Resolved, figures: Path) -> bool:
-    """Whether a figure shows something at a scale. One that was made for another figure is not spread over all."""
-    traced = sum(find_reference(run.recipe, run.scale, figures) is not None for run in resolved.runs)
-    return traced > len(resolved.runs) / 2
 
 
 # ---------------------------------------------------------------------------------------------------

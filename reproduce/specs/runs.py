@@ -9,10 +9,12 @@ training has is in `training`, which is None for a checkpoint from elsewhere. No
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from reproduce.choices import DEFAULT_SCALE
 from reproduce.config import DataConfig, Precision, RunConfig
 from reproduce.job_config import CheckpointParent, JobConfig, MeasureConfig, QuantiseConfig, RunParent, TextSample
 from reproduce.keys import recipe_key, run_key
@@ -149,6 +151,19 @@ class Resolved:
     def lines(self) -> tuple[ResolvedRun | Guest, ...]:
         """All that the picture shows: the figure's own runs, then the guests."""
         return (*self.runs, *self.guests)
+
+    def is_shown(self, trace_of: Callable[[ResolvedRun], object]) -> bool:
+        """Whether the figure is shown at its scale where nobody asks for it by name: most of its runs have a trace.
+
+        One trace is not enough. It may have been made for another figure, and every figure with that run would be shown
+        at its scale. A figure without runs is the same at each scale, so that it is shown at the default scale alone.
+
+        Args:
+            trace_of: gives the trace of a run, or None if there is none.
+        """
+        if not self.runs:
+            return self.experiment.kind == "diagram" and self.scale == DEFAULT_SCALE
+        return sum(trace_of(run) is not None for run in self.runs) > len(self.runs) / 2
 
 
 # ---------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -28,50 +29,50 @@ SURFACE = {
     "list": {"--help", "--json", "--scale", "--setting", "--state", "--verdict"},
     "show": {"ID", "--full", "--help", "--json", "--scale"},
     "plan": {
-        *("ID...", "--check", "--devices", "--help", "--jobs", "--json", "--keep-weights", "--measure", "--scale"),
+        *("ID", "--check", "--devices", "--help", "--jobs", "--json", "--keep-weights", "--measure", "--scale"),
         *("--seeds", "--set", "--device", "--sbatch", "--partition", "--gres", "--time"),
     },
     "reproduce": {
-        *("ID...", "--devices", "--format", "--help", "--jobs", "--keep-weights", "--offline", "--out", "--scale"),
+        *("ID", "--devices", "--format", "--help", "--jobs", "--keep-weights", "--offline", "--out", "--scale"),
         *("--seeds", "--set", "--launcher", "--device", "--partition", "--gres", "--time"),
     },
     "measure": {
-        *("MODEL...", "--allow-pickle", "--batch", "--check", "--correlations", "--csv", "--dataset", "--device"),
+        *("MODEL", "--allow-pickle", "--batch", "--check", "--correlations", "--csv", "--dataset", "--device"),
         *("--dtype", "--examples", "--gguf", "--help", "--json", "--offline", "--plot", "--point", "--points"),
         *("--revision", "--seq-len", "--skip-first", "--step", "--text", "--text-ids", "--tokens"),
         "--trust-remote-code",
     },
     "quantise": {
-        *("MODEL...", "--activations", "--allow-pickle", "--dataset", "--device", "--gguf", "--help", "--json"),
+        *("MODEL", "--activations", "--allow-pickle", "--dataset", "--device", "--gguf", "--help", "--json"),
         *("--methods", "--offline", "--plot", "--revision", "--rows", "--seeds", "--seq-len", "--sequences", "--step"),
         *("--tensors", "--text", "--trust-remote-code", "--weights"),
     },
     "export": {"RUN", "--help", "--step", "--to"},
-    "bench": {"[NAME]...", "--device", "--help", "--json"},
+    "bench": {"NAME", "--device", "--help", "--json"},
     "plot": {
-        *("[ID...]", "--add", "--archive", "--format", "--from-cache", "--help", "--layers", "--logy", "--out"),
+        *("ID", "--add", "--archive", "--format", "--from-cache", "--help", "--layers", "--logy", "--out"),
         *("--overlay", "--scale", "--seeds", "--set", "--smooth", "--style"),
     },
-    "report": {"[ID...]", "--help", "--out"},
+    "report": {"ID", "--help", "--out"},
     "diff": {"RUN_A RUN_B|ID", "--help", "--json", "--layer", "--metric", "--scale"},
-    "verify": {"ID...", "--archive", "--from-cache", "--help", "--json", "--scale", "--seeds", "--set"},
+    "verify": {"ID", "--archive", "--from-cache", "--help", "--json", "--scale", "--seeds", "--set"},
     "status": {"--help", "--json"},
     "new": {"FILE", "--from", "--help"},
-    "schema": {"[experiment|setting]", "--help"},
+    "schema": {"experiment|setting", "--help"},
     "doctor": {"--deep", "--help", "--json"},
     "version": {"--help"},
     "cache dir": {"--help"},
     "cache list": {"--help", "--json"},
-    "cache verify": {"[KEY...]", "--help"},
+    "cache verify": {"KEY", "--help"},
     "cache prune": {"--help", "--weights", "--yes"},
-    "cache export": {"WHAT...", "--help", "--out", "--scale", "--seeds", "--set", "--weights"},
-    "cache import": {"PATH...", "--help"},
-    "cache promote": {"RUN...", "--help"},
+    "cache export": {"WHAT", "--help", "--out", "--scale", "--seeds", "--set", "--weights"},
+    "cache import": {"PATH", "--help"},
+    "cache promote": {"RUN", "--help"},
     "cache moments": {"RUN", "--form", "--help", "--json"},
     "cache trace": {"RUN", "--follow", "--help", "--out", "--to"},
     "data list": {"--help", "--json"},
-    "data prepare": {"ID...", "--help", "--offline", "--scale", "--set"},
-    "data check": {"ID...", "--help", "--scale", "--set"},
+    "data prepare": {"ID", "--help", "--offline", "--scale", "--set"},
+    "data check": {"ID", "--help", "--scale", "--set"},
 }
 
 HEAVY = ("torch", "transformers", "pandas", "matplotlib", "pyarrow", "datasets", "sklearn", "seaborn", "tokenizers")
@@ -100,6 +101,22 @@ def test_every_command_and_every_parameter_says_what_it_is(name: str) -> None:
     command = dict(_commands(typer.main.get_command(cli.app)))[name]
     assert command.help
     assert all(parameter.help for parameter in command.params)
+
+
+@pytest.mark.parametrize("name", SURFACE)
+def test_an_argument_stands_in_one_pair_of_brackets(name: str) -> None:
+    """typer writes the brackets and the dots itself: `[ID]...`."""
+    command = dict(_commands(typer.main.get_command(cli.app)))[name]
+    with typer.Context(command, info_name=name) as ctx:
+        usage = command.get_usage(ctx)
+    assert not re.search(r"\[\[|\{\[|\.\.\.[\]}]", usage)
+
+
+@pytest.mark.parametrize("group", [[], ["cache"], ["data"]])
+def test_the_list_of_commands_tells_each_in_a_whole_sentence(ofe: Ofe, group: list[str]) -> None:
+    commands = ofe(*group, "--help").stdout.partition("Commands:")[2]
+    assert commands
+    assert "..." not in commands
 
 
 def test_help_prints_and_exits_with_0(ofe: Ofe) -> None:
@@ -253,3 +270,15 @@ def test_plot_and_verify_never_load_torch(
     python: Process, reproduced: tuple[Path, object], arguments: list[str]
 ) -> None:
     assert "torch" not in _imported(python, reproduced[0], *arguments)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["measure"], ["quantise"], ["export", "--to", "folder"], ["cache", "trace"], ["diff", "toy-ln-laptop-s0"]],
+)
+def test_a_run_of_a_figure_that_was_not_trained_here_names_the_command_that_trains_it(
+    ofe: Ofe, command: list[str]
+) -> None:
+    result = ofe(*command, "toy-ln-laptop-s0")
+    assert result.exit_code == 2
+    assert "hint: `ofe reproduce fig1 --scale laptop` trains it" in result.stderr

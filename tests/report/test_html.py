@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pandas as pd
 import pytest
 
 from reproduce.job_config import QuantiseConfig
-from reproduce.report.html import page, script_json
+from reproduce.report.html import packed, page
 from reproduce.report.items import POINTS, Item, item
 from reproduce.specs.load import load_experiment
 from reproduce.specs.resolve import resolve
@@ -61,10 +63,25 @@ def test_hostile_names_stay_text(items: list[Item]) -> None:
     assert text.count("&lt;/script&gt;&lt;script&gt;window.hacked=1") >= 3
 
 
-def test_json_in_a_script_cannot_end_it() -> None:
-    told = script_json({EVIL: ["\u2028", "<!--"]})
-    assert not set("<>&\u2028") & set(told)
-    assert json.loads(told) == {EVIL: ["\u2028", "<!--"]}
+def test_packed_curves_have_no_letter_that_html_reads_and_are_a_quarter_of_their_json() -> None:
+    told = packed({EVIL: ["\u2028", "<!--"]})
+    assert re.fullmatch(r"[A-Za-z0-9+/=]+", told)
+    assert json.loads(zlib.decompress(base64.b64decode(told))) == {EVIL: ["\u2028", "<!--"]}
+    one = figure("fig2", steps=80_000)
+    charts = item(one.resolved, one.loaded, None).charts
+    assert len(packed(charts)) < len(json.dumps(charts)) / 2
+
+
+def test_the_hyperparameters_of_a_setting_stand_on_the_page_once(items: list[Item]) -> None:
+    """`items` are two figures of one setting at one scale."""
+    text = page(items)
+    (place,) = {place for one in items for place in one.recipes}
+    assert text.count(f'<details id="{place}">') == 1
+    assert text.count(f'<a href="#{place}">') == len(items)
+    rows = items[0].recipes[place]
+    assert {"model.width", "optimizer.lr"} <= {row["name"] for row in rows}
+    folded = text[text.index(f'<details id="{place}">') :].partition("</details>")[0]
+    assert re.findall(r'<th scope="row">([^<]*)</th>', folded) == [row["name"] for row in rows]
 
 
 def test_the_papers_numbers_stand_beside_ours() -> None:
@@ -194,6 +211,9 @@ await wait(100);
 told.readout = document.querySelector(".readout").textContent;
 const theme = document.getElementById("theme"), before = document.documentElement.dataset.theme;
 theme.click(); told.theme = before !== document.documentElement.dataset.theme; theme.click();
+const place = document.querySelector('p a[href*="-at-"]').getAttribute("href");
+const folded = document.querySelector(place);
+told.folded = folded.open; location.hash = place; await wait(50); told.unfolded = folded.open;
 told.hacked = window.hacked ?? null;
 told.requests = performance.getEntriesByType("resource").map((r) => r.name).filter((n) => !n.startsWith("data:"));
 told.wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
@@ -223,6 +243,7 @@ def test_a_browser_opens_it_filters_it_and_draws_its_curves(
     assert told["charts"] == 2
     assert (told["toggled"], told["log"], told["theme"]) == ("false", "false", True)
     assert re.search(r"layer \d.* · training step [\d,.]+ · [\d.]+", told["readout"])
+    assert (told["folded"], told["unfolded"]) == (False, True), "a link to a setting unfolds it"
     assert told["wide"] <= 0, "the page must not scroll sideways"
     assert told["unnamed"] == 0
     assert (tmp_path / "page.png").stat().st_size > 10_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from reproduce.choices import SCALES
 from reproduce.job_config import CheckpointParent, RunParent, TextSample
 from reproduce.specs.load import load_experiment
 from reproduce.specs.resolve import resolve
@@ -57,3 +58,20 @@ def test_what_a_setting_says_of_a_checkpoint_answers_for_it() -> None:
         "pythia-410m": (24, 405_334_016, ""),
     }
     assert {run.slug for run in runs} >= {"pythia-70m-step0-measured", "pythia-410m-step143000-measured"}
+
+
+def test_a_figure_is_shown_where_most_of_its_runs_have_a_trace() -> None:
+    figure = resolve(load_experiment("fig2"), "smoke", fingerprint=lambda data: "")
+    assert len(figure.runs) == 5
+
+    def shown(number: int) -> bool:
+        traced = figure.runs[:number]
+        return figure.is_shown(lambda run: "trace" if run in traced else None)
+
+    assert [shown(number) for number in (0, 1, 2, 3, 5)] == [False, False, False, True, True]
+
+
+def test_a_drawing_is_shown_at_the_default_scale_alone() -> None:
+    drawing = load_experiment("fig3")
+    shown = {scale: resolve(drawing, scale, fingerprint=lambda data: "").is_shown(lambda run: None) for scale in SCALES}
+    assert shown == {"smoke": False, "laptop": True, "workstation": False, "paper": False}

@@ -2,7 +2,6 @@
 "use strict";
 (() => {
   const root = document.documentElement;
-  const data = JSON.parse(document.getElementById("curves").textContent);
   const drawn = [];
 
   // -- light and dark ---------------------------------------------------------------------------------
@@ -149,8 +148,16 @@
     return ends.join("; ") + (more > 0 ? `; and ${more} more curves.` : ".");
   }
 
+  /** The curves of all figures by the figure's place: compressed JSON, which the browser itself unpacks. */
+  async function unpack() {
+    const packed = Uint8Array.from(atob(document.getElementById("curves").textContent), (c) => c.charCodeAt(0));
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return new Response(stream).json();
+  }
+
   // A chart is drawn when it comes near the screen, so that a page of fifty figures opens at once. The rest are drawn
   // one by one while the browser has nothing else to do, and all of them before the page is printed.
+  let data = null;
   const left = new Set(document.querySelectorAll("[data-charts]"));
   const show = (place) => {
     if (!left.delete(place)) return;
@@ -167,7 +174,18 @@
     show(place);
     later(next);
   };
-  left.forEach((place) => near.observe(place));
-  window.addEventListener("beforeprint", () => [...left].forEach(show));
-  later(next);
+  unpack().then((curves) => {
+    data = curves;
+    left.forEach((place) => near.observe(place));
+    window.addEventListener("beforeprint", () => [...left].forEach(show));
+    later(next);
+  }, () => left.forEach((place) => element("p", place, "This browser cannot unpack the curves. A newer one can.")));
+
+  // A link to a folded part unfolds it, as one does that leads to this page.
+  const unfold = () => {
+    const part = document.getElementById(location.hash.slice(1));
+    if (part?.tagName === "DETAILS") part.open = true;
+  };
+  window.addEventListener("hashchange", unfold);
+  unfold();
 })();
