@@ -222,7 +222,7 @@ def _checkpoints(
     if changes:
         raise SpecError(
             f"{experiment.id} at {scale}: --set changes trainings, and {spec.name} is a checkpoint from elsewhere",
-            hint="leave out --set, or choose a scale at which the figure shows a run of ours",
+            hint="leave out --set, or choose a scale at which the figure shows runs of ours alone",
         )
     text = setting.text_at(scale)
     sample = _sample(text, fingerprint)
