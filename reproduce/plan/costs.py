@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from reproduce.config import RunConfig
 from reproduce.environment import environment
-from reproduce.job_config import MeasureConfig, QuantiseConfig, TextSample
+from reproduce.job_config import CheckpointParent, MeasureConfig, QuantiseConfig, TextSample
 from reproduce.machine import Machine
 from reproduce.metrics.table import CHECKPOINT_METRICS, CORRELATION_METRICS
 from reproduce.models.size import flops, forward_flops, parameters, positions, tokens
@@ -26,7 +26,7 @@ from reproduce.plan.footprint import (
     measurement_footprint,
 )
 from reproduce.plan.memory import arrange
-from reproduce.quantise.rows import ROWS
+from reproduce.quantise.rows import OWN_MODELS, ROWS
 from reproduce.specs.runs import ResolvedRun
 from reproduce.specs.schema import ModelSize
 
@@ -84,20 +84,25 @@ def _of_trained(config: MeasureConfig | QuantiseConfig, training: RunConfig, par
 
 
 def _of_checkpoint(run: ResolvedRun, size: ModelSize | None, rate: Rate) -> Cost:
-    """A measurement of a checkpoint from elsewhere."""
+    """A measurement or a quantisation of a checkpoint from elsewhere."""
     config, text = run.config, run.data
-    assert isinstance(config, MeasureConfig), "a figure measures checkpoints, and quantises none"
-    assert isinstance(text, TextSample), "a checkpoint is measured on a text"
+    assert not isinstance(config, RunConfig), "no training starts from a checkpoint"
+    assert isinstance(text, TextSample), "a checkpoint has a text"
     assert size is not None, "a model from elsewhere has a size"
     params, layers, width = size.parameters, size.layers, size.width
-    count = config.examples * text.seq_len
+    passes = quantisation_passes(config) if isinstance(config, QuantiseConfig) else 1.0
+    count = round(passes * config.examples * text.seq_len)
     work = 2.0 * params * count
     # A training step of as many tokens takes three times the work of a forward pass.
     one_pass = rate.step_seconds(3 * 2.0 * params * PASS_TOKENS) / 3
-    metrics = len(CHECKPOINT_METRICS) + (len(CORRELATION_METRICS) if config.correlations else 0)
-    values, moments = 2 * metrics * (layers + 1), (layers + 1) * width
+    if isinstance(config, QuantiseConfig):
+        values, moments = layers + 1 + 4 * len(config.rows), 0
+    else:
+        metrics = len(CHECKPOINT_METRICS) + (len(CORRELATION_METRICS) if config.correlations else 0)
+        values, moments = 2 * metrics * (layers + 1), (layers + 1) * width
     needs = Footprint(
-        weights=FLOAT * params,
+        # A quantisation has the model as it was opened, a copy with plain linear layers, and one that a row rewrites.
+        weights=FLOAT * params * (3 if isinstance(config, QuantiseConfig) else 1),
         gradients=0,
         optimizer=0,
         # Ten streams in float32 or their like are alive in a block, and the metrics take four of them in float64.
@@ -114,9 +119,11 @@ def quantisation_passes(config: QuantiseConfig) -> float:
     """Passes over the evaluation text that a quantisation takes: one in full precision, and those of rows and widths.
 
     A width is evaluated with each calibration seed, at the price of the row `published`. Tensors that are quantised
-    alone take a pass over two sequences each.
+    alone take a pass over two sequences each. Rows of this package's transformers alone cost nothing elsewhere.
     """
-    rows = sum(ROWS[name].passes for name in config.rows)
+    elsewhere = isinstance(config.parent, CheckpointParent)
+    applying = [ROWS[name] for name in config.rows if not (elsewhere and ROWS[name].family in OWN_MODELS)]
+    rows = sum(row.passes for row in applying)
     widths = len(config.widths) * config.seeds * ROWS["published"].passes
     return 1 + rows + widths + config.tensors * 2 / config.examples
 

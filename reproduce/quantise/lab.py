@@ -93,6 +93,10 @@ class Lab:
     """What a row has to say beside its numbers."""
     scheme: type[Scheme] = Scheme
     """What rounds; `Unrounded` in the rehearsal of a method."""
+    scales: dict[str, Tensor] = field(default_factory=dict)
+    """SVDQuant's smoothing scales (k,), by the first layer with that input. All ranks and rehearsals have the same."""
+    boundaries: dict[str, list[float]] = field(default_factory=dict)
+    """SplitQuant's two boundaries, by layer. All widths and rehearsals have the same."""
 
     @cached_property
     def inputs(self) -> dict[str, Inputs]:
@@ -174,12 +178,12 @@ class Lab:
             return self._rotated(name, *self._groups(4))
         return self._rotated(name, weight, per_token if name.endswith("token") else activation)
 
-    def _groups(self, bits: int) -> tuple[Scheme, Scheme]:
-        """Weights and activations in symmetric groups, of one length for all layers."""
+    def _groups(self, bits: int, make: type[Scheme] | None = None) -> tuple[Scheme, Scheme]:
+        """Weights and activations in symmetric groups, of one length for all layers; `make` in place of `scheme`."""
         size = largest_divisor(math.gcd(*(linear.in_features for _, linear in self._linears())), GROUP)
         if size < 2:
             raise NotApplicable(f"the inputs of its linear layers have no common groups of 2 to {GROUP}")
-        scheme = self.scheme(bits, granularity="group", size=size)
+        scheme = (make or self.scheme)(bits, granularity="group", size=size)
         return scheme, scheme
 
     def _vector_wise(self) -> tuple[Scheme, Scheme]:
@@ -280,27 +284,39 @@ class Lab:
         smallest = min(min(linear.in_features, linear.out_features) for linear in layers.values())
         if rank > smallest:
             raise NotApplicable(f"its smallest linear layer has rank {smallest}, less than {rank}")
+        iterations = 0 if self.scheme is Unrounded else svdquant.ITERATIONS  # rounding is what they improve
         made, extra, flops = copy.deepcopy(self.model), 0, 0.0
         for first, group in sharing(self.inputs).items():
-            known, matrices = self.inputs[first], [layers[name].weight.data for name in group]
-            branch = svdquant.decompose_group(known.rows, known.largest, matrices, rank, activation, weight)
-            divide = smoothquant.Divide(branch.scales)
+            rows, matrices = self.inputs[first].rows, [layers[name].weight.data for name in group]
+            scales = self._smoothing(first, matrices)
+            whole = torch.cat(matrices) * scales
+            parts = svdquant.decompose(rows / scales, whole, rank, activation, weight, iterations)
+            quantised, up, down = parts[:3]
             sizes = [len(matrix) for matrix in matrices]
-            parts = zip(group, branch.quantised.split(sizes), branch.up.split(sizes), strict=True)
-            for name, matrix, up in parts:
-                low_rank = (up, branch.down) if rank else None
-                bias = layers[name].bias
-                replace(made, name, QuantisedLinear(matrix.clone(), bias, activation, divide, low_rank))
-            extra += branch.up.numel() + branch.down.numel()
-            flops += len(branch.scales) + 2 * (branch.up.numel() + branch.down.numel())
+            for name, matrix, own in zip(group, quantised.split(sizes), up.split(sizes), strict=True):
+                low_rank = (own, down) if rank else None
+                divide = smoothquant.Divide(scales)
+                replace(made, name, QuantisedLinear(matrix.clone(), layers[name].bias, activation, divide, low_rank))
+            extra += up.numel() + down.numel()
+            flops += len(scales) + 2 * (up.numel() + down.numel())
         return Prepared(made, self._bits(weight) + SCALE_BITS * extra / self._entries(), flops)
+
+    def _smoothing(self, first: str, matrices: Sequence[Tensor]) -> Tensor:
+        """SVDQuant's scales of the layers that share the input of `first`, searched with what really rounds."""
+        if first not in self.scales:
+            known, (weight, activation) = self.inputs[first], self._groups(4, Scheme)
+            self.scales[first] = svdquant.search_scales(known.rows, known.largest, matrices, activation, weight)
+        return self.scales[first]
 
     def _weights_alone(self, name: str, bits: int, detail: str) -> Prepared:
         whole = self.scheme(bits, "asymmetric")
         if detail == "splitquant":
 
-            def make(_: str, linear: nn.Linear) -> nn.Module:
-                return QuantisedLinear(splitquant.quantised(linear.weight.data, whole), linear.bias)
+            def make(layer: str, linear: nn.Linear) -> nn.Module:
+                matrix = linear.weight.data
+                if layer not in self.boundaries:
+                    self.boundaries[layer] = splitquant.boundaries(matrix)
+                return QuantisedLinear(splitquant.quantised(matrix, whole, self.boundaries[layer]), linear.bias)
 
             return Prepared(quantise_linears(self.model, make), bits + splitquant.EXTRA_BITS)
         if detail == "":

@@ -80,4 +80,6 @@ ROWS = {row.name: row for row in _TABLE}
 CAUSES = tuple(row.name for row in _TABLE if row.family == "causes")
 SETS = tuple(row.name for row in _TABLE if row.family == "published" and row.name != "published")
 """The study of calibration sets. The set of the published protocol itself is the training text."""
+OWN_MODELS: tuple[Family, ...] = ("published", "keys")
+"""Families of rows that apply to this package's transformers alone."""
 METHODS = tuple(row.name for row in _TABLE if row.family in ("int8", "int4", "weights", "keys"))

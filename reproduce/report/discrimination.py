@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from reproduce.choices import Scale
+from reproduce.job_config import MeasureConfig
 from reproduce.specs.claims import at_scale
 from reproduce.specs.load import list_experiments
 from reproduce.specs.resolve import resolve
@@ -64,8 +65,11 @@ def _all_runs(experiments: Sequence[Experiment], scale: Scale) -> Resolved:
     runs: dict[tuple[str, int, int], ResolvedRun] = {}
     for experiment in experiments:
         resolved = resolve(experiment, scale, fingerprint=lambda data: "")
-        # A run of several checkpoints is a job for each step.
-        runs |= {(run.name, run.seed, run.config.last_step): run for run in (*resolved.runs, *resolved.extra)}
+        for run in (*resolved.runs, *resolved.extra):
+            at = run.name, run.seed, run.config.last_step  # a run of several checkpoints is a job for each step
+            # Where one figure measures a checkpoint and another quantises it, the measurement has more to compare.
+            if at not in runs or run.training is not None or isinstance(run.config, MeasureConfig):
+                runs[at] = run
     return Resolved(experiments[0], scale, tuple(runs.values()), ())
 
 

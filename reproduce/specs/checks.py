@@ -261,6 +261,22 @@ def _entry_problems(run: Any, path: Path, settings: Sequence[str], catalogue: Ca
         yield Problem(place, f"{name} is a run of setting {catalogue[name][0].id}, which this experiment does not name")
     elif name not in own:
         yield Problem(place, f"no run {name} in setting {' or '.join(settings)}", nearest(name, own))
+    elif isinstance(run, RunRef) and isinstance(catalogue[name][1], CheckpointSpec):
+        yield from _checkpoint_entry_problems(run, catalogue[name][1], path)
+
+
+def _checkpoint_entry_problems(entry: RunRef, checkpoint: Any, path: Path) -> Iterator[Problem]:
+    """What a figure asks of a checkpoint and only a run of ours has."""
+    if entry.measured is not None:
+        yield Problem((*path, "measured"), f"{entry.name} is a checkpoint, whose setting says where it is measured")
+    if entry.quantised is None:
+        return
+    if checkpoint.run is not None:
+        yield Problem((*path, "quantised"), f"{entry.name} is what a run was on its way: name {checkpoint.run} itself")
+    elif entry.quantised.widths:
+        text = "the published protocol is of this package's models, expected [] for a checkpoint"
+        yield Problem((*path, "quantised", "widths") if "widths" in entry.quantised.model_fields_set
+                      else (*path, "quantised"), text)  # fmt: skip
 
 
 def _claim_problems(claim: Claim, path: Path, names: list[str], catalogue: Catalogue) -> Iterator[Problem]:

@@ -27,7 +27,14 @@ from reproduce.specs.fields import deviation_fields
 from reproduce.specs.load import catalogue, load_setting
 from reproduce.specs.overrides import parse_overrides
 from reproduce.specs.problems import explain, nearest
-from reproduce.specs.runs import Resolved, ResolvedRun, checkpoint_measurement, measurement, quantisation
+from reproduce.specs.runs import (
+    Resolved,
+    ResolvedRun,
+    checkpoint_measurement,
+    checkpoint_quantisation,
+    measurement,
+    quantisation,
+)
 from reproduce.specs.schema import (
     CheckpointSpec,
     CheckpointText,
@@ -91,11 +98,11 @@ def resolve(
             run = spec if isinstance(spec, RunSpec) else _run_of(setting, spec)
             if run is None:
                 assert isinstance(spec, CheckpointSpec)
-                found += _checkpoints(experiment, setting, spec, scale, changes, hashes)
+                found += _checkpoints(experiment, setting, spec, ref, scale, changes, hashes)
                 continue
             seeded = _seeds(experiment, setting, run, ref, scale, changes, seeds, hashes, precision)
             if isinstance(spec, CheckpointSpec):
-                found += [one for training in seeded for one in _exported(setting, spec, training, scale, hashes)]
+                found += [one for training in seeded for one in _exported(setting, spec, ref, training, scale, hashes)]
             else:
                 found += seeded
         return tuple(found)
@@ -206,15 +213,16 @@ def _checkpoints(
     experiment: Experiment,
     setting: Setting,
     spec: CheckpointSpec,
+    ref: RunRef,
     scale: Scale,
     changes: Mapping[str, Any],
     fingerprint: Fingerprint,
 ) -> Iterator[ResolvedRun]:
-    """The measurements of a model from elsewhere, one for each of its steps."""
+    """The measurements of a model from elsewhere, or its quantisations, one for each of its steps."""
     if changes:
         raise SpecError(
             f"{experiment.id} at {scale}: --set changes trainings, and {spec.name} is a checkpoint from elsewhere",
-            hint="leave out --set, or choose a scale at which the figure shows a run of ours",
+            hint="leave out --set, or choose a scale at which the figure shows runs of ours alone",
         )
     text = setting.text_at(scale)
     sample = _sample(text, fingerprint)
@@ -222,13 +230,17 @@ def _checkpoints(
         parent = _located(spec, step)
         if parent.form == "hub":
             parent = parent.model_copy(update={"fingerprint": fingerprint(parent)})
-        measured = checkpoint_measurement(
-            parent, sample, text.examples, skip_first=text.skip_first, correlations=text.correlations
-        )
+        if ref.quantised is not None:
+            fields = ref.quantised.model_dump(exclude={"examples"})
+            job = checkpoint_quantisation(parent, sample, ref.quantised.examples or text.examples, **fields)
+        else:
+            job = checkpoint_measurement(
+                parent, sample, text.examples, skip_first=text.skip_first, correlations=text.correlations
+            )
         yield replace(
-            measured,
+            job,
             name=spec.name,
-            label=spec.label,
+            label=spec.label if ref.label is None else ref.label,
             setting=setting.id,
             scale=scale,
             checkpoint=spec,
@@ -244,7 +256,12 @@ def _located(spec: CheckpointSpec, step: int) -> CheckpointParent:
 
 
 def _exported(
-    setting: Setting, spec: CheckpointSpec, training: ResolvedRun, scale: Scale, fingerprint: Fingerprint
+    setting: Setting,
+    spec: CheckpointSpec,
+    ref: RunRef,
+    training: ResolvedRun,
+    scale: Scale,
+    fingerprint: Fingerprint,
 ) -> Iterator[ResolvedRun]:
     """The measurements of what a run of ours was on its way, each written as a checkpoint and opened as one."""
     text = setting.text_at(scale)
@@ -263,7 +280,7 @@ def _exported(
         yield replace(
             measured,
             name=spec.name,
-            label=spec.label,
+            label=spec.label if ref.label is None else ref.label,
             checkpoint=spec,
             paper_data=training.paper_data and setting.is_paper_data(text.source),
         )

@@ -37,7 +37,7 @@ class ResolvedRun:
     parent: ResolvedRun | None = None
     """The job whose result this one starts from: the training whose weights are measured."""
     checkpoint: CheckpointSpec | None = None
-    """What the setting says of the model, where the job measures one of the setting's checkpoints."""
+    """What the setting says of the model, where the job starts from one of the setting's checkpoints."""
 
     @property
     def training(self) -> RunConfig | None:
@@ -87,8 +87,12 @@ class ResolvedRun:
 
     @property
     def stands_for(self) -> str:
-        """What of the paper's the model stands in for; empty if it stands for nothing but itself."""
-        return "" if self.checkpoint is None else self.checkpoint.stands_for
+        """What of the paper's the model stands in for; empty if it stands for nothing but itself.
+
+        A checkpoint stands in for models that the paper measures. The paper quantises none from elsewhere.
+        """
+        stands_in = self.checkpoint is not None and not isinstance(self.config, QuantiseConfig)
+        return self.checkpoint.stands_for if self.checkpoint is not None and stands_in else ""
 
     @cached_property
     def key(self) -> str:

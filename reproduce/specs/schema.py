@@ -79,22 +79,27 @@ class Snapshots(Frozen):
 
 
 class Quantised(Frozen):
-    """A quantisation of the weights that a run ends with, in place of what was recorded while it trained."""
+    """A quantisation of the weights that a run ends with, in place of what was recorded while it trained.
+
+    Of a checkpoint it stands in place of the measurement. The first sequences of the setting's text calibrate it, and
+    those after them are evaluated.
+    """
 
     widths: list[Bits] = [8]
-    """Widths at which the published protocol is evaluated: w8a8_ppl and so on."""
+    """Widths at which the published protocol is evaluated: w8a8_ppl and so on. A model from elsewhere takes none."""
     seeds: int = Field(default=3, ge=1)
-    """Calibration subsets."""
+    """Calibration subsets of the published protocol."""
     rows: list[RowName] = []
     """Further ways to quantise it (`reproduce.quantise.rows`)."""
     examples: int | None = Field(default=None, ge=1)
-    """Held-out sequences of the evaluation; those on which the run is evaluated while it trains if None."""
+    """Held-out sequences of the evaluation. If None, those on which the run is evaluated while it trains; of a
+    checkpoint as many as it is measured on."""
     calibration_batch_size: int = Field(default=8, ge=1)
     """Sequences in each of the four calibration batches."""
 
 
 class RunRef(Frozen):
-    """A run of the setting's catalogue, as a figure uses it."""
+    """A run or a checkpoint of the setting's catalogue, as a figure uses it."""
 
     name: str
     seeds: int = Field(default=1, ge=1)
@@ -102,7 +107,7 @@ class RunRef(Frozen):
     measured: Snapshots | None = None
     """Where the figure shows measurements of the run's weights instead of its own trace."""
     quantised: Quantised | None = None
-    """Where the figure shows a quantisation of the run's weights instead of its own trace."""
+    """Where the figure shows a quantisation of the run's weights instead of its own trace, or of a checkpoint."""
 
     @model_validator(mode="after")
     def _one_job(self) -> RunRef:

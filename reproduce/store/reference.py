@@ -15,14 +15,14 @@ from typing import Any
 
 from reproduce.config import RunConfig
 from reproduce.errors import OfeError
-from reproduce.job_config import JobConfig, MeasureConfig, RunParent
-from reproduce.store.atomic import write_json
+from reproduce.job_config import CheckpointParent, JobConfig, MeasureConfig, RunParent
+from reproduce.store.atomic import write_json, write_text
 from reproduce.store.home import shared_folder
 from reproduce.store.json_text import loads
-from reproduce.store.layout import damaged
+from reproduce.store.layout import RUN_YAML, damaged
 from reproduce.store.regular import text_of
 from reproduce.store.runs import RunFolder, Store
-from reproduce.store.seal import write_provenance
+from reproduce.store.seal import write_provenance, write_sums
 from reproduce.store.transfer import copy_sealed, remove_folder
 
 INDEX = "index.json"
@@ -65,8 +65,8 @@ def find_reference(recipe: str, scale: str, figures: Path | None = None) -> RunF
 def add_reference(run_folder: RunFolder, scale: str, figures: Path | None = None) -> RunFolder:
     """Make a sealed run a reference trace: copy its sealed files and enter it in the index.
 
-    Whatever identifies this machine or its user is removed from the copy's provenance. An earlier reference trace of
-    the same recipe is replaced.
+    Whatever identifies this machine or its user is removed from the copy's provenance, and the place of a checkpoint
+    from its run.yaml. An earlier reference trace of the same recipe is replaced.
 
     Raises:
         OfeError: the run is not sealed, is damaged, belongs to no figure, or reads data from a folder of this machine.
@@ -100,6 +100,7 @@ def add_reference(run_folder: RunFolder, scale: str, figures: Path | None = None
     reference = RunFolder(_traces(scale, figures) / run_folder.path.name)
     copy_sealed(run_folder.path, reference.path)
     write_provenance(reference.path, without_machine(run_folder.provenance()))
+    _leave_out_place(reference.path, config)
     index[content["recipe"]] = {"folder": reference.path.name} | {
         name: content[name] for name in ("key", "name", "seed")
     }
@@ -115,6 +116,15 @@ def _asked_for(config: JobConfig) -> bool:
     if not isinstance(config, MeasureConfig) or not isinstance(config.parent, RunParent):
         return False
     return config.text is not None and not config.exported
+
+
+def _leave_out_place(folder: Path, config: JobConfig) -> None:
+    """Keep the name of a checkpoint from elsewhere, and not where it lies on this machine. The key has neither."""
+    parent = None if isinstance(config, RunConfig) else config.parent
+    if isinstance(parent, CheckpointParent) and parent.path is not None:
+        text = (folder / RUN_YAML).read_text(encoding="utf-8")
+        write_text(folder / RUN_YAML, text.replace(parent.path, parent.name))
+        write_sums(folder)
 
 
 def without_machine(value: Any) -> Any:

@@ -64,10 +64,17 @@ def seal(folder: Path, provenance: Mapping[str, Any]) -> None:
         write_bytes(folder / TRACE, trace_bytes(read_rows(folder)))
         write_bytes(folder / MOMENTS, moments_bytes(read_moments(folder)))
         write_provenance(folder, provenance)
-        # The format of sha256sum, so that `sha256sum --check SHA256SUMS` verifies a folder without this program.
-        sums = "".join(f"{file_hash(folder / name)}  {name}\n" for name in CHECKED_FILES)
-        write_text(folder / SUMS, sums)  # last: from here on the folder is sealed
+        write_sums(folder)  # last: from here on the folder is sealed
     discard_leftovers(folder)
+
+
+def write_sums(folder: Path) -> None:
+    """Write SHA256SUMS in the format of sha256sum, so that `sha256sum --check` verifies a folder without this program.
+
+    Raises:
+        OfeError: the disk is full or cannot be written.
+    """
+    write_text(folder / SUMS, "".join(f"{file_hash(folder / name)}  {name}\n" for name in CHECKED_FILES))
 
 
 def discard_leftovers(folder: Path) -> None:

@@ -158,3 +158,73 @@ def test_snapshots_of_a_run_go_the_way_of_any_checkpoint(ofe: Ofe, figure: str, 
 
     promoted = ofe("cache", "promote", "snapshots-laptop-s0-at-6-on-prose-and-code", home=home)
     assert "rests on a folder of this machine" in " ".join(promoted.stderr.split())
+
+
+LAB = """\
+id: lab
+title: A checkpoint from elsewhere beside a run of ours
+setting: models-setting.yaml
+runs:
+  - {name: own, quantised: {widths: [], rows: [tensor, keys-8], examples: 2, calibration_batch_size: 1}}
+  - {name: hubbed, quantised: {widths: [], rows: [tensor, keys-8], examples: 2, calibration_batch_size: 1}}
+plot: {kind: methods, rows: [tensor, keys-8]}
+claims:
+  - id: c1
+    says: Int8 changes the perplexity of the checkpoint by less than half
+    left: {metric: tensor_ppl, run: hubbed, over: final}
+    cmp: approx
+    right: {metric: eval_ppl, run: hubbed, over: final}
+    rel_tol: 0.5
+    source: nowhere
+    basis: project
+"""
+
+
+def test_a_figure_quantises_a_checkpoint_beside_runs_of_ours(ofe: Ofe, figure: str, hub: Path, tmp_path: Path) -> None:
+    """Plan, run, verdict, table, and what is said of it."""
+    home, out = tmp_path / "home", ("-o", str(tmp_path / "out"))
+    setting, lab = tmp_path / "models-setting.yaml", str(tmp_path / "lab.yaml")
+    setting.write_text(setting.read_text().replace("steps: {paper: [0, 8, 512]}", "steps: {laptop: [8]}"))
+    (tmp_path / "lab.yaml").write_text(LAB)
+    planned = json.loads(ofe("plan", lab, "--scale", "laptop", "--json", home=home).stdout)
+    assert [run["slug"] for run in planned["runs"]][-1] == "tiny-step8-quantised"
+    done = ofe("reproduce", lab, "--scale", "laptop", "--offline", *out, home=home)
+    assert done.exit_code == 0, done.stderr
+    (verdict,) = json.loads(ofe("verify", lab, "--scale", "laptop", "--json", home=home).stdout)
+    assert verdict["verdict"] == "reproduced", verdict
+    table = (tmp_path / "out" / "lab.md").read_text(encoding="utf-8")
+    assert [line.split(" | ")[2] for line in table.splitlines() if line.startswith("| Hubbed")] == [
+        "full precision", "per tensor", "keys of 5 bits, blocks of 8",
+    ]  # fmt: skip
+    assert "place at each tensor" in (tmp_path / "out" / "lab.csv").read_text(encoding="utf-8")
+    assert "in place of" not in verdict["data"]
+    told = json.loads(ofe("show", lab, "--scale", "laptop", "--json", home=home).stdout)
+    assert [run["label"] for run in told["runs"]] == ["own", "Hubbed"]
+    assert "tiny-step8-quantised" in ofe("status", home=home).stdout
+
+    refused = ofe("reproduce", lab, "--scale", "laptop", "--set", "steps=3", home=home)
+    assert refused.exit_code == 2
+    assert "hubbed is a checkpoint from elsewhere" in " ".join(refused.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("{name: hubbed, quantised: {widths: [],", "{name: hubbed, quantised: {widths: [8],",
+         "runs[1].quantised.widths: the published protocol is of this package's models, expected []"),
+        ("{name: hubbed, quantised: {widths: [],", "{name: hubbed, quantised: {",
+         "runs[1].quantised: the published protocol is of this package's models, expected []"),
+        ("name: hubbed,", "name: snapshots,", "snapshots is what a run was on its way: name own itself"),
+        ("{name: hubbed, quantised: {widths: [], rows: [tensor, keys-8], examples: 2, calibration_batch_size: 1}}",
+         "{name: hubbed, measured: {at: [0, 1]}}",
+         "runs[1].measured: hubbed is a checkpoint, whose setting says where it is measured"),
+    ],
+)  # fmt: skip
+def test_what_a_figure_cannot_ask_of_a_checkpoint(
+    ofe: Ofe, figure: str, tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    assert LAB.count(old) == 1 or old == "name: hubbed,"
+    (tmp_path / "lab.yaml").write_text(LAB.replace(old, new, 1))
+    refused = ofe("show", str(tmp_path / "lab.yaml"), "--scale", "laptop")
+    assert refused.exit_code == 2
+    assert said in " ".join(refused.stderr.split())

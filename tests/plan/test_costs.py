@@ -1,12 +1,16 @@
-"""What a measurement of a checkpoint costs, reckoned from the facts that its setting gives."""
+"""What starting from a checkpoint costs, reckoned from the facts that its setting gives."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from reproduce.job_config import QuantiseConfig
 from reproduce.machine import Machine
 from reproduce.plan.calibration import guess
 from reproduce.plan.costs import Cost, cost_of
+from reproduce.quantise.rows import ROWS
 from reproduce.specs.load import load_experiment
 from reproduce.specs.resolve import resolve
 from reproduce.specs.runs import ResolvedRun
@@ -42,3 +46,18 @@ def test_snapshots_of_a_run_are_fetched_from_nowhere(machine: Machine) -> None:
     assert (measured.tokens, measured.download) == (32 * 128, 0)
     assert measured.flops < training.flops / 100
     assert cost(anchor, machine).download == 93_000_000
+
+
+def test_the_quantisation_of_a_checkpoint_is_its_passes_without_rows_of_our_own_models(machine: Machine) -> None:
+    runs = resolve(load_experiment("quantise-methods"), "laptop", fingerprint=lambda read: "").runs
+    run = next(run for run in runs if run.name == "smollm2")
+    config = run.config
+    assert isinstance(config, QuantiseConfig)
+    few = config.model_copy(update={"rows": ("tensor", "svdquant-4", "published", "keys-8"), "examples": 4})
+    found = cost(replace(run, config=few), machine)
+    tokens = (1 + ROWS["tensor"].passes + ROWS["svdquant-4"].passes) * 4 * 128
+    assert (found.tokens, found.download) == (tokens, 93_000_000)
+    assert found.flops == 2 * 134_515_008 * tokens
+    assert found.footprint.weights == 3 * 4 * 134_515_008  # as opened, with plain linear layers, and of a row
+    whole = cost(run, machine)
+    assert 60 < whole.seconds < 3600

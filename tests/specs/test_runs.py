@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from reproduce.choices import SCALES
-from reproduce.job_config import CheckpointParent, RunParent, TextSample
+from reproduce.choices import SCALES, Scale
+from reproduce.job_config import CheckpointParent, MeasureConfig, QuantiseConfig, RunParent, TextSample
 from reproduce.specs.load import load_experiment
 from reproduce.specs.resolve import resolve
 from reproduce.specs.runs import ResolvedRun, checkpoint_measurement, checkpoint_quantisation, measurement, quantisation
 
 NEOX = CheckpointParent(form="hub", name="EleutherAI/pythia-160m", revision="step1000", step=1000)
+
+METHODS = "quantise-methods"
 
 
 def training() -> ResolvedRun:
@@ -75,3 +77,28 @@ def test_a_drawing_is_shown_at_the_default_scale_alone() -> None:
     drawing = load_experiment("fig3")
     shown = {scale: resolve(drawing, scale, fingerprint=lambda data: "").is_shown(lambda run: None) for scale in SCALES}
     assert shown == {"smoke": False, "laptop": True, "workstation": False, "paper": False}
+
+
+def test_a_figure_quantises_a_checkpoint_on_the_text_of_its_setting() -> None:
+    """SmolLM2 in `quantise-methods`: checkpoint and text are those of fig1, where it is measured in place of Pythia."""
+    figures = {
+        name: resolve(load_experiment(name), "laptop", fingerprint=lambda read: "") for name in ("fig1", METHODS)
+    }
+    measured, quantised = (next(run for run in one.runs if run.name == "smollm2") for one in figures.values())
+    ours, theirs = quantised.config, measured.config
+    assert isinstance(ours, QuantiseConfig)
+    assert isinstance(theirs, MeasureConfig)
+    assert (ours.parent, ours.text, ours.widths) == (theirs.parent, theirs.text, ())
+    assert ours.examples + ours.calibration_batches * ours.calibration_batch_size <= theirs.examples
+    others = [run.config for run in figures[METHODS].runs if run.name != "smollm2"]
+    assert all(isinstance(other, QuantiseConfig) and other.rows == ours.rows for other in others)
+    assert (quantised.layers, quantised.parameters) == (30, 134_515_008)
+    assert (measured.stands_for, quantised.stands_for) == ("Pythia", "")
+    assert quantised.slug == "SmolLM2-135M-Instruct.Q4_1.gguf-quantised"
+
+
+@pytest.mark.parametrize("scale", ["smoke", "workstation", "paper"])
+def test_a_figure_leaves_a_checkpoint_out_at_scales_that_its_setting_does_not_name(scale: Scale) -> None:
+    runs = resolve(load_experiment(METHODS), scale, fingerprint=lambda read: "").runs
+    assert [run.name for run in runs if run.training is None] == []
+    assert len(runs) == 6

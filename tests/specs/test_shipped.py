@@ -48,9 +48,11 @@ def test_one_name_is_one_training_and_one_training_one_name(scale: Scale) -> Non
     configs: dict[tuple[str, int, int], str] = {}
     for name in IDS:
         for run in (*at(name, scale).runs, *at(name, scale).extra):
-            key = (run.parent or run).key  # figures may quantise or measure one training in several ways
+            # Figures may quantise or measure one training, or one checkpoint, in several ways.
+            elsewhere = run.training is None
+            key = str(run.config.parent.model_dump(exclude={"path"})) if elsewhere else (run.parent or run).key
             # A checkpoint from elsewhere is a job for each of its steps.
-            step = run.config.last_step if run.training is None else 0
+            step = run.config.last_step if elsewhere else 0
             assert configs.setdefault((run.name, run.seed, step), key) == key, run.slug
     names: dict[str, str] = {}
     for (name, *_), key in configs.items():

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from reproduce.errors import OfeError
-from reproduce.specs.runs import ResolvedRun
+from reproduce.job_config import CheckpointParent, TextSample
+from reproduce.specs.runs import ResolvedRun, checkpoint_quantisation
 from reproduce.specs.schema import SCALES
 from reproduce.store.reference import add_reference, find_reference, read_index, reference_root, without_machine
 from reproduce.store.runs import RunFolder, Store
@@ -67,6 +69,25 @@ def test_a_newer_reference_takes_the_place_of_the_older(
     assert not older.path.exists()
     assert find_reference(make_run().recipe, "smoke", tmp_path) == newer
     assert_index_agrees(tmp_path, "smoke")
+
+
+def test_a_reference_has_the_name_of_a_checkpoint_and_not_its_place(make_sealed: MakeSealed, tmp_path: Path) -> None:
+    parent = CheckpointParent(form="gguf", name="model.gguf", path="/home/ada/model.gguf", fingerprint="0" * 16)
+    job = checkpoint_quantisation(parent, TextSample(fingerprint="1" * 16), 2, rows=("tensor",))
+    folder = make_sealed(replace(job, name="model", setting="toy", scale="laptop"))
+    added = add_reference(folder, "laptop", tmp_path)
+    assert "/home/ada" not in "".join(path.read_text(errors="ignore") for path in added.path.iterdir())
+    added.verify()
+    added.check_key()
+    assert added.key == folder.key
+    assert "/home/ada/model.gguf" in (folder.path / "run.yaml").read_text(), "the run itself still knows it"
+
+
+def test_no_shipped_trace_names_a_place_of_a_machine() -> None:
+    folders = [RunFolder(path) for path in reference_root().glob("*/traces/*-*")]
+    assert folders
+    for said in (said for folder in folders for said in (folder.read_run_yaml(), folder.provenance())):
+        assert without_machine(said) == said
 
 
 def test_a_reference_says_nothing_of_the_machine(make_run: MakeRun, make_sealed: MakeSealed, tmp_path: Path) -> None:

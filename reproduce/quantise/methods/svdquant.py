@@ -5,13 +5,13 @@
 L begins as the best approximation of W^, and is then improved: L <- SVD_r(W^ - Q), Q <- Q(W^ - L), as long as the
 output error with quantised inputs falls. Layers that share an input are stacked along their outputs, so that they share
 the first product of the branch. The smoothing exponents are searched among (alpha, 0) and (alpha, 1 - alpha) on a grid
-of 20, for the least output error. Source: `calib/lowrank.py` and `configs/svdquant` of mit-han-lab/deepcompressor.
+of 20, for the least output error without a branch, so that all ranks have the same. Source: `calib/lowrank.py` and
+`configs/svdquant` of mit-han-lab/deepcompressor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -26,27 +26,20 @@ GRID = 20
 Quantiser = Callable[[Tensor], Tensor]
 
 
-@dataclass(frozen=True)
-class Branch:
-    """One stacked weight (m, k) as a quantised part and a branch."""
-
-    scales: Tensor
-    """Smoothing scales (k,)."""
-    quantised: Tensor
-    """(m, k)."""
-    up: Tensor
-    """(m, r)."""
-    down: Tensor
-    """(r, k)."""
-    error: float
-    """Relative output error on the calibration inputs."""
-
-
 def low_rank(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """The best approximation of `matrix` (m, k) of that rank, as up (m, r) and down (r, k); SVD in float64."""
-    left, values, right = torch.linalg.svd(matrix.double(), full_matrices=False)
-    root = values[:rank].sqrt()
-    return (left[:, :rank] * root).float(), (root[:, None] * right[:rank]).float()
+    """The best approximation of `matrix` (m, k) of that rank, as up (m, r) and down (r, k), computed in float64.
+
+    It is the projection on the first r singular vectors of the shorter side, U U^T W or W V V^T. They are eigenvectors
+    of the Gram matrix of that side, which takes a third of the time of a whole singular value decomposition.
+    """
+    whole = matrix.double()
+    outputs, inputs = whole.shape
+    if rank == 0:
+        return matrix[:, :0], matrix[:0]
+    gram = whole.T @ whole if inputs <= outputs else whole @ whole.T
+    first = torch.linalg.eigh(gram).eigenvectors[:, -rank:]  # eigenvalues ascend
+    up, down = (whole @ first, first.T) if inputs <= outputs else (first, first.T @ whole)
+    return up.float(), down.float()
 
 
 def output_error(x: Tensor, weight: Tensor, branch: tuple[Tensor, Tensor, Tensor], quantise_x: Quantiser) -> float:
@@ -83,10 +76,10 @@ def decompose(
     return best
 
 
-def decompose_group(
-    x: Tensor, largest: Tensor, weights: Sequence[Tensor], rank: int, quantise_x: Quantiser, quantise_w: Quantiser
-) -> Branch:
-    """The stacked weights of layers with one input, smoothed with the best exponents and decomposed.
+def search_scales(
+    x: Tensor, largest: Tensor, weights: Sequence[Tensor], quantise_x: Quantiser, quantise_w: Quantiser
+) -> Tensor:
+    """The smoothing scales (k,) of layers with one input whose stacked weights lose least without a branch.
 
     Args:
         x: calibration inputs (n, k).
@@ -105,6 +98,4 @@ def decompose_group(
             if found is None or error < found[0]:
                 found = error, scales
     assert found is not None
-    scales = found[1]
-    quantised, up, down, error = decompose(x / scales, stacked * scales, rank, quantise_x, quantise_w)
-    return Branch(scales, quantised, up, down, error)
+    return found[1]

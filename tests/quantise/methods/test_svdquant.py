@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from reproduce.quantise.methods.smoothquant import smoothing_scales
-from reproduce.quantise.methods.svdquant import decompose, decompose_group, low_rank, output_error
+from reproduce.quantise.methods.svdquant import decompose, low_rank, output_error, search_scales
 from reproduce.quantise.quantisers import Scheme
 from tests.quantise.layers import outlier_layer
 
@@ -48,9 +48,7 @@ def test_the_error_falls_with_the_rank() -> None:
     assert all(iterated <= single for iterated, single in zip(ranks, once, strict=True))
 
 
-def test_a_group_shares_the_first_product_and_smooths_no_worse_than_a_half() -> None:
-    branch = decompose_group(X, X.abs().amax(0), [W[:16], W[16:]], 4, Q, Q)
-    assert branch.quantised.shape == (48, 64)
-    assert branch.down.shape == (4, 64)
-    plain = decompose_group(X, X.abs().amax(0), [W], 0, Q, Q)
-    assert plain.error <= decompose(XS, WS, 0, Q, Q)[3]
+def test_the_search_smooths_no_worse_than_a_half_and_layers_with_one_input_share_its_scales() -> None:
+    scales = search_scales(X, X.abs().amax(0), [W[:16], W[16:]], Q, Q)
+    assert torch.equal(scales, search_scales(X, X.abs().amax(0), [W], Q, Q))
+    assert decompose(X / scales, W * scales, 0, Q, Q)[3] <= decompose(XS, WS, 0, Q, Q)[3]
