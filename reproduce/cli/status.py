@@ -33,7 +33,7 @@ def status(ctx: typer.Context, json: Json = False) -> None:
         return
     ui.columns(
         [[row["slug"], row["state"], _position(row), _age(row["updated"]), row["error"] or row["key"]] for row in rows],
-        widths=[16, 10, 10, 13],
+        widths=[16, 8, 8, 11],  # so that a key fits whole into 80 columns beside the longest names
         titles=["run", "state", "step", "updated", "key or error"],
     )
     told = Counter(row["state"] for row in rows)
