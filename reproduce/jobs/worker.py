@@ -26,6 +26,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
@@ -109,7 +110,9 @@ def do(folder: RunFolder, stop: StopFlag) -> int:
             folder.write_progress((folder.progress() or {}) | now)
         try:
             for _ in range(_ATTEMPTS):
+                before = time.process_time()
                 about = {"failed": False, "failed_step": None} | _work(folder, config, stop)
+                about["cpu_seconds"] = time.process_time() - before
                 about["device_hours"] = about["seconds"] * group.size() / 3600
                 if group.chief():
                     finish(folder, common_provenance(run, about["data"]["source"]) | about | {"started": started})

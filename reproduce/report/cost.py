@@ -1,6 +1,7 @@
 """What the traces of a figure took to make, as their provenance recorded it: the one cost that every page states.
 
-A core-minute is a minute of one core. A run on two cores for ten minutes took twenty of them, whichever ran beside it.
+A core-minute is a minute of one core. A run that kept two cores busy for ten minutes took twenty of them. Minutes that
+it waited for a core are not counted, except in traces that recorded the clock and the number of threads alone.
 On an accelerator the minutes of the device are counted in place of those of the cores that feed it.
 """
 
@@ -21,6 +22,9 @@ def measured_cost(provenances: Iterable[Mapping[str, Any]]) -> str:
     Args:
         provenances: that of each run.
 
+    >>> busy = {"seconds": 600, "cpu_seconds": 900, "threads": 2}
+    >>> measured_cost([busy])
+    '15 core-minutes'
     >>> run = {"seconds": 600, "threads": 2, "device": "CPU", "machine": {"cpu": "CPU", "cores": 8}}
     >>> measured_cost([run, run]), measured_cost([run] * 60), measured_cost([run | {"device": "H100", "devices": 4}])
     ('40 core-minutes', '20 core-hours', '40 GPU-minutes')
@@ -31,8 +35,9 @@ def measured_cost(provenances: Iterable[Mapping[str, Any]]) -> str:
         kinds.add(provenance.get("kind", "train"))
         if seconds := provenance.get("seconds"):
             on_cpu = _on_cpu(provenance)
-            threads = provenance.get("threads", 1) if on_cpu else 1
-            spent["core" if on_cpu else "GPU"] += seconds * threads * provenance.get("devices", 1)
+            if on_cpu:
+                seconds = provenance.get("cpu_seconds") or seconds * provenance.get("threads", 1)
+            spent["core" if on_cpu else "GPU"] += seconds * provenance.get("devices", 1)
     told = " and ".join(_amount(seconds / 60, unit) for unit, seconds in spent.items())
     return f"{told} after training" if told and kinds != {"train"} else told
 

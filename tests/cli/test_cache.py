@@ -178,5 +178,6 @@ def test_provenance_says_how_and_with_what_a_run_was_trained(reproduced: Reprodu
     provenance = json.loads((_run_folder(reproduced[0]) / "provenance.json").read_text())
     assert provenance["command"].startswith("ofe reproduce fig1")
     assert provenance["device_hours"] == pytest.approx(provenance["seconds"] / 3600)
+    assert 0 < provenance["cpu_seconds"] < 600, "which other work on the machine does not add to"
     assert {"packages", "machine", "threads", "precision", "git", "device", "data"} <= provenance.keys()
     assert "environ" not in json.dumps(provenance)

@@ -18,6 +18,8 @@ GPU: dict[str, Any] = {**CPU, "device": "H100", "devices": 4}
         ([CPU], "20 core-minutes"),
         ([CPU, CPU | {"threads": 1}], "30 core-minutes"),
         ([CPU | {"devices": 2}], "40 core-minutes"),
+        ([CPU | {"cpu_seconds": 300.0}], "5 core-minutes"),
+        ([GPU | {"cpu_seconds": 300.0}], "40 GPU-minutes"),
         ([GPU], "40 GPU-minutes"),
         ([CPU, GPU], "20 core-minutes and 40 GPU-minutes"),
         ([CPU] * 60, "20 core-hours"),
