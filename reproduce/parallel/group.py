@@ -124,6 +124,15 @@ def from_chief(value: T) -> T:
     return box[0]
 
 
+def gathered(value: T) -> list[T]:
+    """The values of all processes, in the order of their ranks, on every process."""
+    if size() == 1:
+        return [value]
+    values = [value] * size()
+    dist.all_gather_object(values, value)
+    return values
+
+
 def wait() -> None:
     """Go on when all processes have come this far."""
     anyone(False)

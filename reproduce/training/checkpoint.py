@@ -6,7 +6,8 @@
                            `torch.distributed.checkpoint`, the chief also writes `rest.pt`, and the folder gets its name
                            when it is complete
 
-The file of a whole state ends with its SHA-256: torch reads a file in which bits have changed, and computes on.
+The file of a whole state ends with its SHA-256, and `rest.pt` also holds those of the shards beside it: torch reads a
+file in which bits have changed, and computes on.
 
 Either form can be read by any number of processes in any mode. A whole state is cut into shards, and shards are put
 together, by the names of the parameters.
@@ -30,9 +31,9 @@ from torch.optim import Optimizer
 
 from reproduce.errors import OfeError
 from reproduce.parallel import group
-from reproduce.store.atomic import replacing, sync
+from reproduce.store.atomic import file_hash, replacing, sync
 from reproduce.store.home import explain_os_errors
-from reproduce.store.layout import CHECKPOINT, checkpoints, damaged
+from reproduce.store.layout import CHECKPOINT, checkpoints
 from reproduce.store.regular import open_regular
 
 if TYPE_CHECKING:
@@ -125,9 +126,21 @@ def _read(path: Path, device: torch.device, *, mmap: bool = False) -> dict[str, 
         _check_digest(path)
         return torch.load(path, map_location=device, weights_only=True, mmap=mmap)
     except Exception as error:  # the bytes of a damaged file may mean anything to the reader
-        whole = path.parent if path.name == REST else path
-        again = f"remove it, and the run starts again from its beginning: rm -r {shlex.quote(str(whole))}"
-        raise OfeError(f"{path} cannot be read", hint=again) from error
+        raise _unreadable(path) from error
+
+
+def _unreadable(path: Path) -> OfeError:
+    whole = path.parent if path.name == REST else path
+    again = f"remove it, and the run starts again from its beginning: rm -r {shlex.quote(str(whole))}"
+    return OfeError(f"{path} cannot be read", hint=again)
+
+
+def _differs(path: Path, digest: str) -> bool:
+    """Whether a file is missing or has another SHA-256."""
+    try:
+        return file_hash(path) != digest
+    except OSError:
+        return True
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:
@@ -264,8 +277,11 @@ def _save_shards(folder: Path, model: nn.Module, optimizer: Optimizer, rest: dic
             if isinstance(cause, OSError):
                 raise cause from error
             raise OfeError(f"{path} could not be written: {cause}") from error
+    names = group.from_chief(sorted(os.listdir(aside)) if group.chief() else [])
+    mine = {name: file_hash(aside / name) for name in names[group.rank() :: group.size()]}
+    sums = {name: digest for part in group.gathered(mine) for name, digest in part.items()}
     if group.chief():
-        _write(aside / REST, rest | {"optimizer_started": bool(optimizer.state)})
+        _write(aside / REST, rest | {"optimizer_started": bool(optimizer.state), "sums": sums})
         with explain_os_errors(path):
             # The content has to be on the disk before the name says that it is complete.
             sync(aside)
@@ -280,6 +296,10 @@ def _load_shards(path: Path, model: nn.Module, optimizer: Optimizer) -> dict[str
     from torch.distributed.checkpoint.state_dict import set_model_state_dict, set_optimizer_state_dict
 
     rest = _read(path / REST, torch.device("cpu"))
+    sums = rest.pop("sums", {})  # a checkpoint of an earlier version has none
+    mine = sorted(sums)[group.rank() :: group.size()]
+    if group.anyone(any(_differs(path / name, sums[name]) for name in mine))[0]:
+        raise _unreadable(path)
     state = _state(model, optimizer, rest.pop("optimizer_started"))
     try:
         with warnings.catch_warnings():
@@ -287,7 +307,7 @@ def _load_shards(path: Path, model: nn.Module, optimizer: Optimizer) -> dict[str
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
             dcp.load(state, checkpoint_id=path, no_dist=group.size() == 1)
     except CheckpointException as error:
-        raise damaged(path, "cannot be read") from error
+        raise _unreadable(path) from error
     set_model_state_dict(model, state["model"])
     if "optimizer" in state:
         set_optimizer_state_dict(model, optimizer, state["optimizer"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
+from reproduce.errors import OfeError
 from reproduce.metrics.table import STREAM_METRICS
 from reproduce.store.layout import checkpoints
 from reproduce.store.trace import read_live, read_moments
@@ -82,6 +84,7 @@ def test_what_processes_tell_each_other(found: list[dict[str, Any]]) -> None:
         assert said["nothing"] == [0, 1]
         assert said["anyone"] == [True, False]
         assert said["from_chief"] == {"rank": 0}
+        assert said["gathered"] == [{"rank": 0}, {"rank": 1}]
     first, second = (one["exchanges"]["first"] for one in found)
     assert sorted([first, second]) == [[False, False], [True, True]]
 
@@ -154,6 +157,25 @@ def test_mixed_precision_differs_by_its_own_rounding(one: Path, two: Path, run: 
 @pytest.mark.parametrize("run", ["one-to-ddp", "one-to-fsdp", "fsdp-to-ddp", "ddp-to-fsdp"])
 def test_a_checkpoint_goes_on_in_another_arrangement(one: Path, two: Path, run: str) -> None:
     assert difference(one / "whole", two / run).max() < 2e-5
+
+
+def test_a_bit_that_changed_in_any_shard_is_found(two: Path, tmp_path: Path) -> None:
+    (left,) = checkpoints(two / "fsdp-half")
+    names = sorted(path.name for path in left.iterdir())
+    assert names == [".metadata", "__0_0.distcp", "__1_0.distcp", "rest.pt"]
+    for name in names:
+        for change in ("flip", "cut", "remove"):
+            shutil.copytree(two / "fsdp-half", tmp_path / "run")
+            path = tmp_path / "run" / left.name / name
+            content = bytearray(path.read_bytes())
+            content[len(content) // 2] ^= 4
+            path.write_bytes(content if change == "flip" else content[:-7])
+            if change == "remove":
+                path.unlink()
+            with pytest.raises(OfeError, match=r"checkpoint-3.* cannot be read") as refused:
+                train(tmp_path / "run", toy_config())
+            assert refused.value.hint.endswith(f"rm -r {tmp_path / 'run' / left.name}")
+            shutil.rmtree(tmp_path / "run")
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -29,6 +29,7 @@ def exchanges() -> dict[str, Any]:
         "nothing": group.concatenation(mine[: 2 * (1 - group.rank())]).tolist(),
         "anyone": group.anyone(group.rank() == 1, False),
         "from_chief": group.from_chief({"rank": group.rank()}),
+        "gathered": group.gathered({"rank": group.rank()}),
         "first": [group.first_to_fail(), group.first_to_fail()],
     }
 
