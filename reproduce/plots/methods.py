@@ -18,7 +18,7 @@ from reproduce.claims.quantity import read
 from reproduce.claims.ruling import NotMeasured
 from reproduce.plots.badges import badges
 from reproduce.plots.captions import caption, missing_notes, words
-from reproduce.plots.quantised import multiples
+from reproduce.plots.quantised import clipped, multiples, spaced
 from reproduce.plots.sheet import Words, sheet
 from reproduce.plots.theme import QUIET, series_styles
 from reproduce.quantise.rows import ROWS, Family
@@ -128,7 +128,9 @@ def _draw(ax: Axes, found: Sequence[Cell], colours: dict[str, str]) -> None:
     rows = list(dict.fromkeys(cell.row for cell in found if cell.ratio is not None))
     for row, mark in zip(rows, _MARKS * (1 + len(rows) // len(_MARKS)), strict=False):
         points = sorted(
-            (cell.kurtosis, cell.ratio, cell.run) for cell in found if cell.row == row and cell.ratio is not None
+            (cell.kurtosis, clipped(cell.ratio), cell.run)
+            for cell in found
+            if cell.row == row and cell.ratio is not None
         )
         ax.plot([x for x, _, _ in points], [y for _, y, _ in points], "-", color=QUIET, linewidth=0.4, zorder=1)
         for x, y, run in points:
@@ -139,7 +141,7 @@ def _draw(ax: Axes, found: Sequence[Cell], colours: dict[str, str]) -> None:
     low, high = min(kurtoses) / 1.25, max(kurtoses) * 1.25
     ax.set_xlim(low, high)
     ticks = [tick for tick in (1, 1.5, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500, 1000) if low <= tick <= high]
-    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_major_locator(FixedLocator(spaced(ticks, high / low)))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     multiples(ax, "y", [cell.ratio for cell in found if cell.ratio is not None])
@@ -168,8 +170,14 @@ def methods_words(resolved: Resolved, loaded: Loaded, verdicts: Sequence[Verdict
         verdicts,
         badges(resolved.scale, loaded.facts.values()),
         f"{caption(resolved, loaded)}. A colour is a model and a mark a method; lines join a method's points.",
-        [*missing_notes(loaded.missing), *reasons],
+        [*missing_notes(loaded.missing), *reasons, *_beyond(found)],
     )
+
+
+def _beyond(found: Sequence[Cell]) -> list[str]:
+    """The points that stand at the border of their panel, with what they would be."""
+    out = [cell for cell in found if cell.ratio is not None and clipped(cell.ratio) != cell.ratio]
+    return [f"{ROWS[cell.row].label}, of {cell.label} lies beyond the axis: {cell.ratio:.2g} times" for cell in out]
 
 
 # ---------------------------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ _ROW_HEIGHT = 0.22
 """Height of a row in inches."""
 _LEAST, _MOST = 0.9, 1000.0
 """Ratios beyond which points are drawn at the border."""
+_GAP = 1 / 16
+"""Least distance between two ticks, as a share of their axis."""
 _TICKS = (0.9, 1.0, 1.1, 1.2, 1.5, 2, 3, 5, 10, 30, 100, 300, 1000)
 
 
@@ -50,7 +52,8 @@ def _ratios(reading: dict[str, Any]) -> dict[str, float]:
     return {label: ratio for label, ratio in found.items() if not math.isnan(ratio)}
 
 
-def _clipped(ratio: float) -> float:
+def clipped(ratio: float) -> float:
+    """The ratio as it is drawn: one beyond the axis stands at its border."""
     return min(max(ratio, _LEAST), _MOST)
 
 
@@ -59,7 +62,7 @@ def _by_row(ax: Axes, readings: Sequence[dict[str, Any]], labels: Sequence[str],
         ratios = _ratios(reading)
         shown = [label for label in labels if label in ratios]
         places = [labels.index(label) for label in shown]
-        ax.plot([_clipped(ratios[label]) for label in shown], places, "o", color=colour, label=reading["model"], ms=4)
+        ax.plot([clipped(ratios[label]) for label in shown], places, "o", color=colour, label=reading["model"], ms=4)
     ax.axvline(1.0, color=QUIET, linewidth=0.8)
     ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.4, -0.6)
@@ -75,7 +78,7 @@ def _against_kurtosis(ax: Axes, readings: Sequence[dict[str, Any]], colours: Seq
         for row in reading["rows"]:
             if row["row"] in ("tensor", "token") and row["ratio"] is not None:
                 mark = "o" if row["row"] == "tensor" else "^"
-                ax.plot([mean], [_clipped(row["ratio"])], mark, color=colour, ms=5)
+                ax.plot([mean], [clipped(row["ratio"])], mark, color=colour, ms=5)
     means = [reading["kurtosis"]["mean"] for reading in readings]
     ax.set_xscale("log")
     ax.set_xlim(0.8, max(10.0, 1.5 * max(means)))
@@ -89,10 +92,23 @@ def _against_kurtosis(ax: Axes, readings: Sequence[dict[str, Any]], colours: Seq
 
 def multiples(ax: Axes, which: str, ratios: Sequence[float]) -> None:
     """A logarithmic axis with plain numbers, from below 1 to beyond the largest ratio."""
-    top = max(1.2, *map(_clipped, ratios)) if ratios else 1.2
+    top = max(1.2, *map(clipped, ratios)) if ratios else 1.2
     getattr(ax, f"set_{which}scale")("log")
     axis = getattr(ax, f"{which}axis")
-    axis.set_major_locator(FixedLocator([tick for tick in _TICKS if tick <= 1.2 * top]))
+    axis.set_major_locator(FixedLocator(spaced([tick for tick in _TICKS if tick <= 1.2 * top], top / _LEAST)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     getattr(ax, f"set_{which}lim")(_LEAST * 0.98, top * 1.08)
+
+
+def spaced(ticks: Sequence[float], span: float) -> list[float]:
+    """Those of the ascending `ticks` of a logarithmic axis that leave room for their labels; 1 stays if it is there.
+
+    Args:
+        span: the last number of the axis divided by the first.
+    """
+    kept = [tick for tick in ticks if tick == 1]
+    for tick in ticks:
+        if all(abs(math.log(tick / other)) >= _GAP * math.log(span) for other in kept):
+            kept.append(tick)
+    return sorted(kept)

@@ -356,10 +356,11 @@ class Lab:
         return self.model
 
     def _published(self, text: str, *, dynamic: bool) -> Prepared:
+        decoder = self._decoder()
         sets = {"": self.calibration, "other-text": self.other_text, "random": self.random_tokens}
         if not sets[text]:
             raise NotApplicable("there is no such text in its tokens on this machine")
-        made = protocol.quantise(self._decoder(), self.weights, self.activations, dynamic=dynamic)
+        made = protocol.quantise(decoder, self.weights, self.activations, dynamic=dynamic)
         return Prepared(made.calibrate(sets[text]).decoder, float(self.weights))
 
     def _keys(self, size: int, *, ordered: bool) -> Prepared:

@@ -9,11 +9,12 @@ REPRODUCING.md read it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from reproduce.choices import Scale
-from reproduce.job_config import MeasureConfig
+from reproduce.job_config import kind_of
 from reproduce.specs.claims import at_scale
 from reproduce.specs.load import list_experiments
 from reproduce.specs.resolve import resolve
@@ -50,7 +51,10 @@ def shares(scale: Scale, figures: Path, settings: Sequence[str] | None = None) -
         return {}
     with TemporaryDirectory() as nowhere:
         runs = _all_runs(experiments, scale)
-        others = OtherRuns(load(runs, Store(Path(nowhere)), reference=True, figures=figures))
+        loaded = load(runs, Store(Path(nowhere)), reference=True, figures=figures)
+    # A measurement and a quantisation of one checkpoint both record kurtosis, of which the first figure's counts.
+    place = [name for name in loaded.frame.columns if name not in ("label", "setting", "value")]
+    others = OtherRuns(replace(loaded, frame=loaded.frame.drop_duplicates(place)))
     found: Shares = {}
     for experiment in experiments:
         for claim in experiment.claims:
@@ -62,14 +66,13 @@ def shares(scale: Scale, figures: Path, settings: Sequence[str] | None = None) -
 
 def _all_runs(experiments: Sequence[Experiment], scale: Scale) -> Resolved:
     """The runs of all figures, each once, with the largest number of seeds that any of them asks for."""
-    runs: dict[tuple[str, int, int], ResolvedRun] = {}
+    runs: dict[tuple[str, int, int, str], ResolvedRun] = {}
     for experiment in experiments:
         resolved = resolve(experiment, scale, fingerprint=lambda data: "")
         for run in (*resolved.runs, *resolved.extra):
-            at = run.name, run.seed, run.config.last_step  # a run of several checkpoints is a job for each step
-            # Where one figure measures a checkpoint and another quantises it, the measurement has more to compare.
-            if at not in runs or run.training is not None or isinstance(run.config, MeasureConfig):
-                runs[at] = run
+            # A run of several checkpoints is a job for each step. Figures may measure and quantise one from elsewhere.
+            kind = kind_of(run.config) if run.training is None else ""
+            runs[run.name, run.seed, run.config.last_step, kind] = run
     return Resolved(experiments[0], scale, tuple(runs.values()), ())
 
 

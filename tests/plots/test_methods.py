@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from reproduce.plots.methods import Cell, cells, draw_methods, methods_csv, methods_markdown, methods_words
+from reproduce.plots.quantised import spaced
 from reproduce.plots.theme import theme
 from reproduce.quantise.methods.block_floating_point import bits_per_value
 from reproduce.quantise.rows import ROWS
@@ -91,3 +92,21 @@ def test_a_model_without_a_trace_has_no_cells(made: Case) -> None:
 @pytest.mark.parametrize("size", [64, 32, 16, 8])
 def test_rows_of_keys_name_their_bits(size: int) -> None:
     assert f"keys of {bits_per_value(size):g} bits," in ROWS[f"keys-{size}"].label
+
+
+def test_a_point_beyond_the_axis_stands_at_its_border_and_is_told(made: Case, found: list[Cell]) -> None:
+    far = [replace(cell, ppl=5e7) if cell.row == "tensor" and cell.run == "one" else cell for cell in found]
+    around = methods_words(made.resolved, made.loaded, [], far)
+    assert "per tensor, of Pre-LN lies beyond the axis: 5e+06 times" in around.notes
+    assert not any("beyond the axis" in note for note in methods_words(made.resolved, made.loaded, [], found).notes)
+    with theme():
+        first = panels(draw_methods(far, around))[0]
+    drawn = [line.get_xydata()[0] for line in first.lines if len(line.get_xydata()) == 1]
+    assert sorted(float(y) for _, y in drawn) == pytest.approx([1.01, 1000])
+    assert first.get_ylim()[1] > 1000
+
+
+def test_ticks_leave_room_for_their_labels() -> None:
+    every = [0.9, 1, 1.1, 1.2, 1.5, 2, 3, 5, 10, 30, 100, 300, 1000]
+    assert spaced(every[:4], 1.2 / 0.9) == every[:4]
+    assert spaced(every, 1000 / 0.9) == [1, 2, 5, 10, 30, 100, 300, 1000]

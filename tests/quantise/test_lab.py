@@ -188,8 +188,9 @@ def test_a_method_that_does_not_apply_says_why() -> None:
     with pytest.raises(NotApplicable, match="no multiple of 64"):
         lab().prepare("keys-64")
     plain = Lab(nn.Sequential(nn.Embedding(40, 8), nn.Linear(8, 40)), [TOKENS], length=12)
-    with pytest.raises(NotApplicable, match="place at each tensor"):
-        plain.prepare("published")
+    for row in ("published", "published-other-text", "dynamic-random"):
+        with pytest.raises(NotApplicable, match="place at each tensor"):
+            plain.prepare(row)
     with pytest.raises(NotApplicable, match="rank 8, less than 16"):
         plain.prepare("svdquant-16")
     with pytest.raises(ValueError, match="no row w5"):
