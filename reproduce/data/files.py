@@ -252,7 +252,7 @@ def _damaged_parquet(path: Path) -> str | None:
 
     rows = 0
     try:
-        with pq.ParquetFile(path) as file:
+        with _opened(path) as opened, pq.ParquetFile(opened) as file:
             for batch in file.iter_batches():
                 rows += batch.num_rows
     except (pa.ArrowException, OSError) as error:

@@ -159,8 +159,8 @@ def expanded(path: str, way_out: str = "give it another name, or name a link to 
         hint = "write the path out, without ~"
         raise OfeError(f"{path} means a home folder, and this user has none", hint=hint, exit_code=2) from error
     try:
-        str(found).encode()
-    except UnicodeEncodeError as error:
+        os.fsencode(found).decode("utf-8")
+    except UnicodeDecodeError as error:
         shown = os.fsencode(found).decode(errors="backslashreplace")
         raise OfeError(f"this path is not UTF-8: {shown}", hint=way_out, exit_code=2) from error
     return found

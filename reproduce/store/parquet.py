@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reproduce.store.layout import damaged
+from reproduce.store.regular import open_regular
 from reproduce.store.trace import Moment, Row
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ def read_moments(path: Path) -> pd.DataFrame:
 
 def _decode(path: Path, schema: pa.Schema) -> pa.Table:
     try:
-        with pq.ParquetFile(path) as file:
+        # Opened by Python: where the locale is C, pyarrow takes no name that is not ASCII.
+        with open_regular(path) as opened, pq.ParquetFile(opened) as file:
             table = file.read()
     except (pa.ArrowException, OSError) as error:
         raise damaged(path, "cannot be read") from error

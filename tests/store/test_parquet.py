@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,13 @@ def test_a_trace_comes_back_exactly(tmp_path: Path) -> None:
     assert list(frame["layer"]) == ["1", "unembed", "", ""]
     np.testing.assert_array_equal(frame["value"], [row.value for row in ROWS])
     assert not frame["value"].isna().to_numpy()[[0, 1, 3]].any()
+
+
+def test_a_trace_is_read_below_a_folder_whose_name_the_locale_cannot_write(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    (folder / "trace.parquet").write_bytes(trace_bytes(ROWS))
+    assert len(read_trace(folder / "trace.parquet")) == len(ROWS)
 
 
 def test_moments_come_back_in_single_precision(tmp_path: Path) -> None:
