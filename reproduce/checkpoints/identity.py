@@ -22,7 +22,7 @@ from reproduce.data.hub import may_not_download, reaching
 from reproduce.errors import OfeError
 from reproduce.job_config import CheckpointParent, RunParent
 from reproduce.store.atomic import file_hash
-from reproduce.store.home import expanded
+from reproduce.store.home import stated
 from reproduce.store.runs import RunFolder, Store
 
 Located = CheckpointParent | RunParent
@@ -60,7 +60,7 @@ def locate(
         _no_option(model, "a run", **{"--revision": revision, "--gguf": gguf})
         return _run(model, runs, step)
     _no_option(model, "no run", **{"--step": step})
-    path = expanded(model)
+    path = stated(model)
     if os.path.exists(path):
         _no_option(model, "on this disk", **{"--revision": revision})
         return _local(path, gguf, allow_pickle=allow_pickle)

@@ -18,7 +18,7 @@ from typing import IO, NamedTuple, cast
 
 from reproduce.data.progress import LeftOut, left_out
 from reproduce.errors import OfeError, SpecError
-from reproduce.store.home import expanded
+from reproduce.store.home import stated
 from reproduce.store.json_text import loads
 
 _BLOCK_BYTES = 2**20
@@ -80,7 +80,7 @@ def user_folder(path: str) -> Path:
     Raises:
         SpecError: there is no such folder.
     """
-    folder = expanded(path)
+    folder = stated(path)
     if folder.is_dir():
         return folder
     if folder.exists():
@@ -252,7 +252,7 @@ def _damaged_parquet(path: Path) -> str | None:
 
     rows = 0
     try:
-        with _opened(path) as opened, pq.ParquetFile(opened) as file:
+        with path.open("rb") as opened, pq.ParquetFile(opened) as file:
             for batch in file.iter_batches():
                 rows += batch.num_rows
     except (pa.ArrowException, OSError) as error:

@@ -115,10 +115,10 @@ def ofe_home() -> Path:
     It may not exist yet, and this function does not create it.
 
     Raises:
-        OfeError: this user has no home folder, or the name of the folder is not UTF-8 (exit code 2).
+        OfeError: this user has no home folder (exit code 2).
     """
     chosen = os.environ.get("OFE_HOME")
-    return expanded(chosen or str(_cache_folder()), "set OFE_HOME to a folder whose name is UTF-8")
+    return expanded(chosen) if chosen else _cache_folder()
 
 
 def _cache_folder() -> Path:
@@ -143,26 +143,32 @@ def lend_home() -> None:
             os.environ.setdefault(variable, str(ofe_home() / name))
 
 
-def expanded(path: str, way_out: str = "give it another name, or name a link to it") -> Path:
+def expanded(path: str) -> Path:
     """`path` as an absolute path, with `~` replaced by the home folder.
 
-    Args:
-        way_out: the hint where the path is not UTF-8. Run folders state paths, and readers of Parquet and of weights
-            take them, as text.
-
     Raises:
-        OfeError: `~` has no meaning, since this user has no home folder, or the path is not UTF-8 (exit code 2).
+        OfeError: `~` has no meaning, since this user has no home folder (exit code 2).
     """
     try:
-        found = Path(path).expanduser().absolute()
+        return Path(path).expanduser().absolute()
     except RuntimeError as error:
         hint = "write the path out, without ~"
         raise OfeError(f"{path} means a home folder, and this user has none", hint=hint, exit_code=2) from error
+
+
+def stated(path: str) -> Path:
+    """`expanded(path)` of what a run folder states as text: the data that a run reads, or the model that it measures.
+
+    Raises:
+        OfeError: as `expanded`; or the path is not UTF-8 (exit code 2).
+    """
+    found = expanded(path)
     try:
         os.fsencode(found).decode("utf-8")
     except UnicodeDecodeError as error:
         shown = os.fsencode(found).decode(errors="backslashreplace")
-        raise OfeError(f"this path is not UTF-8: {shown}", hint=way_out, exit_code=2) from error
+        hint = "give it another name, or name a link to it"
+        raise OfeError(f"this path is not UTF-8: {shown}", hint=hint, exit_code=2) from error
     return found
 
 
@@ -195,13 +201,17 @@ def ensure_folder(folder: Path, name: str) -> Path:
     return folder
 
 
-@cache
 def shared_folder(name: str) -> Path:
     """The folder `experiments` or `figures` that comes with the code.
 
     In a clone it is beside the package, and an installed package has a copy in `reproduce/_shared/`. It may not exist:
     a clone without reference traces has no `figures`.
     """
-    package = Path(reproduce.__file__).resolve().parent
+    return _shared_folder(name, str(reproduce.__file__))
+
+
+@cache
+def _shared_folder(name: str, module: str) -> Path:
+    package = Path(module).resolve().parent
     clone = package.parent
     return clone / name if (clone / "pyproject.toml").is_file() else package / "_shared" / name

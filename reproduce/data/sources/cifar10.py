@@ -31,7 +31,7 @@ from reproduce.data.images.plain_pickle import load_plain
 from reproduce.data.progress import Progress
 from reproduce.errors import OfeError, SpecError
 from reproduce.models.size import CHANNELS
-from reproduce.store.home import expanded
+from reproduce.store.home import stated
 
 DATASET = "uoft-cs/cifar10"
 REVISION = "0b2714987fa478483af9968de7c934580d0bb9a2"
@@ -58,7 +58,7 @@ class Cifar10:
                 raise SpecError(f"cifar10 has {name} {real}, not {asked}", hint=f"set data.{name}={real}")
         if data.train_images is not None:
             raise SpecError("an epoch of cifar10 has all its images", hint="set data.train_images=null")
-        self.path = None if data.path is None else expanded(data.path)
+        self.path = None if data.path is None else stated(data.path)
 
     def identity(self) -> Mapping[str, Any]:
         if self.path is None:

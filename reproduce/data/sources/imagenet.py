@@ -28,7 +28,7 @@ from reproduce.data.images.image_set import checked_labels
 from reproduce.data.progress import LeftOut, Progress, described, left_out, to_meta
 from reproduce.errors import OfeError, SpecError
 from reproduce.store.atomic import write_text
-from reproduce.store.home import expanded
+from reproduce.store.home import stated
 from reproduce.store.json_text import loads
 
 DATASET = "ILSVRC/imagenet-1k"
@@ -53,7 +53,7 @@ class ImageNet:
         if data.train_images is not None:
             raise SpecError("an epoch of imagenet-1k has all its images", hint="set data.train_images=null")
         self.data = data
-        self.path = None if data.path is None else expanded(data.path)
+        self.path = None if data.path is None else stated(data.path)
 
     def identity(self) -> Mapping[str, Any]:
         known = {"source": "imagenet-1k", "reading": READING_VERSION}
