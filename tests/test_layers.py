@@ -32,7 +32,7 @@ cadence             at which of its steps a run is measured
 processes           how processes are started and stopped
 metrics.table       what each metric is called and what it is of
 keys                the hash of what a run is
-store.json_text store.regular store.home store.atomic store.layout store.lock    how files are written and read, and where
+store.json_text store.regular store.home store.atomic store.layout store.lock    how files are read and written, where
 metrics             the table of metrics, and each as a function of tensors
 models
 optim

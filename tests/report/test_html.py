@@ -198,7 +198,12 @@ state.value = "not reproduced"; state.dispatchEvent(new Event("change")); told.f
 told.rows = [...document.querySelectorAll("tr[data-item]")].filter((r) => !r.hidden).length;
 state.value = ""; state.dispatchEvent(new Event("change"));
 for (const a of document.querySelectorAll("article")) { a.scrollIntoView(); await wait(300); }  // as a reader would
-for (let n = 0; n < 100 && document.querySelectorAll(".chart canvas").length < 2; n++) await wait(50);
+// Curves are unpacked by other threads, for which the browser's virtual time does not wait. This loop does such work.
+const unpacking = () => new Response(
+  new Blob(["x".repeat(1e5)]).stream().pipeThrough(new CompressionStream("deflate"))).arrayBuffer();
+for (let n = 0; n < 2000 && document.querySelectorAll(".chart canvas").length < 2; n++) {
+  await unpacking(); await wait(1);
+}
 told.charts = document.querySelectorAll(".chart canvas").length;
 const button = document.querySelector(".chart fieldset button");
 button.click(); told.toggled = button.getAttribute("aria-pressed");
@@ -232,6 +237,7 @@ def test_a_browser_opens_it_filters_it_and_draws_its_curves(
 ) -> None:
     told = visit(page(items), SCRIPT, tmp_path, width=width, dark=dark)
     assert told["troubles"] == []
+    assert "failed" not in told
     assert told["requests"] == []
     assert told["hacked"] is None
     assert told["all"] == ["fig2-laptop", "fig5-laptop"]
