@@ -173,8 +173,11 @@ def begun(folder: RunFolder) -> bool:
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> tuple[ResolvedRun, RunFolder]:
-    """A run that takes a few seconds, and its folder after it was trained without a stop."""
-    long = tiny_run(write_text_folder(tmp_path_factory.mktemp("text"), 20_000), "steps=60")
+    """A run whose steps take some seconds, and its folder after it was trained without a stop.
+
+    A signal has to reach it in the middle, and its progress is written twice a second only.
+    """
+    long = tiny_run(write_text_folder(tmp_path_factory.mktemp("text"), 20_000), "steps=600")
     home = tmp_path_factory.mktemp("straight")
     folder = create(home, long)
     assert worker(folder, home).wait(300) == 0
