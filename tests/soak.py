@@ -69,6 +69,7 @@ class Soak:
         home, end = self.folder / "storm", time.monotonic() + 60 * minutes
         while True:
             process = self.start(home)
+            self.tell(home)
             while process.poll() is None:
                 if time.monotonic() < end:
                     time.sleep(self.chance.uniform(min(2, self.pause_s), self.pause_s))
@@ -85,6 +86,15 @@ class Soak:
             if process.returncode == 0:  # all is done before the time is over: begin again
                 self.compare()
                 subprocess.run(["rm", "-r", str(home / "runs"), str(home / "figures")], check=True)
+
+    def tell(self, home: Path) -> None:
+        """Print how far the soak is, so that one which is cut short has been counted up to its last start."""
+        sealed = sum(folder.state == "sealed" for folder in Store(home).list())
+        print(
+            f"start {self.starts - 1}: {sum(self.sent.values())} signals so far, {sealed} runs sealed",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def disturb(self, process: subprocess.Popen[str], home: Path) -> None:
         """Send a random signal to the command, or to one of the workers that its runs name."""
