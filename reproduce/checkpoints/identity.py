@@ -179,9 +179,9 @@ def snapshot(parent: CheckpointParent, *, offline: bool, allow_pickle: bool = Fa
 
     def fetched(patterns: list[str]) -> Path:
         revision = parent.fingerprint or parent.revision
-        with reaching(parent.name, "", local, other=commits.OTHER_COPY):
+        with reaching(parent.name, "", local, other=commits.OTHER_COPY) as alone:
             return Path(
-                snapshot_download(parent.name, revision=revision, allow_patterns=patterns, local_files_only=local)
+                snapshot_download(parent.name, revision=revision, allow_patterns=patterns, local_files_only=alone)
             )
 
     folder = fetched([parent.file] if parent.file else HUB_FILES)

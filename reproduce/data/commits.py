@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from reproduce.data.hub import hub_is_known, may_not_download, reaching
+from reproduce.data.hub import may_not_download, reaching
 from reproduce.errors import OfeError
 from reproduce.store.atomic import write_json
 from reproduce.store.home import ensure_home, ofe_home
@@ -34,18 +34,8 @@ def commit_of(name: str, revision: str | None, *, file: str = CONFIG, offline: b
     """
     from huggingface_hub import hf_hub_download
 
-    offline = may_not_download(offline)
-    alone = offline or not hub_is_known()
-    try:
-        with reaching(name, "", alone, other=OTHER_COPY):
-            found = Path(hf_hub_download(name, file, revision=revision, local_files_only=alone))
-    except OfeError as error:
-        if offline or not alone:
-            raise
-        raise OfeError(
-            f"{name} is not in the cache of the Hugging Face hub, and huggingface.co cannot be found",
-            hint=f"check the network, or {OTHER_COPY}",
-        ) from error
+    with reaching(name, "", may_not_download(offline), other=OTHER_COPY) as alone:
+        found = Path(hf_hub_download(name, file, revision=revision, local_files_only=alone))
     return found.parents[len(Path(file).parts) - 1]
 
 

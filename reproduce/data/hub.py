@@ -32,8 +32,9 @@ PATIENCE_S = 30.0
 STATED_BYTES = {
     "uoft-cs/cifar10": 119_705_255 + 23_940_850,  # sizes of its two parquet files
     "bookcorpus/bookcorpus": 1_179_510_242,  # download_size of its card
+    "ILSVRC/imagenet-1k": 147_897_477_120 + 6_744_924_160,  # the archives of its training and validation images
 }
-"""Bytes that a dataset takes to download, as far as the hub states them."""
+"""Bytes that a dataset takes to download, as far as they are stated anywhere."""
 
 
 def hub_address(name: str) -> str:
@@ -84,22 +85,31 @@ def only_the_cache() -> Iterator[None]:
             place.HF_HUB_OFFLINE = value
 
 
-def find_snapshot(name: str, revision: str, *, copy: str, offline: bool, wanted: list[str] | None = None) -> Path:
+def named(name: str, reads: str = "") -> str:
+    """A dataset as messages call it: with its size, or with what is read of it, as far as either is known."""
+    known = size(STATED_BYTES[name]) if name in STATED_BYTES else reads
+    return f"{name} ({known})" if known else name
+
+
+def find_snapshot(
+    name: str, revision: str, *, copy: str, offline: bool, wanted: list[str] | None = None, reads: str = ""
+) -> Path:
     """The folder of a dataset in the hub's cache, called as its commit, downloaded first unless `offline`.
 
     Args:
         name: owner/name.
         copy: what the user may put in place of it, as in "set data.path to ...".
         wanted: patterns of the files to download; all if None.
+        reads: how much of it is read, for the message that it cannot be had.
 
     Raises:
         OfeError: there is no such dataset, it cannot be reached, or it is not in the cache and may not be downloaded.
     """
     from huggingface_hub import snapshot_download
 
-    with reaching(name, copy, offline):
+    with reaching(name, copy, offline, reads=reads) as alone:
         found = snapshot_download(
-            name, repo_type="dataset", revision=revision, allow_patterns=wanted, local_files_only=offline
+            name, repo_type="dataset", revision=revision, allow_patterns=wanted, local_files_only=alone
         )
     return Path(found)
 
@@ -131,12 +141,16 @@ def bound_waits() -> None:
 
 
 @contextmanager
-def reaching(name: str, copy: str, offline: bool, *, other: str | None = None) -> Iterator[None]:
+def reaching(name: str, copy: str, offline: bool, *, other: str | None = None, reads: str = "") -> Iterator[bool]:
     """Turn what stops `huggingface_hub` into an `OfeError` about the repository `name`.
+
+    Yields whether only the cache is to be asked: the network may not be used, or the hub cannot be found here, so that
+    every request would be repeated for half a minute.
 
     Args:
         copy: what the user may put in place of a dataset, as in "set data.path to ...".
         other: all that the user may do instead, where the repository is no dataset.
+        reads: how much of a dataset is read, for the message that it cannot be had.
     """
     from huggingface_hub import constants
     from huggingface_hub.errors import (
@@ -151,11 +165,14 @@ def reaching(name: str, copy: str, offline: bool, *, other: str | None = None) -
         f"set data.path to {copy}, or prepare the data where there is a network and copy OFE_HOME/data, or copy "
         f"{_folder_in_cache(name)} of the hub's cache to {constants.HF_HUB_CACHE}"
     )
-    sized = f"{name} ({size(STATED_BYTES[name])})" if name in STATED_BYTES else name
+    if other is None and name not in STATED_BYTES:
+        way_out += f" ({constants.ENDPOINT}/datasets/{name} says how large it is)"
+    sized = named(name, reads)
     other = other or f"set data.path to {copy}"
+    alone = offline or not hub_is_known()
     try:
         with _quiet_hub():
-            yield
+            yield alone
     except HFValidationError as error:
         raise OfeError(f"{name!r} is no name on the Hugging Face hub", hint="names are owner/name") from error
     except GatedRepoError as error:
@@ -173,9 +190,10 @@ def reaching(name: str, copy: str, offline: bool, *, other: str | None = None) -
             )
             reason = next(iter(str(error).splitlines()), "") or type(error).__name__
             raise OfeError(f"the Hugging Face hub cannot be asked for {name}: {reason}", hint=hint) from error
-        if offline:
-            message = f"{sized} is not in the cache of the Hugging Face hub, and the network may not be used"
-            raise OfeError(message, hint=way_out) from error
+        if alone:
+            reason = "the network may not be used" if offline else f"{_host()} cannot be found"
+            message = f"{sized} is not in the cache of the Hugging Face hub, and {reason}"
+            raise OfeError(message, hint=way_out if offline else f"check the network, or {way_out}") from error
         hint = f"check the network{_by_proxy()}, or {way_out}"
         raise OfeError(f"{sized} cannot be reached on the Hugging Face hub{_answer(error)}", hint=hint) from error
 
@@ -187,15 +205,20 @@ def _folder_in_cache(name: str) -> str:
 
 def hub_is_known() -> bool:
     """Whether the hub's name has an address here. Without one, each request would be repeated for half a minute."""
-    from huggingface_hub import constants
-
     if any(os.environ.get(name) for one in ("ALL_PROXY", "HTTPS_PROXY") for name in (one, one.lower())):
         return True  # the proxy looks the name up
     try:
-        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
+        socket.getaddrinfo(_host(), 443)
     except OSError:
         return False
     return True
+
+
+def _host() -> str | None:
+    """The name of the machine that is the hub."""
+    from huggingface_hub import constants
+
+    return urlsplit(constants.ENDPOINT).hostname
 
 
 @contextmanager
@@ -267,14 +290,14 @@ def _plain(name: str) -> str:
 def explained(what: str, hint: str | None = None, *, folder: Path | None = None) -> Iterator[None]:
     """Turn whatever stops `datasets` into an `OfeError`: it passes on the errors of any file format and HTTP client.
 
-    The library's logger is silent meanwhile, as the error says the same in words of ours.
+    The loggers of the libraries are silent meanwhile, as the error says the same in words of ours.
 
     Args:
         folder: the folder of the user's own that is read. The error then names the file and line that cannot be read
             where one is found, and does not advise trying again, as a damaged file stays damaged.
     """
     try:
-        with _silent_datasets():
+        with _silent("datasets"), _silent("huggingface_hub"):
             yield
     except OfeError:
         raise
@@ -286,9 +309,9 @@ def explained(what: str, hint: str | None = None, *, folder: Path | None = None)
 
 
 @contextmanager
-def _silent_datasets() -> Iterator[None]:
-    """Log nothing of `datasets`. This costs a microsecond, unlike a level, as reading comes here for every row."""
-    logger = logging.getLogger("datasets")
+def _silent(library: str) -> Iterator[None]:
+    """Log nothing of a library. This costs a microsecond, unlike a level, as reading comes here for every row."""
+    logger = logging.getLogger(library)
     before = logger.handlers, logger.propagate
     logger.handlers, logger.propagate = [logging.NullHandler()], False
     try:

@@ -51,7 +51,7 @@ def test_without_an_address_the_cache_serves_and_nothing_is_tried_again(
     hub: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reproduce.data.commits.may_not_download", lambda offline: offline)
-    monkeypatch.setattr("reproduce.data.commits.hub_is_known", lambda: False)
+    monkeypatch.setattr("reproduce.data.hub.hub_is_known", lambda: False)
     assert commit_of("owner/tiny", "step1").name == ONE
     with pytest.raises(OfeError, match="cannot be found"):
         commit_of("owner/tiny", "step2")

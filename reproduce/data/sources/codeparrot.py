@@ -106,12 +106,19 @@ def _open_hub(pinned: Mapping[str, Any] | None, offline: bool, progress: Progres
     progress(f"looking up {', '.join(DATASETS.values())} and {TOKENISER}")
     wanted, copy = None if offline else ["README.md"], "a copy of the datasets"
     snapshots = {
-        split: find_snapshot(DATASETS[split], revisions[split], copy=copy, offline=offline, wanted=wanted)
+        split: find_snapshot(
+            DATASETS[split],
+            revisions[split],
+            copy=copy,
+            offline=offline,
+            wanted=wanted,
+            reads=f"{ROWS[split]:,} files of code, all of which are downloaded",
+        )
         for split in SPLITS
     }
-    with reaching(TOKENISER, copy, offline):
+    with reaching(TOKENISER, copy, offline) as alone:
         tokeniser = Path(
-            hf_hub_download(TOKENISER, "tokenizer.json", revision=tokeniser_revision, local_files_only=offline)
+            hf_hub_download(TOKENISER, "tokenizer.json", revision=tokeniser_revision, local_files_only=alone)
         )
     commits = {split: snapshot.name for split, snapshot in snapshots.items()}
     origin = {"datasets": commits, "tokeniser": tokeniser.parent.name, "rows": ROWS}

@@ -40,6 +40,7 @@ from reproduce.data.hub import copy_of_rows, explained, find_snapshot, may_not_d
 from reproduce.data.progress import LeftOut, Progress, Step, left_out, printable
 from reproduce.data.text.documents import Bookmark, Split
 from reproduce.errors import OfeError, SpecError
+from reproduce.units import size
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 HELD_OUT_SPLITS = ("validation", "valid", "dev", "test")
 """Names of the split that is held out, the first that there is."""
 HELD_OUT_EVERY = 20
+BYTES_PER_TOKEN = 4
+"""Of English text in a vocabulary of some ten thousand tokens, about; it only says how much will be downloaded."""
 HELD_OUT_CHARACTERS = 40_000_000
 TOKENISER_CHARACTERS = 200_000_000
 ROWS_WITHOUT_TEXT = 1_000_000
@@ -93,6 +96,7 @@ class HubSource:
         self.path = None if data.path is None else copy_of_rows(data.path)
         self.copy_subset = data.subset
         self.column = data.column
+        self.train_tokens = data.train_tokens
 
     def identity(self) -> Mapping[str, Any]:
         same: dict[str, Any] = {"source": self.name, "recipe": recipe()}
@@ -120,10 +124,18 @@ class HubSource:
         revision = self.dataset.revision if pinned is None else pinned["commit"]
         offline = may_not_download(offline)
         wanted = None if offline else ["README.md"]
-        snapshot = find_snapshot(name, revision, copy="a copy of the dataset", offline=offline, wanted=wanted)
+        snapshot = find_snapshot(
+            name, revision, copy="a copy of the dataset", offline=offline, wanted=wanted, reads=self._reads()
+        )
         place = Place(str(snapshot), subset, None) if offline else Place(name, subset, snapshot.name)
         origin = pinned or {"dataset": name, "commit": snapshot.name}
         return StreamedDocuments(self.dataset.description, place, origin, self.column)
+
+    def _reads(self) -> str:
+        """How much of the dataset is read, as far as it is known before it is."""
+        if self.train_tokens is None:
+            return ""
+        return f"of which {self.train_tokens:,} tokens are read, about {size(self.train_tokens * BYTES_PER_TOKEN)}"
 
 
 class Hub(HubSource):

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ import numpy as np
 
 from reproduce.config import ImageData
 from reproduce.data.files import read_bytes
-from reproduce.data.hub import explained, hub_address, may_not_download
+from reproduce.data.hub import explained, hub_address, hub_is_known, may_not_download, named, only_the_cache
 from reproduce.data.images.decoding import Files, ImageFiles
 from reproduce.data.images.image_set import checked_labels
 from reproduce.data.progress import LeftOut, Progress, described, left_out, to_meta
@@ -191,10 +192,14 @@ def _hub_split(split: str) -> Any:
     import datasets
 
     copy = "set data.path to a folder with train and val"
-    if may_not_download(offline=False):
+    refused = may_not_download(offline=False)
+    alone = refused or not hub_is_known()
+    if refused:
         way_out = f"bring it into the cache of the Hugging Face hub where the network may be used, or {copy}"
+    elif alone:
+        way_out = f"check the network (the Hugging Face hub cannot be found), or {copy}"
     else:
         way_out = f"accept its terms on the hub and log in with `hf auth login`, or {copy}"
-    with explained(f"cannot read {DATASET}", hint=way_out):
+    with explained(f"cannot read {named(DATASET)}", hint=way_out), only_the_cache() if alone else nullcontext():
         rows = datasets.load_dataset(hub_address(DATASET), split=split, revision=REVISION)
         return rows.cast_column("image", datasets.Image(decode=False))

@@ -175,9 +175,10 @@ def test_without_network_the_cache_of_the_hub_serves(hub_data: TextData, no_netw
 
 def test_offline_without_a_cache(hub_data: TextData, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
-    with pytest.raises(OfeError, match="codeparrot-ds-train is not in the cache of the Hugging Face hub") as caught:
+    with pytest.raises(OfeError, match=r"codeparrot-ds-train \(40 files .*\) is not in the cache") as caught:
         open_text(hub_data, offline=True)
     assert "set data.path to a copy" in str(caught.value.hint)
+    assert "says how large it is" in str(caught.value.hint)
 
 
 def test_a_hub_out_of_reach(hub_data: TextData, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +187,8 @@ def test_a_hub_out_of_reach(hub_data: TextData, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
-    with pytest.raises(OfeError, match="codeparrot-ds-train cannot be reached on the Hugging Face hub") as caught:
+    monkeypatch.setattr("reproduce.data.hub.hub_is_known", lambda: True)
+    with pytest.raises(OfeError, match=r"codeparrot-ds-train \(.*\) cannot be reached") as caught:
         open_text(hub_data)
     assert "check the network" in str(caught.value.hint)
 

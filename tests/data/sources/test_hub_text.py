@@ -401,8 +401,19 @@ def test_a_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+    monkeypatch.setattr("reproduce.data.hub.hub_is_known", lambda: True)
     with pytest.raises(OfeError, match="a/b cannot be reached on the Hugging Face hub"):
         open_text(_hub())
+
+
+def test_how_much_would_be_read_is_told_where_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a hub whose name has no address is not asked: the library would repeat each request for half a minute."""
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("reproduce.data.hub.hub_is_known", lambda: False)
+    with pytest.raises(OfeError, match=r"a/b \(of which 2,000,000 tokens are read, about 8 MB\) is not in") as told:
+        open_text(_hub(train_tokens=2_000_000))
+    assert "huggingface.co cannot be found" in told.value.message
+    assert "https://huggingface.co/datasets/a/b says how large it is" in str(told.value.hint)
 
 
 @pytest.mark.parametrize("name", ["foo bar/baz", "a/b--c"])

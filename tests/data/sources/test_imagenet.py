@@ -206,12 +206,16 @@ def test_a_hub_that_does_not_let_in_tells_the_way_out(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(datasets, "load_dataset", load)
-    with pytest.raises(OfeError, match="cannot read ILSVRC/imagenet-1k: Dataset is a gated dataset") as caught:
+    monkeypatch.setattr(imagenet, "hub_is_known", lambda: True)
+    with pytest.raises(OfeError, match=r"cannot read ILSVRC/imagenet-1k \(155 GB\): Dataset is a gated") as caught:
         open_images(ImageData(source="imagenet-1k", side=8, classes=1000))
     assert "hf auth login" in str(caught.value.hint)
 
 
-def test_offline_the_hub_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("offline", [True, False])
+def test_offline_the_hub_is_not_asked(monkeypatch: pytest.MonkeyPatch, offline: bool) -> None:
+    """Nor where its name has no address."""
+
     def load(*arguments: object, **options: object) -> None:
         assert datasets.config.HF_HUB_OFFLINE
         assert huggingface_hub.constants.HF_HUB_OFFLINE
@@ -220,7 +224,8 @@ def test_offline_the_hub_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     for place in (datasets.config, huggingface_hub.constants):
         monkeypatch.setattr(place, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(datasets, "load_dataset", load)
-    with pytest.raises(OfeError, match="cannot read ILSVRC/imagenet-1k: the network may not be used") as caught:
-        open_images(ImageData(source="imagenet-1k", side=8, classes=1000), offline=True)
-    assert "into the cache" in str(caught.value.hint)
+    monkeypatch.setattr(imagenet, "hub_is_known", lambda: False)
+    with pytest.raises(OfeError, match=r"cannot read ILSVRC/imagenet-1k \(155 GB\): the network may not") as caught:
+        open_images(ImageData(source="imagenet-1k", side=8, classes=1000), offline=offline)
+    assert ("into the cache" if offline else "check the network") in str(caught.value.hint)
     assert not datasets.config.HF_HUB_OFFLINE
