@@ -58,6 +58,9 @@ INTERRUPTED, REQUEUE = 130, 75
 75 is EX_TEMPFAIL of sysexits.h: the same command, started again, continues. Batch systems requeue on it.
 """
 
+READER_LEFT = 128 + 13
+"""Exit code of a command whose output is read no more. So a shell reports a program that SIGPIPE stopped."""
+
 
 class Stopped(KeyboardInterrupt):
     """A stop signal came. As Ctrl-C does, it unwinds the stack, so that nothing is left half written."""

@@ -8,6 +8,7 @@ Exit codes:
     3     work remains: runs have to be trained first
     75    stopped by another signal than Ctrl-C's, such as a preemption: the same command continues
     130   stopped with Ctrl-C
+    141   the reader of the output closed it, as in `ofe list | head`
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from reproduce.cli.showing import show
 from reproduce.cli.status import status
 from reproduce.cli.verifying import verify
 from reproduce.errors import OfeError
-from reproduce.processes import COMMAND_VARIABLE, INTERRUPTED, Stopped, raise_when_asked, stop_code
+from reproduce.processes import COMMAND_VARIABLE, INTERRUPTED, READER_LEFT, Stopped, raise_when_asked, stop_code
 from reproduce.store.home import in_words, lend_home
 
 
@@ -66,8 +67,9 @@ class Commands(TyperGroup):
             (ctx.obj or ui()).error(error)
             raise typer.Exit(error.exit_code) from error
         except OSError as error:
-            if error.errno == errno.EPIPE:  # whoever reads the output has read enough: the library ends the command
-                raise
+            if error.errno == errno.EPIPE:  # whoever reads the output has read enough
+                _drop_output()
+                raise typer.Exit(READER_LEFT) from error
             told = in_words(error)
             (ctx.obj or ui()).error(told)
             if error.filename is None:

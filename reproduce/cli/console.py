@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
+from reproduce.processes import READER_LEFT
+
 if TYPE_CHECKING:
     from reproduce.errors import OfeError
 
@@ -35,6 +37,16 @@ STYLES = {
     "failed": "red",
 }
 """Colours of verdicts and states."""
+
+
+class Screen(Console):
+    """A console of rich that ends the command with the code of the other ways to lose the reader of its output."""
+
+    def on_broken_pipe(self) -> None:
+        try:
+            super().on_broken_pipe()
+        except SystemExit as end:
+            raise SystemExit(READER_LEFT) from end
 
 
 @dataclass(frozen=True)
@@ -112,7 +124,7 @@ def ui() -> Ui:
 
 
 def _console(*, stderr: bool) -> Console:
-    console = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    console = Screen(stderr=stderr, markup=False, highlight=False, emoji=False)
     if not console.is_terminal and not re.fullmatch(r"0*[1-9][0-9]{0,6}", os.environ.get("COLUMNS", "")):
         console.width = PIPE_WIDTH
     console.width = max(LEAST_WIDTH, console.width)

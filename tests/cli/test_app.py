@@ -226,6 +226,17 @@ def test_an_output_that_takes_no_more_is_one_sentence(tmp_path: Path, arguments:
     assert done.stderr == "error: the output cannot be written: File too large\n"
 
 
+@pytest.mark.parametrize("arguments", ["list", "schema", "list --json", "verify fig2"])
+def test_an_output_that_is_read_no_more_ends_the_command_without_a_word(arguments: str) -> None:
+    """As in `ofe list | head`: the exit code is that of a program which SIGPIPE stopped."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "reproduce", *arguments.split()]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, env=child_environment(), text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_a_path_that_is_not_utf8_is_printed_as_it_is(tmp_path: Path) -> None:
     home = os.fsencode(tmp_path) + b"/caf\xe9"
     environment = child_environment(PYTHONIOENCODING="utf-8:strict") | {"OFE_HOME": os.fsdecode(home)}
