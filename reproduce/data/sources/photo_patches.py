@@ -17,36 +17,24 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from reproduce.config import ImageData
-from reproduce.data.arrays import save_array
 from reproduce.data.files import digest
-from reproduce.data.images.image_set import Labelled
-from reproduce.data.order import place
 from reproduce.data.progress import Progress
 from reproduce.errors import OfeError, SpecError
 from reproduce.models.size import CHANNELS
+
+if TYPE_CHECKING:
+    from reproduce.data.images.patches import Patches
 
 NAMES = ("china.jpg", "flower.jpg")
 HEIGHT, WIDTH = 427, 640
 STRIPS = 5
 CLASSES = STRIPS * len(NAMES)
 TRAIN_ROWS, TEST_ROWS = 70, 36
-TEST_IMAGES = 10_000
-FITTING_IMAGES = 20_000
-"""Training patches that whitening is fitted on: several times the 3,072 values of one."""
 DRAWING_VERSION = 1
 """Raised whenever the same photographs would give other patches: it is part of the fingerprint."""
-
-_Purpose = Literal["train", "test", "fitting"]
-_COUNTERS: dict[_Purpose, int] = {"train": 0, "test": 1, "fitting": 2}
-"""Highest word of Philox's counter: streams of different purpose never meet."""
-_STRIP_COLUMNS = WIDTH // STRIPS
-_PERIOD = TRAIN_ROWS + TEST_ROWS
-_BANDS = HEIGHT // _PERIOD
 
 
 class PhotoPatches:
@@ -76,7 +64,10 @@ class PhotoPatches:
 
     def prepare(self, folder: Path, *, progress: Progress, offline: bool) -> Mapping[str, Any]:
         """Write `photographs.npy`, (2, 427, 640, 3) uint8: what a decoder makes of them then stays the same."""
+        import numpy as np
         from PIL import Image
+
+        from reproduce.data.arrays import save_array
 
         pixels = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in photographs().values()])
         if pixels.shape != (len(NAMES), HEIGHT, WIDTH, CHANNELS):
@@ -85,6 +76,10 @@ class PhotoPatches:
         return {"description": "patches of two photographs"}
 
     def open(self, folder: Path, meta: Mapping[str, Any]) -> Patches:
+        import numpy as np
+
+        from reproduce.data.images.patches import Patches
+
         return Patches(meta["description"], np.load(folder / "photographs.npy"), self.side, self.train_images)
 
 
@@ -100,47 +95,3 @@ def photographs() -> dict[str, Path]:
     if not all(path.is_file() for path in files.values()):
         raise OfeError("scikit-learn's photographs are missing", hint="install scikit-learn again")
     return files
-
-
-class Patches:
-    """Patches of the photographs (2, 427, 640, 3)."""
-
-    test_images = TEST_IMAGES
-
-    def __init__(self, description: str, photographs: np.ndarray, side: int, train_images: int) -> None:
-        self.description, self.side, self.train_images = description, side, train_images
-        # Every patch of both photographs, as views: (2, 428 - S, 641 - S, 3, S, S).
-        self._windows = np.lib.stride_tricks.sliding_window_view(photographs, (side, side), axis=(1, 2))
-        self._test: Labelled | None = None
-
-    def train_batch(self, seed: int, step: int, batch_size: int) -> Labelled:
-        """As many fresh patches as the batch of `step` has in an epoch of `train_images`."""
-        at = place(self.train_images, step, batch_size)
-        return self._draw(at.stop - at.start, "train", seed, step)
-
-    def test_batch(self, start: int, stop: int) -> Labelled:
-        if self._test is None:
-            self._test = self._draw(TEST_IMAGES, "test", 0, 0)
-        return Labelled(self._test.images[start:stop], self._test.labels[start:stop])
-
-    def fitting_images(self) -> np.ndarray:
-        return self._draw(FITTING_IMAGES, "fitting", 0, 0).images
-
-    def _draw(self, count: int, purpose: _Purpose, seed: int, step: int) -> Labelled:
-        """`count` patches, class, place and mirroring uniform.
-
-        The raw words of Philox, keyed by (seed, step), are the same in every release of NumPy.
-        """
-        key = np.array([seed, step], dtype=np.uint64)
-        counter = np.array([0, 0, 0, _COUNTERS[purpose]], dtype=np.uint64)
-        words = np.random.Philox(key=key, counter=counter).random_raw(5 * count).reshape(count, 5)
-        first_row, rows = (TRAIN_ROWS, TEST_ROWS) if purpose == "test" else (0, TRAIN_ROWS)
-        label, band, row, column, mirrored = (
-            (words[:, index] % np.uint64(size)).astype(np.int64)
-            for index, size in enumerate((CLASSES, _BANDS, rows - self.side + 1, _STRIP_COLUMNS - self.side + 1, 2))
-        )
-        photograph, strip = np.divmod(label, STRIPS)
-        images = self._windows[photograph, band * _PERIOD + first_row + row, strip * _STRIP_COLUMNS + column]
-        flips = mirrored.astype(bool)
-        images[flips] = images[flips, :, :, ::-1]
-        return Labelled(images, label)

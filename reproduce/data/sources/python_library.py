@@ -11,6 +11,7 @@ import platform
 import sysconfig
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,12 @@ def library_files() -> dict[str, Path]:
     Raises:
         OfeError: the interpreter came without sources.
     """
-    folder = library_folder()
+    return dict(_library_files(library_folder()))
+
+
+@cache
+def _library_files(folder: Path) -> dict[str, Path]:
+    """The same of any folder. Nothing installs a module while a command runs, and many runs read the same library."""
     found = find_files(folder, {".py"}, _SKIP_FOLDERS).files if folder.is_dir() else {}
     files = {name: path for name, path in found.items() if not _is_test(name) and not _is_of_the_build(name)}
     if len(files) < 2:

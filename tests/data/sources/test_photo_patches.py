@@ -7,8 +7,8 @@ import pytest
 
 from reproduce.config import ImageData
 from reproduce.data import fingerprint, open_images
+from reproduce.data.images.patches import Patches
 from reproduce.data.sources import photo_patches
-from reproduce.data.sources.photo_patches import Patches
 from reproduce.errors import OfeError, SpecError
 
 DATA = ImageData(source="photo-patches", side=8, train_images=100)
