@@ -39,6 +39,8 @@ from reproduce.store.runs import Store
 from reproduce.training.train import Training
 
 Ratios = dict[str, float]
+SWEEP = 8
+"""Small runs that are trained at once on a GPU, where their time is compared with that of one after the other."""
 TRAINING_STEPS = 2_500
 """Of the laptop run whose time outside its steps is measured: about five minutes on one core."""
 
@@ -141,29 +143,35 @@ class Bench:
         return {"peak": (resident_bytes() - before) / needed}
 
     def jobs(self) -> Ratios:
-        def seconds(processes: int, count: int, steps: int) -> float:
-            """Of the clock, for so many processes at once that take so many steps each, with `count` threads."""
-            command = [sys.executable, "-m", "reproduce.bench.measure", "run-steps", "--steps", str(steps)]
-            command += ["--precision", self.precision]
-            environment = LocalProcesses(processes, threads=count).environment(0)
-            running = [
-                subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(processes)
-            ]
-            slowest = max(float(json.loads(process.communicate()[0])["seconds"]) for process in running)
-            check_exit(running)
-            return slowest
-
         steps = 40
-        in_turn = 2 * seconds(1, 2, steps)
-        at_once = seconds(2, 1, steps)
+        in_turn = 2 * self._at_once(1, 2, steps)
+        at_once = self._at_once(2, 1, steps)
         busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
         try:
             given = min(2, idle_cores(this_machine()))  # as `ofe reproduce --jobs 1` gives
-            one_thread, as_given = seconds(1, 1, steps), seconds(1, given, steps)
+            one_thread, as_given = self._at_once(1, 1, steps), self._at_once(1, given, steps)
         finally:
             busy.kill()
             busy.wait()
         return {"two at once": in_turn / at_once, "beside a busy core": one_thread / as_given}
+
+    def sweep_cuda(self) -> Ratios:
+        return self.sweep(steps=1_000)
+
+    def sweep(self, steps: int) -> Ratios:
+        return {"eight at once": SWEEP * self._at_once(1, 1, steps) / self._at_once(SWEEP, 1, steps)}
+
+    def _at_once(self, processes: int, count: int, steps: int) -> float:
+        """Seconds of the clock for so many processes at once that take so many steps each, with `count` threads."""
+        command = [sys.executable, "-m", "reproduce.bench.measure", "run-steps", "--steps", str(steps)]
+        command += ["--precision", self.precision, "--device", self.device.type]
+        environment = LocalProcesses(processes, threads=count).environment(0)
+        running = [
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(processes)
+        ]
+        slowest = max(float(json.loads(process.communicate()[0])["seconds"]) for process in running)
+        check_exit(running)
+        return slowest
 
     def training(self) -> Ratios:
         home = self.folder / "home"
@@ -211,6 +219,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], Ratios]] = {
     "130m": Bench.of_130m,
     "130m-cuda": Bench.of_130m_cuda,
     "1.2b-cuda": Bench.of_1_2b_cuda,
+    "sweep-cuda": Bench.sweep_cuda,
 }
 """How each job of `reproduce.bench.rows.JOBS` is measured."""
 
@@ -221,13 +230,15 @@ def check_exit(running: list[subprocess.Popen[str]]) -> None:
         raise RuntimeError("a training ended before its time")
 
 
-def run_steps(steps: int, precision: str, folder: Path) -> dict[str, float]:
+def run_steps(steps: int, precision: str, device: torch.device, folder: Path) -> dict[str, float]:
     """Take steps of the laptop's size, and return their seconds of the clock."""
-    ours = training(config(SIZES["laptop"], "pre-ln", precision), torch.device("cpu"), folder / "run")
+    ours = training(config(SIZES["laptop"], "pre-ln", precision), device, folder / "run")
     ours.advance()
     begin = time.perf_counter()
     for _ in range(steps):
         ours.advance()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
     return {"seconds": time.perf_counter() - begin}
 
 
@@ -280,11 +291,12 @@ def main(arguments: list[str] | None = None) -> int:
     if options.job == "one-run":
         print(json.dumps(one_run(options.folder)))
         return 0
+    device = torch.device(options.device)
     with tempfile.TemporaryDirectory() as folder:
         if options.job == "run-steps":
-            print(json.dumps(run_steps(options.steps, options.precision, Path(folder))))
+            print(json.dumps(run_steps(options.steps, options.precision, device, Path(folder))))
             return 0
-        bench = Bench(torch.device(options.device), options.precision, Path(folder))
+        bench = Bench(device, options.precision, Path(folder))
         print(json.dumps(MEASUREMENTS[options.job](bench)))
     return 0
 

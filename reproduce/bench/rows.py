@@ -167,4 +167,10 @@ JOBS: tuple[Job, ...] = (
         2.0,
         {"pre-ln share": Row("1.2B step, sequences of 512, Pre-LN", PRODUCTS, at_least=0.55, percent=True)},
     ),
+    Job(
+        "sweep-cuda",
+        "cuda",
+        1.5,
+        {"eight at once": Row("eight laptop runs at once on a GPU", "one after the other", at_least=2.0)},
+    ),
 )

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from reproduce.bench import results
-from reproduce.bench.measure import one_run
+from reproduce.bench.measure import Bench, one_run
 from reproduce.bench.results import chosen, measure, measure_all
 from reproduce.bench.rows import JOBS
 from reproduce.errors import OfeError
@@ -80,3 +81,11 @@ def test_the_time_in_steps_is_told_of_a_whole_run(tmp_path: Path, monkeypatch: p
     in_steps = one_run(folder.path)["in_steps"]
     assert folder.sealed
     assert 0 < in_steps < folder.provenance()["seconds"] < time.perf_counter() - begin
+
+
+@pytest.mark.slow
+def test_a_sweep_is_compared_with_its_runs_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a processor, where nothing is gained; a GPU that one small run leaves idle gives more than 1."""
+    monkeypatch.setattr("reproduce.bench.measure.SWEEP", 2)
+    ratio = Bench(torch.device("cpu"), "fp32", tmp_path).sweep(steps=2)["eight at once"]
+    assert 0.1 < ratio < 4
