@@ -37,9 +37,10 @@ demo: .venv/.installed
 
 install: .venv/.installed
 
-# One thread a process: on the small matrices of the tests, more threads only get in one another's way.
+# One thread a process: on the small matrices of the tests, more threads only get in one another's way. Bytecode is kept,
+# since the tests start the command hundreds of times and each start would compile the package.
 test: .venv/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS)
 
 # The same tests run on the processor in `make test`, so that they are known to be right before a GPU is at hand.
 gpu-check: DEVICE ?= cuda
