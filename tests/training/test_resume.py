@@ -12,7 +12,8 @@ from tests.drills.amount import FACTOR
 from tests.runs import create, tiny_run, worker, write_text_folder
 from tests.training.kills import LIMIT_S, check_kills, checked_bytes, finish, lines, wait_for
 
-STEPS = 60 if FACTOR == 1 else 700
+STEPS = 150 if FACTOR == 1 else 700
+"""Of a run that is stopped in the middle: enough that it is not over where the test is kept from the processor a while."""
 LONGER = (f"steps={STEPS}", "probe.every=7", "eval.every=20")
 
 
