@@ -177,7 +177,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> tuple[ResolvedRun, Run
 
     A signal has to reach it in the middle, and its progress is written twice a second only.
     """
-    long = tiny_run(write_text_folder(tmp_path_factory.mktemp("text"), 20_000), "steps=600")
+    long = tiny_run(write_text_folder(tmp_path_factory.mktemp("text"), 20_000), "steps=300")
     home = tmp_path_factory.mktemp("straight")
     folder = create(home, long)
     assert worker(folder, home).wait(300) == 0
