@@ -71,7 +71,7 @@ def plot(
     They are drawn from finished runs, and from the reference traces that come with the code. A figure that is drawn
     otherwise than its spec says, or from an archive, goes to a folder of its own.
     """
-    from reproduce.cli.drawing import draw
+    from reproduce.cli.drawing import Drawing, draw_all
     from reproduce.cli.gallery import figures_folder
     from reproduce.cli.guests import visitors
     from reproduce.cli.selection import Shelf, reading, resolve_all, select
@@ -104,9 +104,7 @@ def plot(
         otherwise = [*changes, *look.words(), *(f"with={one.guest.name}" for one in guests)]
         otherwise += [f"from={archive.name}"] if archive is not None else []
         folder = figures_folder(out, scale, otherwise, seeds)
-        for resolved in resolveds:
-            paths, _ = draw(
-                ui, resolved, scale, shelf, folder, wanted, reference=about is None, look=look, guests=guests
-            )
+        drawing = Drawing(scale, shelf, folder, tuple(wanted), reference=about is None, look=look, guests=guests)
+        for paths in draw_all(ui, resolveds, drawing, alone=about is not None):  # an archive is open in this process
             for path in paths:
                 ui.line(str(path))

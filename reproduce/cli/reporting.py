@@ -85,7 +85,7 @@ def _drawn(ui: Ui, resolved: Resolved, shelf: Shelf) -> tuple[Path, Verdicts] | 
 
     A picture that is missing or out of date is drawn anew.
     """
-    from reproduce.cli.drawing import draw
+    from reproduce.cli.drawing import Drawing, draw
     from reproduce.cli.gallery import default_folder, find_drawn
     from reproduce.store.home import ensure_folder
 
@@ -99,5 +99,5 @@ def _drawn(ui: Ui, resolved: Resolved, shelf: Shelf) -> tuple[Path, Verdicts] | 
     if not resolved.runs and resolved.experiment.kind != "diagram":
         return None
     folder = ensure_folder(default_folder(resolved.scale), "OFE_HOME")
-    paths, record = draw(ui, resolved, resolved.scale, shelf, folder, ("png",), reference=True)
+    paths, record = draw(ui, resolved, Drawing(resolved.scale, shelf, folder, ("png",), reference=True))
     return paths[0], record.verdicts

@@ -152,19 +152,20 @@ def _draw_all(ui: Ui, resolveds: Sequence[Resolved], scale: Scale, folder: Path,
     Returns:
         The number of figures that could not be drawn.
     """
-    from reproduce.cli.drawing import draw
+    from reproduce.cli.drawing import Drawing, draw
     from reproduce.cli.gallery import drawn, read_record
     from reproduce.cli.selection import Shelf
     from reproduce.cli.verdicts import show_verdicts
 
     shelf = Shelf(scale)
+    drawing = Drawing(scale, shelf, folder, tuple(wanted), reference=False)
     undrawn = 0
     for resolved in resolveds:
         record = read_record(folder, resolved, shelf.traces(resolved, reference=False))
         paths = drawn(folder, record, resolved.experiment, wanted) if record else None
         if record is None or paths is None:
             try:
-                paths, record = draw(ui, resolved, scale, shelf, folder, wanted, reference=False)
+                paths, record = draw(ui, resolved, drawing)
             except OfeError as error:
                 ui.error(error)
                 undrawn += 1

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from reproduce.cli import drawing
 from reproduce.cli.app import app
 from reproduce.store import reference
 from reproduce.store.runs import RunFolder
@@ -361,6 +364,40 @@ def test_plot_without_ids_draws_all_that_can_be_drawn(ofe: Ofe, reproduced: Repr
     nothing = ofe("plot", "--out", str(tmp_path), "--scale", "smoke")
     assert nothing.stdout == "", "a drawing needs no run, and is drawn at the default scale alone"
     assert "ofe reproduce" in nothing.stderr
+
+
+def test_several_processes_draw_what_one_does(
+    ofe: Ofe, reproduced: Reproduced, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also the error is the same, whichever process meets it."""
+    blocked = tmp_path / "blocked"
+    (blocked / "fig1.png").mkdir(parents=True)
+    monkeypatch.setattr(drawing, "idle_cores", lambda machine: 2)
+    told = []
+    for name, least in (("alone", 100), ("shared", 1)):
+        monkeypatch.setattr(drawing, "FIGURES_OF_A_PROCESS", least)
+        result = ofe("plot", "fig1", "fig9", "--out", str(tmp_path / name), home=reproduced[0])
+        assert [Path(line).name for line in result.stdout.split()] == ["fig1.png", "fig9.png"]
+        refused = ofe("plot", "fig1", "fig9", "--out", str(blocked), home=reproduced[0])
+        told.append((refused.exit_code, refused.stderr))
+    names = sorted(path.name for path in (tmp_path / "alone").iterdir())
+    assert names == ["fig1.json", "fig1.png", "fig9.json", "fig9.png"]
+    for name in names:
+        assert (tmp_path / "shared" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+    assert told[0] == told[1]
+    assert told[0][0] == 1
+    assert "fig1.png" in told[0][1]
+
+
+def test_a_process_that_is_killed_while_it_draws_is_told(
+    ofe: Ofe, reproduced: Reproduced, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawing, "idle_cores", lambda machine: 2)
+    monkeypatch.setattr(drawing, "FIGURES_OF_A_PROCESS", 1)
+    monkeypatch.setattr(drawing, "_leave_signals_to_the_command", partial(os._exit, 9))
+    result = ofe("plot", "fig1", "fig9", "--out", str(tmp_path), home=reproduced[0])
+    assert result.exit_code == 1
+    assert "a process that drew figures was killed" in result.stderr
 
 
 def test_plot_of_a_figure_without_traces_says_how_to_get_them(ofe: Ofe) -> None:

@@ -13,7 +13,7 @@ from tests.runs import create, tiny_run, worker, write_text_folder
 from tests.training.kills import LIMIT_S, check_kills, checked_bytes, finish, lines, wait_for
 
 STEPS = 150 if FACTOR == 1 else 700
-"""Of a run that is stopped in the middle: enough that it is not over where the test is kept from the processor a while."""
+"""Of a run that is stopped in the middle. It must not be over where the test waits for the processor a while."""
 LONGER = (f"steps={STEPS}", "probe.every=7", "eval.every=20")
 
 
