@@ -204,8 +204,10 @@ def _rows(metric: str, quantity: Quantity, frame: pd.DataFrame, facts: FactsOf, 
     """The rows of `metric` that have a value, of the runs and seeds that `quantity` reads."""
     names = quantity.run_names
     seeds = {run: seeds_read(run, quantity, facts) for run in names}
-    used = pd.DataFrame([(run, seed) for run in names for seed in seeds[run]], columns=["run", "seed"])
-    rows = metric_rows(frame[frame["run"].isin(names)], metric).merge(used, on=["run", "seed"])
+    rows = metric_rows(frame, metric)  # first, since a metric is a small part of the frame
+    used = {(run, seed) for run in names for seed in seeds[run]}
+    places = zip(rows["run"].tolist(), rows["seed"].tolist(), strict=True)
+    rows = rows[np.array([place in used for place in places], bool)]
     match quantity.nan:
         case "counts_as_inf":
             rows = _failures_as_inf(rows, facts)
@@ -357,6 +359,8 @@ def _steps(table: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
 def _seed_means(table: pd.DataFrame) -> pd.DataFrame:
     """The mean over the seeds of each run. A step that only some of the seeds have is left out."""
     left = [dim for dim in dims(table) if dim != "seed"]
+    if table["seed"].nunique() <= 1:
+        return table[[*left, "value"]].reset_index(drop=True)
     means = table.groupby(left, sort=False)["value"].agg(["mean", "size"]).reset_index()
     seeds = table.groupby("run", sort=False)["seed"].nunique()
     shared = means[means["size"] == means["run"].map(seeds)]
