@@ -23,7 +23,7 @@ from reproduce.errors import OfeError
 from reproduce.store.atomic import replacing
 from reproduce.store.home import explain_os_errors
 from reproduce.store.json_text import dumps, loads
-from reproduce.store.layout import KEEP, SEALED_FILES, WEIGHTS
+from reproduce.store.layout import KEEP, RUN_NAME, SEALED_FILES, WEIGHTS
 from reproduce.store.regular import text_of
 from reproduce.store.runs import RunFolder, Store
 from reproduce.store.weights import read_weights
@@ -36,7 +36,7 @@ SUFFIX = ".tar"
 SCHEMA = 1
 ABOUT = "ofe.json"
 _NAMES = re.compile(
-    r"ofe\.json|specs/[\w-]+\.yaml|runs/[^/\\.][^/\\]*-[0-9a-f]{16}/"
+    rf"ofe\.json|specs/[\w-]+\.yaml|runs/{RUN_NAME.pattern}/"
     rf"(?:{'|'.join(map(re.escape, (*SEALED_FILES, KEEP, WEIGHTS)))}|model(?:-\d+)?\.safetensors)"
 )
 """The names that a file of an archive may have."""

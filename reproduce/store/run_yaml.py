@@ -19,7 +19,7 @@ from reproduce.job_config import JOB_KINDS, JobConfig, kind_of
 from reproduce.keys import canonical, run_key
 from reproduce.specs.load import load_setting
 from reproduce.specs.yaml import check_depth
-from reproduce.store.layout import RUN_YAML, damaged
+from reproduce.store.layout import RUN_NAME, RUN_YAML, damaged
 from reproduce.store.regular import open_regular, text_of
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def own_name(folder: Path) -> str:
     """
     content = read(folder)
     name = f"{content['slug']}-{content['key']}"
-    if not re.fullmatch(r"[^./\\][^/\\]*-[0-9a-f]{16}", name):  # a name with a slash would lead out of the store
+    if not RUN_NAME.fullmatch(name):
         raise damaged(folder / RUN_YAML, f"names the run {name!r}, which is no name of a run")
     config = read_config(folder)
     # Only a key of the current numerics can be computed again. That of an older version is taken as it is.

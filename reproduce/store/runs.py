@@ -22,7 +22,7 @@ from reproduce.store import weights as kept
 from reproduce.store.atomic import write_json, write_text
 from reproduce.store.home import explain_os_errors
 from reproduce.store.json_text import loads
-from reproduce.store.layout import KEEP, LIVE_TRACE, PROGRESS, RUN_YAML, checkpoints, damaged
+from reproduce.store.layout import KEEP, LIVE_TRACE, PROGRESS, RUN_NAME, RUN_YAML, checkpoints, damaged
 from reproduce.store.regular import open_regular, special_file, text_of
 from reproduce.store.seal import (
     discard_leftovers,
@@ -346,7 +346,7 @@ class Store:
         return min(found, key=lambda folder: (not folder.holds_its_run, not folder.sealed), default=None)
 
     def list(self) -> list[RunFolder]:
-        """All run folders, by name."""
+        """All run folders, by name. Another program's folders may lie beside them, and are none."""
         try:
             found = sorted(self.runs.iterdir())
         except (FileNotFoundError, NotADirectoryError):
@@ -354,11 +354,7 @@ class Store:
         except OSError as error:
             hint = "change its permissions, or set OFE_HOME to a folder of your own"
             raise OfeError(f"{self.runs} cannot be read: {error.strerror}", hint=hint) from error
-        return [
-            RunFolder(path)
-            for path in found
-            if os.path.isdir(path) and not path.name.startswith(".") and "-" in path.name
-        ]
+        return [RunFolder(path) for path in found if os.path.isdir(path) and _is_of_a_run(path)]
 
     def remove_unfinished(self, folder: RunFolder) -> None:
         """Remove a folder without a sealed trace, on which no process works.
@@ -408,6 +404,14 @@ class Store:
         if not (there.sealed and _whole(there)):
             copy_sealed(folder.path, there.path)
         return there
+
+
+def _is_of_a_run(path: Path) -> bool:
+    """Whether a folder has the name of a run folder or, as one that was renamed, a file that every one begins with."""
+    name = path.name
+    return not name.startswith(".") and (
+        RUN_NAME.fullmatch(name) is not None or ("-" in name and os.path.lexists(path / RUN_YAML))
+    )
 
 
 def _whole(folder: RunFolder) -> bool:

@@ -92,6 +92,16 @@ def test_prune_and_export_act_on_the_folder_that_they_name_though_another_has_it
     assert ofe("cache", "verify", home=own).exit_code == 0
 
 
+def test_prune_leaves_the_folders_of_other_programs_alone(ofe: Ofe, own: Path) -> None:
+    theirs = [own / "runs" / name for name in ("exp-1", "run-20241126_101500-3kx9p2ab", "-", "My-Folder")]
+    for folder in theirs:
+        folder.mkdir()
+        (folder / "results.csv").write_text("1\n")
+    assert "nothing to remove" in ofe("cache", "prune", "--yes", home=own).stderr
+    assert all((folder / "results.csv").exists() for folder in theirs)
+    assert len(json.loads(ofe("cache", "list", "--json", home=own).stdout)) == 1
+
+
 def test_data_list_json_has_the_promised_shape(ofe: Ofe) -> None:
     rows = json.loads(ofe("data", "list", "--json").stdout)
     assert {"name", "kind", "description", "network", "path"} == set(rows[0])
