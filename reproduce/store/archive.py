@@ -36,7 +36,7 @@ SUFFIX = ".tar"
 SCHEMA = 1
 ABOUT = "ofe.json"
 _NAMES = re.compile(
-    rf"ofe\.json|specs/[\w-]+\.yaml|runs/{RUN_NAME.pattern}/"
+    rf"ofe\.json|specs/[\w-][\w.-]*\.yaml|runs/{RUN_NAME.pattern}/"
     rf"(?:{'|'.join(map(re.escape, (*SEALED_FILES, KEEP, WEIGHTS)))}|model(?:-\d+)?\.safetensors)"
 )
 """The names that a file of an archive may have."""

@@ -107,7 +107,12 @@ def read_config(folder: Path) -> JobConfig:
     try:
         return JOB_KINDS[content.get("kind", "train")].model_validate(content["config"])
     except (ValidationError, KeyError) as error:
-        raise damaged(folder / RUN_YAML, "holds a configuration that this version of ofe cannot read") from error
+        reason = "holds a configuration that this version of ofe cannot read"
+        if isinstance(error, ValidationError) and {one["type"] for one in error.errors()} == {"extra_forbidden"}:
+            unknown = ", ".join(".".join(map(str, one["loc"])) for one in error.errors())
+            hint = "a later version of ofe has written it: update ofe"
+            raise OfeError(f"{folder / RUN_YAML} {reason}: {unknown}", hint=hint) from error
+        raise damaged(folder / RUN_YAML, reason) from error
 
 
 def own_name(folder: Path) -> str:

@@ -7,6 +7,7 @@ a server. The state of a run follows from the files in the folder, see `reproduc
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from reproduce.store import weights as kept
 from reproduce.store.atomic import write_json, write_text
 from reproduce.store.home import explain_os_errors
 from reproduce.store.json_text import loads
-from reproduce.store.layout import KEEP, LIVE_TRACE, PROGRESS, RUN_NAME, RUN_YAML, checkpoints, damaged
+from reproduce.store.layout import KEEP, LIVE_TRACE, PROGRESS, RUN_NAME, RUN_YAML, checkpoints
 from reproduce.store.regular import open_regular, special_file, text_of
 from reproduce.store.seal import (
     discard_leftovers,
@@ -253,8 +254,13 @@ class RunFolder:
         Raises:
             OfeError: run.yaml describes another run.
         """
-        if not run_yaml.own_name(self.path).endswith(f"-{self.key}"):
-            raise damaged(self.path / RUN_YAML, f"describes another run than {self.key}")
+        own = run_yaml.own_name(self.path)
+        if not own.endswith(f"-{self.key}"):
+            there = self.path.with_name(own)
+            hint = f"that run has a folder of its own, {there}: remove the one that you do not need"
+            if not there.exists():
+                hint = f"give it its own name: mv {shlex.quote(str(self.path))} {shlex.quote(str(there))}"
+            raise OfeError(f"{self.path / RUN_YAML} describes another run than {self.key}", hint=hint)
 
     # -- weights -----------------------------------------------------------------------------------
 
