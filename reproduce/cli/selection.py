@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from reproduce.errors import OfeError, SpecError
-from reproduce.specs.load import list_experiments, load_experiment, load_setting
+from reproduce.specs.load import is_path, list_experiments, load_experiment, load_setting
 from reproduce.specs.resolve import fingerprint_if_any, fingerprint_of, resolve, shown_runs
 from reproduce.specs.runs import Resolved, ResolvedRun
 from reproduce.specs.schema import SCALES, Experiment, Scale
@@ -130,7 +130,7 @@ def reading(archive: Path | None) -> Iterator[dict[str, Any] | None]:
 def _spec_of(name: str) -> Experiment:
     """The experiment of that name, from the opened archive if it has a spec of that name."""
     if _archives:
-        given = _archives[-1].runs.parent / "specs" / f"{Path(name).stem}.yaml"
+        given = _archives[-1].runs.parent / "specs" / f"{Path(name).stem if is_path(name) else name}.yaml"
         if given.is_file():
             return load_experiment(str(given))
     return load_experiment(name)
