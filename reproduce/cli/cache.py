@@ -204,7 +204,7 @@ def _export_archive(
     """Write an archive of figures, and of runs that are named by key or slug."""
     from reproduce.cli.selection import resolve_all, select, store
     from reproduce.errors import OfeError
-    from reproduce.specs.load import is_path, load_experiment
+    from reproduce.specs.load import is_path, portable
     from reproduce.store.archive import SUFFIX, write_archive
     from reproduce.units import count, size
 
@@ -229,7 +229,7 @@ def _export_archive(
     if not folders:
         hint = f"train them first: {reproduce_command(what, scale, seeds, changes)}"
         raise OfeError(f"no run of {', '.join(what)} is sealed here", hint=hint)
-    specs = {load_experiment(name).id: Path(name).read_text(encoding="utf-8") for name in figures if is_path(name)}
+    specs = {of: text for name in figures if is_path(name) for of, text in portable(name).items()}
     about = {"scale": scale, "figures": [resolved.experiment.id for resolved in resolveds]}
     write_archive(out, list(folders.values()), about, specs, weights=weights)
     if missing:
