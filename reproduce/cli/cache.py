@@ -357,7 +357,7 @@ def trace(
 
     from reproduce.errors import OfeError
     from reproduce.store.event_files import EventFileSink
-    from reproduce.store.home import explain_os_errors
+    from reproduce.store.home import writing_output
     from reproduce.store.sinks import CsvSink, Sink, WandbSink, follow, replay
 
     ui: Ui = ctx.obj
@@ -365,7 +365,7 @@ def trace(
     if form == "tensorboard" and out is None:
         hint = f"ofe cache trace {run} --to tensorboard --out events"
         raise OfeError("TensorBoard reads a folder, which --out names", hint=hint, exit_code=2)
-    with explain_os_errors(out or Path(), "--out"):
+    with writing_output(out, "--out") if out else nullcontext():
         if form == "tensorboard":
             assert out is not None
             opened: Any = nullcontext()

@@ -28,7 +28,7 @@ def new(
     from reproduce.specs.schema import NAME
     from reproduce.specs.start import start_of
     from reproduce.store.atomic import write_text
-    from reproduce.store.home import explain_os_errors
+    from reproduce.store.home import writing_output
 
     ui: Ui = ctx.obj
     if file.suffix not in (".yaml", ".yml"):
@@ -41,8 +41,7 @@ def new(
         raise OfeError(f"{file} exists already", hint=hint, exit_code=2)
     experiment = load_experiment(source)
     text = experiment_file(source).read_text(encoding="utf-8")
-    with explain_os_errors(file, "FILE"):
-        file.parent.mkdir(parents=True, exist_ok=True)
+    with writing_output(file, "FILE"):
         write_text(file, start_of(experiment, source, text, file.stem, str(file)))
     ui.line(str(file))
     ui.tell(f"next: change it, then\n      `ofe show {file}` reads it back,")

@@ -103,10 +103,13 @@ def measure(
     prose and code unless a text is given, a run on the examples that it has held out. Results are kept in the cache, as
     those of trainings are.
     """
+    from reproduce.choices import image_format
     from reproduce.cli.readings import print_readings, reading_of, write_csv, write_plot
     from reproduce.cli.selection import store
 
     ui: Ui = ctx.obj
+    if plot is not None:
+        image_format(plot)
     sample = text_sample(text, dataset, text_ids)
     inner = _points(points)
     say_how(offline, device, batch)

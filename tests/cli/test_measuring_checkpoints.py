@@ -221,6 +221,7 @@ def test_what_cannot_be_measured_is_told_in_a_sentence_and_a_hint(
     assert says in result.stderr
     assert "hint: " in result.stderr
     assert "Traceback" not in result.stderr
+    assert "--plot" not in arguments or "running" not in result.stderr  # it is refused before the work
 
 
 @pytest.mark.parametrize("value", [float("nan"), 0.0])

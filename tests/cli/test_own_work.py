@@ -149,6 +149,8 @@ def test_a_trace_goes_where_other_tools_read_it(ofe: Ofe, reproduced: Reproduced
     csv = ofe("cache", "trace", run, home=home).stdout
     file = tmp_path / "trace.csv"
     assert ofe("cache", "trace", run, "--out", str(file), home=home).stdout == f"{file}\n"
+    elsewhere = tmp_path / "new" / "folder" / "trace.csv"
+    assert ofe("cache", "trace", run, "--out", str(elsewhere), home=home).exit_code == 0
     assert file.read_text() == csv
     lines = [json.loads(line) for line in ofe("cache", "trace", run, "--to", "wandb", home=home).stdout.splitlines()]
     assert sum(len(line) - 1 for line in lines) == len(csv.splitlines()) - 1
