@@ -178,8 +178,9 @@ def _of_file(ui: Ui, text: str) -> Visitor:
 
 
 def _shown(name: str) -> str:
-    """A name from the command line as a picture shows it, where bytes that are not UTF-8 have a sign in their place."""
-    return os.fsencode(name).decode(errors="replace")
+    """A name from the command line as a picture shows it: what is not UTF-8 or has no shape has a sign in its place."""
+    text = os.fsencode(name).decode(errors="replace")
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
 
 
 def sealed_run(name: str) -> RunFolder:

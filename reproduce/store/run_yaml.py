@@ -18,7 +18,7 @@ from reproduce.errors import OfeError
 from reproduce.job_config import JOB_KINDS, JobConfig, kind_of
 from reproduce.keys import canonical, run_key
 from reproduce.specs.load import load_setting
-from reproduce.specs.yaml import check_depth
+from reproduce.specs.yaml import check_size
 from reproduce.store.layout import RUN_NAME, RUN_YAML, damaged
 from reproduce.store.regular import open_regular, text_of
 
@@ -62,7 +62,7 @@ def read(folder: Path) -> dict[str, Any]:
     path = folder / RUN_YAML
     try:
         text = text_of(path)
-        check_depth(text)
+        check_size(text)
         content = yaml.load(text, Loader=_LOADER)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # dates and long numbers can be no values
         raise damaged(path, "cannot be read") from error

@@ -103,3 +103,12 @@ def test_a_field_of_a_later_version_asks_for_a_later_version(write: Callable[...
         read_config(write(config=config | {"sparkle": 3}))
     assert caught.value.message.endswith("holds a configuration that this version of ofe cannot read: sparkle")
     assert caught.value.hint == "a later version of ofe has written it: update ofe"
+
+
+def test_a_run_yaml_of_very_many_values_cannot_be_read(write: Callable[..., Path]) -> None:
+    folder = write()
+    levels = [f"a{level}: &a{level} [{', '.join(10 * [f'*a{level - 1}'])}]\n" for level in range(1, 12)]
+    text = (folder / "run.yaml").read_text().replace("slug: ", "own_slug: ")
+    (folder / "run.yaml").write_text("a0: &a0 [1]\n" + "".join(levels) + text + "slug: *a11\n")
+    with pytest.raises(OfeError, match="cannot be read"):
+        own_name(folder)
