@@ -150,7 +150,7 @@ def check_size(text: str) -> None:
     if len(text) < 20_000 and len(_ALIAS.findall(text)) < 12:  # too short, and too few: 12 make at most 81 of one
         return
     open_nodes: list[tuple[str | None, int]] = [(None, 0)]  # anchor and number of values so far
-    sizes: dict[str, int] = {}
+    sizes: dict[str | None, int] = {}
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):
             open_nodes.append((event.anchor, 0))
@@ -169,7 +169,8 @@ def check_size(text: str) -> None:
         outer, so_far = open_nodes[-1]
         open_nodes[-1] = (outer, so_far + size)
         if so_far + size > MOST:
-            raise yaml.MarkedYAMLError(problem=f"more than {MOST:,} values", problem_mark=event.start_mark)
+            mark: Any = event.start_mark  # of the class of libyaml, which the stubs do not know as one
+            raise yaml.MarkedYAMLError(problem=f"more than {MOST:,} values", problem_mark=mark)
 
 
 def _build(node: yaml.Node, path: Path, name: str) -> Any:
