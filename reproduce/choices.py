@@ -7,6 +7,7 @@ The command line, the specs and the plots all read these names. This module impo
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Literal, get_args
 
 from reproduce.errors import OfeError
@@ -30,3 +31,15 @@ def check_image_formats(names: Iterable[str]) -> None:
         if name not in IMAGE_FORMATS:
             hint = f"choose from {', '.join(IMAGE_FORMATS)}"
             raise OfeError(f"unknown figure format {name!r}", hint=hint, exit_code=2)
+
+
+def image_format(path: Path) -> str:
+    """The format of the picture that `path` names by its ending.
+
+    Raises:
+        OfeError: it ends in none (exit code 2).
+    """
+    kind = path.suffix.removeprefix(".").lower()
+    if kind not in IMAGE_FORMATS:
+        raise OfeError(f"{path} ends in no image format", hint=f"end it in .{' or .'.join(IMAGE_FORMATS)}", exit_code=2)
+    return kind

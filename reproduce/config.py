@@ -114,7 +114,7 @@ class TransformerConfig(Frozen):
     """Decoder-only transformer language model."""
 
     kind: Literal["transformer"] = "transformer"
-    layers: int = Field(ge=1)
+    layers: int = Field(ge=1, le=10_000)
     width: int = Field(ge=1)
     """Width d of the residual stream."""
     heads: int = Field(ge=1)
@@ -174,7 +174,7 @@ class MlpConfig(Frozen):
     """Residual MLP on flattened images (v1 App B): x + W_2 phi(W_1 Norm(x)) in each block, and a readout of zeros."""
 
     kind: Literal["mlp"] = "mlp"
-    layers: int = Field(ge=1)
+    layers: int = Field(ge=1, le=10_000)
     width: int = Field(ge=1)
     norm: Norm = "none"
     activation: Literal["relu", "gelu"] = "relu"
@@ -184,7 +184,7 @@ class VitConfig(Frozen):
     """Vision transformer on square patches, with a class token and learnt positions (v2 App E.1.2)."""
 
     kind: Literal["vit"] = "vit"
-    layers: int = Field(ge=1)
+    layers: int = Field(ge=1, le=10_000)
     width: int = Field(ge=1)
     heads: int = Field(ge=1)
     mlp_ratio: float = Field(default=4.0, gt=0)
@@ -404,7 +404,7 @@ class RunConfig(Frozen):
     data: DataConfig
     optimizer: OptimizerConfig
     schedule: ScheduleConfig = ScheduleConfig()
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=1, le=10_000_000)
     """Number of optimiser steps that the schedule spans."""
     stop_after: int | None = Field(default=None, ge=1)
     """Step after which training ends, if the figure ends before the schedule does."""

@@ -55,9 +55,10 @@ def sequences(checkpoint: Checkpoint, sample: TextSample, count: int, *, offline
         pieces = _in_turn(kinds)
     taken = list(islice(pieces, count))
     if len(taken) < count:
+        fewer = f"pass --tokens {len(taken) * length}, or " if taken else "pass "
         raise OfeError(
             f"the text gives {len(taken)} whole sequences of {length:,} tokens, and {count} are to be measured",
-            hint=f"pass --tokens {max(len(taken), 1) * length}, or a smaller --seq-len, or more text",
+            hint=f"{fewer}a smaller --seq-len, or more text",
             exit_code=2,
         )
     return torch.tensor(taken, dtype=torch.int64)
@@ -96,7 +97,7 @@ def _read_ids(path: Path, vocab_size: int) -> Tensor:
             with path.open("rb") as file:
                 ids = np.lib.format.read_array(file, allow_pickle=False)
         else:
-            ids = np.array(path.read_text(encoding="utf-8").split(), np.int64)
+            ids = np.array(path.read_text(encoding="utf-8-sig").split(), np.int64)
         if not np.issubdtype(ids.dtype, np.integer):
             raise ValueError("not whole numbers")
         tokens = torch.from_numpy(ids.astype(np.int64).reshape(-1))

@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import shlex
 import sys
 from typing import Annotated, Any
@@ -45,6 +46,9 @@ from reproduce.errors import OfeError
 from reproduce.processes import COMMAND_VARIABLE, INTERRUPTED, READER_LEFT, Stopped, raise_when_asked, stop_code
 from reproduce.store.home import in_words, lend_home
 
+_EMPTY = re.compile(r"(--[\w-]+=)?\s*")
+"""A word that says nothing. A path that is empty would be the current folder."""
+
 
 class Commands(TyperGroup):
     """The group of all commands. It turns errors into a sentence and an exit code.
@@ -53,6 +57,8 @@ class Commands(TyperGroup):
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing and any(_EMPTY.fullmatch(word) for word in args):
+            ctx.fail("a word of the command is empty, as one is where a variable of the shell is not set")
         ctx.meta[TYPED] = ["ofe", *args]  # a copy, since parsing removes words from the list
         os.environ[COMMAND_VARIABLE] = shlex.join(ctx.meta[TYPED])
         return super().parse_args(ctx, with_archives(args))

@@ -170,20 +170,32 @@ def export_runs(
     `ofe cache import` reads both.
     """
     from reproduce.cli.selection import store
+    from reproduce.errors import OfeError
+    from reproduce.store.home import explain_os_errors
     from reproduce.units import count
 
     ui: Ui = ctx.obj
     if out is not None:
         _export_archive(ui, what, out, scale, seeds, overrides or [], weights)
         return
+    asked = {"--scale": scale != DEFAULT_SCALE, "--seeds": seeds is not None, "--set": overrides, "--weights": weights}
+    if names := [name for name, given in asked.items() if given]:
+        hint = "add -o FILE, such as -o fig5.ofe.tar"
+        raise OfeError(f"only an archive is made with {' and '.join(names)}", hint=hint, exit_code=2)
     target, keys = Path(what[0]), what[1:]
-    left_behind = 0
+    left_behind = refused = 0
     for folder in chosen(keys):
         if keys or folder.sealed:
-            ui.line(str(store().export(folder, target).path))
-            left_behind += bool(folder.weights())
+            try:
+                with explain_os_errors(target, "DIR"):
+                    ui.line(str(store().export(folder, target).path))
+                left_behind += bool(folder.weights())
+            except OfeError as error:  # such as a damaged one: the others are copied all the same
+                ui.error(error)
+                refused += 1
     if left_behind:
         ui.tell(f"weights are not copied: {count(left_behind, 'run')} of these keeps some here")
+    raise typer.Exit(int(refused > 0))
 
 
 def _export_archive(
@@ -192,6 +204,7 @@ def _export_archive(
     """Write an archive of figures, and of runs that are named by key or slug."""
     from reproduce.cli.selection import resolve_all, select, store
     from reproduce.errors import OfeError
+    from reproduce.specs.load import is_path, portable
     from reproduce.store.archive import SUFFIX, write_archive
     from reproduce.units import count, size
 
@@ -216,7 +229,7 @@ def _export_archive(
     if not folders:
         hint = f"train them first: {reproduce_command(what, scale, seeds, changes)}"
         raise OfeError(f"no run of {', '.join(what)} is sealed here", hint=hint)
-    specs = {Path(name).stem: Path(name).read_text(encoding="utf-8") for name in figures if name.endswith(".yaml")}
+    specs = {of: text for name in figures if is_path(name) for of, text in portable(name).items()}
     about = {"scale": scale, "figures": [resolved.experiment.id for resolved in resolveds]}
     write_archive(out, list(folders.values()), about, specs, weights=weights)
     if missing:
@@ -344,7 +357,7 @@ def trace(
 
     from reproduce.errors import OfeError
     from reproduce.store.event_files import EventFileSink
-    from reproduce.store.home import explain_os_errors
+    from reproduce.store.home import writing_output
     from reproduce.store.sinks import CsvSink, Sink, WandbSink, follow, replay
 
     ui: Ui = ctx.obj
@@ -352,7 +365,7 @@ def trace(
     if form == "tensorboard" and out is None:
         hint = f"ofe cache trace {run} --to tensorboard --out events"
         raise OfeError("TensorBoard reads a folder, which --out names", hint=hint, exit_code=2)
-    with explain_os_errors(out or Path(), "--out"):
+    with writing_output(out, "--out") if out else nullcontext():
         if form == "tensorboard":
             assert out is not None
             opened: Any = nullcontext()

@@ -54,6 +54,11 @@ def diff(
     on each claim at both scales, with what was measured.
     """
     ui: Ui = ctx.obj
+    if layer is not None and metric is None:
+        hint = f"add --metric kurtosis, or leave out --layer {layer}"
+        raise OfeError("--layer is for a metric that --metric names", hint=hint, exit_code=2)
+    if metric is not None and len(names) == 1:
+        raise OfeError("--metric is for two runs", hint="leave it out, or name two runs", exit_code=2)
     if len(names) == 2 and not scales:
         from reproduce.cli.guests import sealed_run
 

@@ -37,9 +37,19 @@ def visitors(ui: Ui, overlays: Sequence[str], files: Sequence[str]) -> list[Visi
         files: `LABEL=FILE`, with a trace that another program wrote.
 
     Raises:
-        OfeError: there is no such run or file, or a file holds no metric (exit code 2).
+        OfeError: there is no such run or file, a file holds no metric, a run is named twice, or two files have the same
+            label (exit code 2).
     """
-    return [*(_of_run(text) for text in overlays), *(_of_file(ui, text) for text in files)]
+    found = [*(_of_run(text) for text in overlays), *(_of_file(ui, text) for text in files)]
+    for number, visitor in enumerate(found):
+        guest = visitor.guest
+        for other in (one.guest for one in found[:number]):
+            if guest.name == other.name and guest.training is not None:
+                raise OfeError(f"--overlay names {guest.name} twice", hint="leave one of them out", exit_code=2)
+            if guest.label == other.label and guest.training is None and other.training is None:
+                hint = "give each a label of its own"
+                raise OfeError(f"--add has two traces with the label {guest.label}", hint=hint, exit_code=2)
+    return found
 
 
 def with_guests(resolved: Resolved, loaded: Loaded, guests: Sequence[Visitor]) -> tuple[Resolved, Loaded]:
@@ -138,9 +148,13 @@ def _of_file(ui: Ui, text: str) -> Visitor:
         hint = "write LABEL=FILE: --add mine=trace.csv"
         raise OfeError(f"--add {text} does not name a label and a file", hint=hint, exit_code=2)
     path = Path(name)
-    trace, unknown = read_foreign_trace(path)
+    trace, unknown, repeated = read_foreign_trace(path)
     if unknown:
-        ui.tell(f"{path}: {', '.join(unknown)} is no metric that ofe knows and is left out")
+        names = ", ".join(name or "a column without a name" for name in unknown)
+        ui.tell(f"{path}: {names} is no metric that ofe knows and is left out")
+    if repeated:
+        what = "value has" if repeated == 1 else "values have"
+        ui.tell(f"{path}: {repeated:,} {what} a later one of the same step, metric and layer, which is drawn instead")
     last = int(trace["step"].max())
     file = _shown(path.name)
     guest = Guest(name=f"{label}={file}", label=label, setting="", seed=0, last_step=last, training=None)
@@ -164,8 +178,9 @@ def _of_file(ui: Ui, text: str) -> Visitor:
 
 
 def _shown(name: str) -> str:
-    """A name from the command line as a picture shows it, where bytes that are not UTF-8 have a sign in their place."""
-    return os.fsencode(name).decode(errors="replace")
+    """A name from the command line as a picture shows it: what is not UTF-8 or has no shape has a sign in its place."""
+    text = os.fsencode(name).decode(errors="replace")
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
 
 
 def sealed_run(name: str) -> RunFolder:

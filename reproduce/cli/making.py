@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,23 +25,23 @@ def new(
     It has the setting, runs, plot and claims of an existing figure. The figure's id is the name of the file.
     """
     from reproduce.specs.load import experiment_file, load_experiment
+    from reproduce.specs.schema import NAME
     from reproduce.specs.start import start_of
     from reproduce.store.atomic import write_text
-    from reproduce.store.home import explain_os_errors
+    from reproduce.store.home import writing_output
 
     ui: Ui = ctx.obj
     if file.suffix not in (".yaml", ".yml"):
         raise OfeError(f"{file} does not end in .yaml", hint=f"ofe new {file}.yaml --from {source}", exit_code=2)
-    if not re.fullmatch(r"\w[\w.-]*", file.stem):
-        hint = "use letters, digits, dots, dashes and underscores"
+    if not NAME.fullmatch(file.stem):
+        hint = "use at most 100 letters, digits, dots, dashes and underscores"
         raise OfeError(f"{file.stem!r} cannot be the id of a figure", hint=hint, exit_code=2)
     if file.exists():
         hint = "choose another name, or remove it first"
         raise OfeError(f"{file} exists already", hint=hint, exit_code=2)
     experiment = load_experiment(source)
     text = experiment_file(source).read_text(encoding="utf-8")
-    with explain_os_errors(file, "FILE"):
-        file.parent.mkdir(parents=True, exist_ok=True)
+    with writing_output(file, "FILE"):
         write_text(file, start_of(experiment, source, text, file.stem, str(file)))
     ui.line(str(file))
     ui.tell(f"next: change it, then\n      `ofe show {file}` reads it back,")

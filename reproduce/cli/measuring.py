@@ -103,10 +103,13 @@ def measure(
     prose and code unless a text is given, a run on the examples that it has held out. Results are kept in the cache, as
     those of trainings are.
     """
+    from reproduce.choices import image_format
     from reproduce.cli.readings import print_readings, reading_of, write_csv, write_plot
     from reproduce.cli.selection import store
 
     ui: Ui = ctx.obj
+    if plot is not None:
+        image_format(plot)
     sample = text_sample(text, dataset, text_ids)
     inner = _points(points)
     say_how(offline, device, batch)
@@ -173,8 +176,19 @@ def _own_examples(
     training: ResolvedRun, step: int, examples: int | None, point: str | None, skip_first: int
 ) -> ResolvedRun:
     """The job that measures a run after `step` steps on examples that it has held out."""
+    from reproduce.config import TextData
+
     job = measurement(training, step, examples, point)
+    if isinstance(training.data, TextData):
+        _check_skipped(skip_first, training.data.seq_len)
     return replace(job, config=job.config.model_copy(update={"skip_first": skip_first}))
+
+
+def _check_skipped(skip_first: int, seq_len: int) -> None:
+    if skip_first >= seq_len:
+        hint = f"pass one below {seq_len}, or 0 to leave out none"
+        message = f"--skip-first {skip_first} leaves nothing of sequences of {seq_len} tokens"
+        raise OfeError(message, hint=hint, exit_code=2)
 
 
 def measurement(parent: ResolvedRun, step: int, examples: int | None, point: str | None) -> ResolvedRun:
@@ -224,6 +238,7 @@ def _on_text(
         raise OfeError(
             f"{tokens} tokens are less than one sequence of {sample.seq_len}", hint="pass --seq-len", exit_code=2
         )
+    _check_skipped(config["skip_first"], sample.seq_len)
     return checkpoint_measurement(parent, sample, tokens // sample.seq_len, training=training, **config)
 
 

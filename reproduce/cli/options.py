@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +11,7 @@ import typer
 
 from reproduce.choices import DEFAULT_SCALE, Scale, check_image_formats
 from reproduce.cli.completion import complete_figure
+from reproduce.errors import OfeError
 
 WORK_REMAINS = 3
 """Exit code of a command that found runs which have to be trained first."""
@@ -59,7 +60,9 @@ Overrides = Annotated[
 ]
 Seeds = Annotated[
     int | None,
-    typer.Option("--seeds", metavar="N", min=1, help="Use N seeds of every run, in place of the number in the spec."),
+    typer.Option(
+        "--seeds", metavar="N", min=1, max=1000, help="Use N seeds of every run, in place of the number in the spec."
+    ),
 ]
 Jobs = Annotated[
     int | None,
@@ -167,6 +170,23 @@ def formats(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
     check_image_formats(names or ("",))
     return names
+
+
+def check_for_cluster(used: bool, by: str, options: Mapping[str, object]) -> None:
+    """Refuse options that only jobs of a cluster have where the command makes none.
+
+    Args:
+        by: the option with which it makes some.
+        options: what the user gave, by the name of the option.
+
+    Raises:
+        OfeError: one of them was given (exit code 2).
+    """
+    given = [name for name, value in options.items() if value is not None]
+    if given and not used:
+        what, them = ("is", "it") if len(given) == 1 else ("are", "them")
+        hint = f"add {by}, or leave {them} out"
+        raise OfeError(f"{' and '.join(given)} {what} for jobs of a cluster", hint=hint, exit_code=2)
 
 
 def with_archives(words: Sequence[str]) -> list[str]:

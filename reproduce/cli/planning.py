@@ -25,8 +25,10 @@ from reproduce.cli.options import (
     ScaleOption,
     Seeds,
     TimeLimit,
+    check_for_cluster,
     typed,
 )
+from reproduce.errors import OfeError
 
 if TYPE_CHECKING:
     from reproduce.plan.memory import DeviceLayout
@@ -61,6 +63,9 @@ def plan(
     from reproduce.cli.selection import Shelf, check_chosen_data, plan_for, select
 
     ui: Ui = ctx.obj
+    check_for_cluster(sbatch, "--sbatch", {"--partition": partition, "--gres": gres, "--time": time})
+    if sbatch and json:
+        raise OfeError("--sbatch prints a script and --json a plan", hint="leave out one of them", exit_code=2)
     resolveds, planned = plan_for(
         select(ids, scale),
         scale,

@@ -132,12 +132,11 @@ def plot_readings(path: Path, readings: Sequence[Reading]) -> None:
     Raises:
         OfeError: there is no such format, or the file cannot be written.
     """
-    from reproduce.choices import IMAGE_FORMATS
-    from reproduce.errors import OfeError
+    from reproduce.choices import image_format
     from reproduce.plots.quantised import draw_quantisations
     from reproduce.store.atomic import write_bytes
+    from reproduce.store.home import writing_output
 
-    kind = path.suffix.removeprefix(".").lower()
-    if kind not in IMAGE_FORMATS:
-        raise OfeError(f"{path} ends in no image format", hint=f"end it in .{' or .'.join(IMAGE_FORMATS)}", exit_code=2)
-    write_bytes(path, draw_quantisations(readings, kind))
+    picture = draw_quantisations(readings, image_format(path))
+    with writing_output(path, "--plot"):
+        write_bytes(path, picture)

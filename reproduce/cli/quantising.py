@@ -80,6 +80,7 @@ def quantise(
     published protocol, at every tensor with static ranges. It is evaluated on text that it has held out; a checkpoint
     on embedded text unless one is given. Results are kept in the cache.
     """
+    from reproduce.choices import image_format
     from reproduce.cli.quantised import plot_readings, print_readings, reading_of
     from reproduce.cli.selection import store
     from reproduce.quantise.rows import CAUSES, METHODS
@@ -88,6 +89,8 @@ def quantise(
     if rows == "?":
         _list_rows(ui)
         return
+    if plot is not None:
+        image_format(plot)
     chosen = _rows(rows) if rows is not None else CAUSES + (METHODS if methods else ())
     sample = text_sample(text, dataset, None)
     say_how(offline, device, None)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reproduce.cli.console import Ui
-from reproduce.errors import OfeError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -270,6 +269,7 @@ def _without_values(reading: Reading) -> Iterator[str]:
 def write_csv(path: Path, readings: Sequence[Reading]) -> None:
     """Write every value: columns model, revision, step, point, layer, positions (all or skipped), metric, value."""
     from reproduce.store.atomic import write_text
+    from reproduce.store.home import writing_output
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -280,7 +280,8 @@ def write_csv(path: Path, readings: Sequence[Reading]) -> None:
             for column in ("all", "skipped"):
                 for metric, value in layer[column].items():
                     writer.writerow([*about, layer["point"], layer["layer"], column, metric, value])
-    write_text(path, text.getvalue())
+    with writing_output(path, "--csv"):
+        write_text(path, text.getvalue())
 
 
 def write_plot(path: Path, readings: Sequence[Reading]) -> None:
@@ -289,11 +290,11 @@ def write_plot(path: Path, readings: Sequence[Reading]) -> None:
     Raises:
         OfeError: the name of the file ends in no image format (exit code 2).
     """
-    from reproduce.choices import IMAGE_FORMATS
+    from reproduce.choices import image_format
     from reproduce.plots.measured import draw_readings
     from reproduce.store.atomic import write_bytes
+    from reproduce.store.home import writing_output
 
-    kind = path.suffix.removeprefix(".").lower()
-    if kind not in IMAGE_FORMATS:
-        raise OfeError(f"{path} ends in no image format", hint=f"end it in .{' or .'.join(IMAGE_FORMATS)}", exit_code=2)
-    write_bytes(path, draw_readings(readings, kind))
+    picture = draw_readings(readings, image_format(path))
+    with writing_output(path, "--plot"):
+        write_bytes(path, picture)

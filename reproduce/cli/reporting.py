@@ -33,7 +33,7 @@ def report(
     from reproduce.report.html import page
     from reproduce.report.items import items
     from reproduce.store.atomic import write_text
-    from reproduce.store.home import explain_os_errors
+    from reproduce.store.home import writing_output
     from reproduce.units import count, size
 
     ui: Ui = ctx.obj
@@ -47,8 +47,7 @@ def report(
         if number % 10 == 0:
             ui.tell(f"{number} of {len(wanted)}")
     text = page(made)
-    with explain_os_errors(out, "--out"):
-        out.parent.mkdir(parents=True, exist_ok=True)
+    with writing_output(out, "--out"):
         write_text(out, text)
     ui.line(str(out))
     ui.tell(f"{count(len(made), 'item')}, {size(len(text.encode()))}")

@@ -25,6 +25,7 @@ from reproduce.cli.options import (
     ScaleOption,
     Seeds,
     TimeLimit,
+    check_for_cluster,
     formats,
     typed,
 )
@@ -71,9 +72,8 @@ def reproduce(
     wanted = formats(image_formats)
     if offline:  # before the first look at the hub, and for the workers too, which open the data themselves
         go_offline()
-    if launcher == "local" and (given := [name for name, value in _of_slurm(device, partition, gres, time) if value]):
-        hint = "add --launcher slurm, or leave it out to train on this machine"
-        raise OfeError(f"{' and '.join(given)} is for jobs of a cluster", hint=hint, exit_code=2)
+    of_jobs = {"--device": device, "--partition": partition, "--gres": gres, "--time": time}
+    check_for_cluster(launcher == "slurm", "--launcher slurm", of_jobs)
     changes = overrides or []
     resolveds, planned = plan_for(
         select(ids, scale),
@@ -98,13 +98,6 @@ def reproduce(
     if failures:
         ui.tell(f"{count(failures, 'run')} failed; once the cause is mended, {again} goes on")
     raise typer.Exit(int(failures > 0 or undrawn > 0))
-
-
-def _of_slurm(
-    device: str | None, partition: str | None, gres: str | None, time: int | None
-) -> list[tuple[str, str | int | None]]:
-    """The options that have no meaning for runs on this machine, by name."""
-    return [("--device", device), ("--partition", partition), ("--gres", gres), ("--time", time)]
 
 
 def _train(ui: Ui, planned: Plan, offline: bool, again: str) -> int:

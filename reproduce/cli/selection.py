@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from reproduce.errors import OfeError
-from reproduce.specs.load import list_experiments, load_experiment, load_setting
+from reproduce.errors import OfeError, SpecError
+from reproduce.specs.load import is_path, list_experiments, load_experiment, load_setting
 from reproduce.specs.resolve import fingerprint_if_any, fingerprint_of, resolve, shown_runs
 from reproduce.specs.runs import Resolved, ResolvedRun
 from reproduce.specs.schema import SCALES, Experiment, Scale
@@ -30,10 +30,18 @@ def experiments(ids: Sequence[str]) -> list[Experiment]:
     """The named experiments, each once. The name `all` stands for every experiment.
 
     Raises:
-        SpecError: there is no experiment of that name, or its file is not a valid spec. The hint names similar ones.
+        SpecError: there is no experiment of that name, or its file is not a valid spec. The hint names similar ones. Or
+            two that differ have the same id, and so the same picture.
     """
-    found = [one for name in ids for one in (list_experiments() if name == "all" else [_spec_of(name)])]
-    return list({experiment.id: experiment for experiment in found}.values())
+    found = [(name, one) for name in ids for one in (list_experiments() if name == "all" else [_spec_of(name)])]
+    first: dict[str, tuple[str, Experiment]] = {}
+    for name, experiment in found:
+        earlier, same = first.setdefault(experiment.id, (name, experiment))
+        if experiment != same:
+            names = earlier if earlier == name else f"{earlier} and {name}"
+            hint = "change the id in one of them"
+            raise SpecError(f"two figures have the id {experiment.id}: {names}", hint=hint)
+    return [experiment for _, experiment in first.values()]
 
 
 def select(ids: Sequence[str], scale: Scale) -> list[Experiment]:
@@ -122,7 +130,7 @@ def reading(archive: Path | None) -> Iterator[dict[str, Any] | None]:
 def _spec_of(name: str) -> Experiment:
     """The experiment of that name, from the opened archive if it has a spec of that name."""
     if _archives:
-        given = _archives[-1].runs.parent / "specs" / f"{Path(name).stem}.yaml"
+        given = _archives[-1].runs.parent / "specs" / f"{Path(name).stem if is_path(name) else name}.yaml"
         if given.is_file():
             return load_experiment(str(given))
     return load_experiment(name)

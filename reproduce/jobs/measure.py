@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from reproduce.environment import environment
+from reproduce.errors import OfeError
 from reproduce.job_config import MeasureConfig, RunParent
 from reproduce.jobs import checkpoint
 from reproduce.jobs.device import as_many_threads_as, pick_device
@@ -100,6 +101,9 @@ def _later(task: Task, parts: Sequence[Any], config: MeasureConfig) -> dict[str,
         def encode(self, batch: Any, observe: Callable[[str, str, Tensor], None]) -> object:
             def show(point: str, layer: str, x: Tensor) -> None:
                 if point != "attention-logits" and x.ndim == 3:
+                    if x.shape[1] <= config.skip_first:
+                        message = f"--skip-first {config.skip_first} leaves nothing of {x.shape[1]} positions"
+                        raise OfeError(message, hint="pass a smaller one", exit_code=2)
                     observe(point, layer, x[:, config.skip_first :])
 
             return self.task.encode(batch, show)

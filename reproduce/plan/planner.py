@@ -296,7 +296,7 @@ def side_by_side(machine: Machine, jobs: int, devices: int = 1) -> int:
 
 def makespan(seconds: Sequence[float], jobs: int) -> float:
     """Wall time of tasks that start in this order, each on the first of `jobs` places to fall free."""
-    free = [0.0] * jobs
+    free = [0.0] * max(1, min(jobs, len(seconds)))
     for task in seconds:
         heapq.heapreplace(free, free[0] + task)
     return max(free)

@@ -210,9 +210,13 @@ def window_of(axis: Axis, steps: int) -> int:
 
 
 def _points(steps: int, recorded: pd.Series) -> int:
-    """How many points of a curve lie in a running mean over `steps`; odd, so that the window is centred."""
-    spacing = float(np.median(np.diff(np.unique(recorded)))) if recorded.nunique() > 1 else 1.0
-    return 2 * (round(steps / spacing) // 2) + 1
+    """How many points of a curve lie in a running mean over `steps`; odd, so that the window is centred.
+
+    A window that reaches over the whole curve from each of its ends is long enough.
+    """
+    points = recorded.nunique()
+    spacing = float(np.median(np.diff(np.unique(recorded)))) if points > 1 else 1.0
+    return 2 * min(round(steps / spacing) // 2, points) + 1
 
 
 def _curve(

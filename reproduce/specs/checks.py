@@ -204,7 +204,9 @@ def _shown_problems(expression: str, form: Form, valid: Sequence[str], path: Pat
 
 
 def _layer_problems(experiment: Experiment, catalogue: Catalogue, ids: Sequence[str]) -> Iterator[Problem]:
-    """Layers beyond the last block of the deepest model, which no trace has at any scale."""
+    """Layers before the first block or beyond the last one of the deepest model, which no trace has at any scale."""
+    if isinstance(experiment.plot, LinePlot) and experiment.plot.layers == []:
+        yield Problem(("plot", "layers"), "expected at least 1 entry")
     settings = {setting.id: setting for setting, _ in catalogue.values() if setting.id in ids}
     runs = [run for run in experiment.runs if isinstance(run, RunSpec)]
     parts: list[Deviation] = []
@@ -216,7 +218,9 @@ def _layer_problems(experiment: Experiment, catalogue: Catalogue, ids: Sequence[
     elsewhere = [one.size.layers for setting in settings.values() for one in setting.checkpoints if one.size]
     deepest = max([*(part.model.get("layers", 0) for part in parts), *elsewhere], default=0)
     for path, layer in _layers(experiment):
-        if deepest and isinstance(layer, int) and layer > deepest:
+        if isinstance(layer, int) and layer < 1:
+            yield Problem(path, f"blocks are counted from 1, got {layer}")
+        elif deepest and isinstance(layer, int) and layer > deepest:
             yield Problem(path, f"layer {layer} lies beyond the {deepest} blocks of the deepest model")
 
 

@@ -81,6 +81,13 @@ def takes_null(path: str) -> bool:
     return any(type(None) in get_args(field.annotation) for field in leaves()[path])
 
 
+@cache
+def _takes_numbers(path: str) -> bool:
+    """Whether the field at `path` may be a number, and not true or false."""
+    members = {member for field in leaves()[path] for member in union_members(field.annotation)}
+    return bool not in members and not members.isdisjoint({int, float})
+
+
 class _Leaf(Frozen):
     """Base of the models of single fields. It refuses inf and nan, since the key of a run could not be written."""
 
@@ -99,6 +106,9 @@ def check_value(name: str, value: Any, path: Path) -> Iterator[Problem]:
     """What is wrong with `value` for the field `name`, reported at `path`."""
     if name == "block" and isinstance(value, str) and value not in VARIANTS:
         yield unknown("block", value, list(VARIANTS), path)
+        return
+    if isinstance(value, bool) and _takes_numbers(name):  # pydantic would read true as 1
+        yield Problem(path, f"expected a number, got {str(value).lower()}")
         return
     holder = _holder(name)
     try:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
+import yaml
 from pydantic import ValidationError
 
 from reproduce.config import Frozen
@@ -77,6 +78,25 @@ def experiment_file(name: str) -> Path:
         hint = f"did you mean {' or '.join(close)}?" if close else "see `ofe list`"
         raise SpecError(f"no experiment {name}", hint=hint)
     return files[name.lower()]
+
+
+def portable(name: str) -> dict[str, str]:
+    """The texts of the spec in the file `name` and of the settings that it names by path, each by its name.
+
+    In one folder, where each is the file `<name>.yaml`, they are the same figure. Runs in files of their own are put in
+    their places.
+
+    Raises:
+        SpecError: one of the files is not there or is not valid.
+    """
+    experiment, (written, _) = load_experiment(name), _read(Path(name), Experiment)
+    if experiment == written:  # it names no other file
+        return {experiment.id: Path(name).read_text(encoding="utf-8")}
+    beside = {path: f"{experiment.id}.{load_setting(path).id}" for path in experiment.settings if is_path(path)}
+    settings = [f"./{beside[one]}.yaml" if one in beside else one for one in experiment.settings]
+    content = experiment.model_dump(mode="json", exclude_unset=True, by_alias=True) | {"setting": settings}
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+    return {experiment.id: text} | {of: Path(path).read_text(encoding="utf-8") for path, of in beside.items()}
 
 
 def is_path(name: str) -> bool:

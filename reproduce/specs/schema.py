@@ -7,9 +7,10 @@ itself), says how to plot them and what the paper claims about them. `reproduce.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from reproduce.choices import SCALES, Scale
 from reproduce.config import Frozen, ProbePoint
@@ -20,6 +21,19 @@ Source = Literal["stated-v1", "stated-v2", "code", "inferred"]
 """Where a value comes from: the text of v1 or v2, the authors' released code, or our own deduction."""
 Origin = Source | tuple[Source, str]
 """A source, with a remark where one helps."""
+
+NAME = re.compile(r"\w[\w.-]{0,99}")
+"""What may be the id of a figure or a setting, or the name of a run: files and folders are called by it."""
+
+
+def _as_name(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise ValueError(f"expected at most 100 letters, digits, dots, dashes and underscores, got {text[:60]!r}")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_as_name)]
+"""The id of a figure or a setting, or the name of a run."""
 
 # ---------------------------------------------------------------------------------------------------
 # Runs and settings
@@ -52,7 +66,7 @@ class ScaledDeviation(Deviation):
 class RunSpec(Deviation):
     """A named run: what deviates from its setting. One name is one training in the whole collection."""
 
-    name: str
+    name: Name
     label: str
     """How legends and tables call it."""
     at: dict[Scale, ScaledDeviation] = {}
@@ -87,7 +101,7 @@ class Quantised(Frozen):
 
     widths: list[Bits] = [8]
     """Widths at which the published protocol is evaluated: w8a8_ppl and so on. A model from elsewhere takes none."""
-    seeds: int = Field(default=3, ge=1)
+    seeds: int = Field(default=3, ge=1, le=1000)
     """Calibration subsets of the published protocol."""
     rows: list[RowName] = []
     """Further ways to quantise it (`reproduce.quantise.rows`)."""
@@ -102,7 +116,7 @@ class RunRef(Frozen):
     """A run or a checkpoint of the setting's catalogue, as a figure uses it."""
 
     name: str
-    seeds: int = Field(default=1, ge=1)
+    seeds: int = Field(default=1, ge=1, le=1000)
     label: str | None = None
     measured: Snapshots | None = None
     """Where the figure shows measurements of the run's weights instead of its own trace."""
@@ -150,7 +164,7 @@ class CheckpointSpec(Frozen):
     the Python index, or are what a run of the setting was on its way, exported in the hub's format.
     """
 
-    name: str
+    name: Name
     label: str
     hub: str | None = None
     """Repository on the hub, owner/name."""
@@ -196,7 +210,7 @@ class ScaleSpec(ScaledDeviation):
 class Setting(Frozen):
     """A family of trainings that share a recipe. `base` is the paper's recipe, which `scales` change."""
 
-    id: str
+    id: Name
     title: str
     """What `ofe list` and `ofe show` call it."""
     paper_data: list[str] | None = None
@@ -267,7 +281,7 @@ class LinePlot(Frozen):
     series: Facet = "run"
     sweep: bool = False
     """Whether the runs sweep one number in order, so that their colours go from dark to light."""
-    x_max: dict[Scale, int] = {}
+    x_max: dict[Scale, Annotated[int, Field(ge=1)]] = {}
 
     @model_validator(mode="after")
     def _consistent(self) -> LinePlot:
@@ -429,7 +443,7 @@ class Claim(Frozen):
 class Experiment(Frozen):
     """One figure or table: of the paper, or of a user's own, which has no number and no section there."""
 
-    id: str
+    id: Name
     v1: str | None = None
     """Its name in v1 of the paper, such as `Figure 6`; None if v1 does not have it."""
     v2: str | None = None

@@ -20,6 +20,8 @@ Path = tuple[str | int, ...]
 """Where a value stands: keys and list indices from the root."""
 
 _TAG = "tag:yaml.org,2002:"
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Characters that a terminal obeys. A title is printed, and a spec may come from elsewhere."""
 
 
 class _CoreLoader(yaml.CSafeLoader):
@@ -106,7 +108,7 @@ def parse(text: str, name: str = "<text>") -> Document:
     """
     loader = None
     try:
-        check_depth(text)
+        check_size(text)
         loader = _CoreLoader(text)
         root = loader.get_single_node()
         data = _build(root, (), name) if root is not None else None
@@ -129,22 +131,46 @@ def parse(text: str, name: str = "<text>") -> Document:
 
 DEEPEST = 100
 """How many lists and mappings may lie in one another."""
+_ALIAS = re.compile(r"\*[^\s*]")
+"""How an alias begins; some other text does too."""
+MOST = 100_000
+"""How many values a text may have, those that its aliases repeat included."""
 
 
-def check_depth(text: str) -> None:
-    """Refuse a text that is nested too deeply to be read: libyaml would end this process by running out of stack.
+def check_size(text: str) -> None:
+    """Refuse a text that is nested too deeply to be read, or whose aliases stand for more than memory holds.
+
+    libyaml would end this process by running out of stack. Ten anchors that each repeat the one before ten times are a
+    text of a few hundred characters.
 
     Raises:
         RecursionError: it is nested too deeply.
-        yaml.YAMLError: it is not YAML.
+        yaml.YAMLError: it is not YAML, or has too many values.
     """
-    if len(text) < 20_000:  # too short for that
+    if len(text) < 20_000 and len(_ALIAS.findall(text)) < 12:  # too short, and too few: 12 make at most 81 of one
         return
-    depth = 0
+    open_nodes: list[tuple[str | None, int]] = [(None, 0)]  # anchor and number of values so far
+    sizes: dict[str | None, int] = {}
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:
-            raise RecursionError
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append((event.anchor, 0))
+            if len(open_nodes) > DEEPEST + 1:
+                raise RecursionError
+            continue
+        if not isinstance(event, yaml.AliasEvent | yaml.ScalarEvent | yaml.CollectionEndEvent):
+            continue
+        anchor, size = None, 1
+        if isinstance(event, yaml.AliasEvent):
+            size = sizes.get(event.anchor, 1)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = open_nodes.pop()
+        if anchor is not None:
+            sizes[anchor] = size
+        outer, so_far = open_nodes[-1]
+        open_nodes[-1] = (outer, so_far + size)
+        if so_far + size > MOST:
+            mark: Any = event.start_mark  # of the class of libyaml, which the stubs do not know as one
+            raise yaml.MarkedYAMLError(problem=f"more than {MOST:,} values", problem_mark=mark)
 
 
 def _build(node: yaml.Node, path: Path, name: str) -> Any:
@@ -160,6 +186,8 @@ def _build(node: yaml.Node, path: Path, name: str) -> Any:
         return mapping
     if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
         return [_build(item, (*path, index), name) for index, item in enumerate(node.value)]
+    if isinstance(node, yaml.ScalarNode) and _CONTROL.search(node.value):
+        raise _error(node, path, name, "a control character, which could change the terminal that shows it")
     if not isinstance(node, yaml.ScalarNode) or node.tag not in _SCALARS:
         raise _error(node, path, name, f"tag {node.tag.replace(_TAG, '!!')} is not supported")
     try:

@@ -19,11 +19,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reproduce.choices import SCALES
 from reproduce.errors import OfeError
 from reproduce.store.atomic import replacing
-from reproduce.store.home import explain_os_errors
+from reproduce.store.home import explain_os_errors, writing_output
 from reproduce.store.json_text import dumps, loads
-from reproduce.store.layout import KEEP, SEALED_FILES, WEIGHTS
+from reproduce.store.layout import KEEP, RUN_NAME, SEALED_FILES, WEIGHTS
 from reproduce.store.regular import text_of
 from reproduce.store.runs import RunFolder, Store
 from reproduce.store.weights import read_weights
@@ -36,10 +37,12 @@ SUFFIX = ".tar"
 SCHEMA = 1
 ABOUT = "ofe.json"
 _NAMES = re.compile(
-    r"ofe\.json|specs/[\w-]+\.yaml|runs/[^/\\.][^/\\]*-[0-9a-f]{16}/"
+    rf"ofe\.json|specs/[\w-][\w.-]*\.yaml|runs/{RUN_NAME.pattern}/"
     rf"(?:{'|'.join(map(re.escape, (*SEALED_FILES, KEEP, WEIGHTS)))}|model(?:-\d+)?\.safetensors)"
 )
 """The names that a file of an archive may have."""
+_ID = re.compile(r"\w[\w.-]*")
+"""What ofe.json may call a figure: an id, never the path of a file."""
 
 
 def write_archive(
@@ -59,7 +62,7 @@ def write_archive(
         folder.verify()
     texts = {ABOUT: dumps({"schema": SCHEMA, "ofe": installed_version("ofe"), **about}, indent=2) + "\n"}
     texts |= {f"specs/{name}.yaml": text for name, text in specs.items()}
-    with explain_os_errors(path, "--out"), replacing(path) as aside, tarfile.open(aside, "w:") as archive:
+    with writing_output(path, "--out"), replacing(path) as aside, tarfile.open(aside, "w:") as archive:
         for name, text in texts.items():
             member = tarfile.TarInfo(name)
             member.size = len(text.encode())
@@ -124,11 +127,14 @@ def _about(path: Path, folder: Path) -> dict[str, Any]:
         about = loads(text_of(folder / ABOUT))
     except (OSError, ValueError) as error:
         raise _refused(path, f"has no readable {ABOUT}") from error
-    if not isinstance(about, dict) or not isinstance(about.get("figures"), list) or "scale" not in about:
+    figures = about.get("figures") if isinstance(about, dict) else None
+    if not isinstance(figures, list) or "scale" not in about:
         raise _refused(path, f"has an {ABOUT} that does not say what it holds")
     if about.get("schema") != SCHEMA:
         hint = "update ofe, or use the version that wrote the archive"
         raise OfeError(f"{path} has schema {about.get('schema')}, and this version of ofe reads {SCHEMA}", hint=hint)
+    if about.get("scale") not in SCALES or not all(isinstance(one, str) and _ID.fullmatch(one) for one in figures):
+        raise _refused(path, f"has an {ABOUT} that does not say what it holds")
     return about
 
 

@@ -51,11 +51,19 @@ HOOK_POINTS = ("attn_out", "mlp_out", "down_in", "q", "k")
 """Places inside blocks that the hooks can measure (`reproduce.checkpoints.points`, which needs torch)."""
 
 
-def read_foreign_trace(path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of a file, and the names of the columns that are no metric and were left out.
+class ForeignTrace(NamedTuple):
+    """What was read of a file."""
 
-    Returns:
-        Columns step, split, metric, layer and value.
+    rows: pd.DataFrame
+    """Columns step, split, metric, layer and value."""
+    unknown: list[str]
+    """The names of the columns that are no metric and were left out; empty for a column without a name."""
+    repeated: int
+    """Values that were left out, since a later line has another one at the same step, of the same metric and layer."""
+
+
+def read_foreign_trace(path: Path) -> ForeignTrace:
+    """The rows of a file, and what of it was left out.
 
     Raises:
         OfeError: the file cannot be read, or a line of it says nothing that can be drawn (exit code 2).
@@ -70,6 +78,8 @@ def read_foreign_trace(path: Path) -> tuple[pd.DataFrame, list[str]]:
         records = list(_trainer_state(text) or _json_lines(path, text))
     else:
         records = list(_csv(path, text))
+    if not records:
+        raise OfeError(f"{path} holds no values", hint="it needs a line for each step", exit_code=2)
     unknown: dict[str, None] = {}
     rows = [row for line, record in records for row in _rows(f"{path}:{line}", record, unknown)]
     if not rows:
@@ -78,8 +88,10 @@ def read_foreign_trace(path: Path) -> tuple[pd.DataFrame, list[str]]:
         meant += [f"{name} is perhaps {found[0]}" for name, found in close.items() if found]
         hint = "; ".join(meant) or f"name columns as specs name metrics: {', '.join(list(METRICS)[:5])}, ..."
         raise OfeError(f"{path} holds no metric", hint=hint, exit_code=2)
-    frame = pd.DataFrame(rows, columns=["step", "split", "metric", "layer", "value"])
-    return frame.drop_duplicates(["step", "split", "metric", "layer"], keep="last"), list(unknown)
+    place = ["step", "split", "metric", "layer"]
+    frame = pd.DataFrame(rows, columns=[*place, "value"])
+    last = frame.drop_duplicates(place, keep="last")
+    return ForeignTrace(last, list(unknown), len(frame.drop_duplicates()) - len(last))
 
 
 def _csv(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -102,7 +114,7 @@ def _csv(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _json_lines(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # other line ends may stand in the texts of JSON
         if not line.strip():
             continue
         try:
@@ -178,11 +190,11 @@ def _place(name: str, split: str) -> tuple[str, str] | None:
 
 def _step(place: str, value: Any) -> int:
     try:
-        step = float(value)
-    except (TypeError, ValueError):
+        step = _float(value)
+    except ValueError:
         step = math.nan
     if not step.is_integer() or not 0 <= step < _STEPS:
-        raise OfeError(f"{place}: expected a step, which is a whole number from 0, got {value!r}", exit_code=2)
+        raise OfeError(f"{place}: expected a step, which is a whole number from 0, got {_short(value)}", exit_code=2)
     return int(step)
 
 
@@ -196,13 +208,33 @@ def _layer(place: str, value: Any) -> str:
     if text in ("", "unembed") or is_block(text):
         return text
     hint = "count blocks from 1, write unembed for the input of the output matrix, or leave the cell empty"
-    raise OfeError(f"{place}: expected a layer, got {value!r}", hint=hint, exit_code=2)
+    raise OfeError(f"{place}: expected a layer, got {_short(value)}", hint=hint, exit_code=2)
 
 
 def _number(place: str, name: str, value: Any) -> float | None:
     if value is None or value == "":
         return None
     try:
+        return _float(value)
+    except ValueError:
+        raise OfeError(f"{place}: expected a number for {name}, got {_short(value)}", exit_code=2) from None
+
+
+def _float(value: Any) -> float:
+    """The number that a cell or a JSON value stands for.
+
+    Raises:
+        ValueError: it is none, or a whole number beyond all floats. Python would take `true` and `1_0` for numbers too.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or (isinstance(value, str) and "_" in value):
+        raise ValueError
+    try:
         return float(value)
-    except (TypeError, ValueError):
-        raise OfeError(f"{place}: expected a number for {name}, got {value!r}", exit_code=2) from None
+    except OverflowError as error:
+        raise ValueError from error
+
+
+def _short(value: Any) -> str:
+    """A value as a message shows it."""
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."

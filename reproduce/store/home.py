@@ -83,6 +83,21 @@ def explain_os_errors(
         ) from error
 
 
+@contextmanager
+def writing_output(path: Path, option: str) -> Iterator[None]:
+    """A context in which a file of the user's is written. Its folder is created if it is missing.
+
+    Args:
+        option: the option that says where the file is, for the hint.
+
+    Raises:
+        OfeError: it cannot be written, see `explain_os_errors`.
+    """
+    with explain_os_errors(path, option):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+
+
 def in_words(error: OSError) -> OfeError:
     """An error of the operating system that nothing else has explained, as a sentence for the user."""
     try:

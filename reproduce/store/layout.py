@@ -21,9 +21,13 @@ if asked    keep.json           the steps whose weights are to be kept
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from reproduce.errors import OfeError
+
+RUN_NAME = re.compile(r"[^./\\][^/\\]*-[0-9a-f]{16}")
+"""The names `<slug>-<key>` that a run folder may have. None begins with a dot or leads out of the store."""
 
 RUN_YAML = "run.yaml"
 LIVE_TRACE = "trace.jsonl"

@@ -18,8 +18,8 @@ from reproduce.errors import OfeError
 from reproduce.job_config import JOB_KINDS, JobConfig, kind_of
 from reproduce.keys import canonical, run_key
 from reproduce.specs.load import load_setting
-from reproduce.specs.yaml import check_depth
-from reproduce.store.layout import RUN_YAML, damaged
+from reproduce.specs.yaml import check_size
+from reproduce.store.layout import RUN_NAME, RUN_YAML, damaged
 from reproduce.store.regular import open_regular, text_of
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def read(folder: Path) -> dict[str, Any]:
     path = folder / RUN_YAML
     try:
         text = text_of(path)
-        check_depth(text)
+        check_size(text)
         content = yaml.load(text, Loader=_LOADER)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # dates and long numbers can be no values
         raise damaged(path, "cannot be read") from error
@@ -107,7 +107,12 @@ def read_config(folder: Path) -> JobConfig:
     try:
         return JOB_KINDS[content.get("kind", "train")].model_validate(content["config"])
     except (ValidationError, KeyError) as error:
-        raise damaged(folder / RUN_YAML, "holds a configuration that this version of ofe cannot read") from error
+        reason = "holds a configuration that this version of ofe cannot read"
+        if isinstance(error, ValidationError) and {one["type"] for one in error.errors()} == {"extra_forbidden"}:
+            unknown = ", ".join(".".join(map(str, one["loc"])) for one in error.errors())
+            hint = "a later version of ofe has written it: update ofe"
+            raise OfeError(f"{folder / RUN_YAML} {reason}: {unknown}", hint=hint) from error
+        raise damaged(folder / RUN_YAML, reason) from error
 
 
 def own_name(folder: Path) -> str:
@@ -118,7 +123,7 @@ def own_name(folder: Path) -> str:
     """
     content = read(folder)
     name = f"{content['slug']}-{content['key']}"
-    if not re.fullmatch(r"[^./\\][^/\\]*-[0-9a-f]{16}", name):  # a name with a slash would lead out of the store
+    if not RUN_NAME.fullmatch(name):
         raise damaged(folder / RUN_YAML, f"names the run {name!r}, which is no name of a run")
     config = read_config(folder)
     # Only a key of the current numerics can be computed again. That of an older version is taken as it is.

@@ -7,6 +7,7 @@ a server. The state of a run follows from the files in the folder, see `reproduc
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from reproduce.store import weights as kept
 from reproduce.store.atomic import write_json, write_text
 from reproduce.store.home import explain_os_errors
 from reproduce.store.json_text import loads
-from reproduce.store.layout import KEEP, LIVE_TRACE, PROGRESS, RUN_YAML, checkpoints, damaged
+from reproduce.store.layout import KEEP, LIVE_TRACE, PROGRESS, RUN_NAME, RUN_YAML, checkpoints
 from reproduce.store.regular import open_regular, special_file, text_of
 from reproduce.store.seal import (
     discard_leftovers,
@@ -253,8 +254,13 @@ class RunFolder:
         Raises:
             OfeError: run.yaml describes another run.
         """
-        if not run_yaml.own_name(self.path).endswith(f"-{self.key}"):
-            raise damaged(self.path / RUN_YAML, f"describes another run than {self.key}")
+        own = run_yaml.own_name(self.path)
+        if not own.endswith(f"-{self.key}"):
+            there = self.path.with_name(own)
+            hint = f"that run has a folder of its own, {there}: remove the one that you do not need"
+            if not there.exists():
+                hint = f"give it its own name: mv {shlex.quote(str(self.path))} {shlex.quote(str(there))}"
+            raise OfeError(f"{self.path / RUN_YAML} describes another run than {self.key}", hint=hint)
 
     # -- weights -----------------------------------------------------------------------------------
 
@@ -346,7 +352,7 @@ class Store:
         return min(found, key=lambda folder: (not folder.holds_its_run, not folder.sealed), default=None)
 
     def list(self) -> list[RunFolder]:
-        """All run folders, by name."""
+        """All run folders, by name. Another program's folders may lie beside them, and are none."""
         try:
             found = sorted(self.runs.iterdir())
         except (FileNotFoundError, NotADirectoryError):
@@ -354,11 +360,7 @@ class Store:
         except OSError as error:
             hint = "change its permissions, or set OFE_HOME to a folder of your own"
             raise OfeError(f"{self.runs} cannot be read: {error.strerror}", hint=hint) from error
-        return [
-            RunFolder(path)
-            for path in found
-            if os.path.isdir(path) and not path.name.startswith(".") and "-" in path.name
-        ]
+        return [RunFolder(path) for path in found if os.path.isdir(path) and _is_of_a_run(path)]
 
     def remove_unfinished(self, folder: RunFolder) -> None:
         """Remove a folder without a sealed trace, on which no process works.
@@ -408,6 +410,14 @@ class Store:
         if not (there.sealed and _whole(there)):
             copy_sealed(folder.path, there.path)
         return there
+
+
+def _is_of_a_run(path: Path) -> bool:
+    """Whether a folder has the name of a run folder or, as one that was renamed, a file that every one begins with."""
+    name = path.name
+    return not name.startswith(".") and (
+        RUN_NAME.fullmatch(name) is not None or ("-" in name and os.path.lexists(path / RUN_YAML))
+    )
 
 
 def _whole(folder: RunFolder) -> bool:

@@ -14,10 +14,10 @@ import torch
 
 import reproduce.checkpoints.foreign as foreign
 import reproduce.checkpoints.opening as opening
-from reproduce.checkpoints.measuring import _read_ids
+from reproduce.checkpoints.measuring import _read_ids, sequences
 from reproduce.checkpoints.opening import open_checkpoint
 from reproduce.errors import OfeError
-from reproduce.job_config import CheckpointParent, RunParent
+from reproduce.job_config import CheckpointParent, RunParent, TextSample
 from reproduce.jobs.worker import main
 from reproduce.store.runs import Store
 from reproduce.training.tasks import build_task
@@ -363,3 +363,24 @@ def test_a_damaged_file_of_tokens_is_one_sentence(tmp_path: Path, content: bytes
     (tmp_path / "ids.npy").write_bytes(content)
     with pytest.raises(OfeError, match="holds no token indices"):
         _read_ids(tmp_path / "ids.npy", 320)
+
+
+def test_tokens_may_follow_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text("\ufeff3 1 4")
+    assert _read_ids(tmp_path / "ids.txt", 320).tolist() == [3, 1, 4]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "hint"),
+    [
+        (range(20), "pass --tokens 16, or a smaller --seq-len, or more text"),
+        (range(3), "pass a smaller --seq-len, or more text"),
+    ],
+)
+def test_a_hint_for_short_text_is_one_that_helps(llama: Path, tmp_path: Path, tokens: range, hint: str) -> None:
+    path = tmp_path / "ids.txt"
+    path.write_text(" ".join(map(str, tokens)))
+    sample = TextSample(source="ids", path=str(path), seq_len=8)
+    with pytest.raises(OfeError, match=r"whole sequences of 8 tokens") as told:
+        sequences(open_checkpoint(str(llama)), sample, 8)
+    assert told.value.hint == hint

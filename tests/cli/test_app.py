@@ -158,12 +158,29 @@ def test_ofe_alone_speaks_of_runs_that_could_go_on(ofe: Ofe, tmp_path: Path) -> 
         ["plan"],
         ["show", "fig1", "--scale", "huge"],
         ["plan", "fig1", "--jobs", "0"],
+        ["plan", "fig1", "--seeds", "1001"],
+        ["plan", "fig1", "--time", "5"],
+        ["plan", "fig1", "--sbatch", "--json"],
+        ["diff", "a", "b", "--layer", "2"],
+        ["diff", "fig1", "-s", "smoke", "-s", "laptop", "--metric", "kurtosis"],
+        ["cache", "export", "folder", "--weights"],
+        ["cache", "export", "folder", "--scale", "smoke"],
     ],
 )
 def test_bad_usage_exits_with_2(ofe: Ofe, arguments: list[str]) -> None:
     result = ofe(*arguments)
     assert result.exit_code == 2
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["cache", "import", ""], ["plot", "fig1", "--out", ""], ["plot", "fig1", "--from-cache="], ["plan", " "]],
+)
+def test_an_empty_word_is_not_the_current_folder(ofe: Ofe, arguments: list[str]) -> None:
+    result = ofe(*arguments)
+    assert result.exit_code == 2
+    assert "a word of the command is empty" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["show", "plan", "reproduce", "plot", "verify"])

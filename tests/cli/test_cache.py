@@ -92,6 +92,45 @@ def test_prune_and_export_act_on_the_folder_that_they_name_though_another_has_it
     assert ofe("cache", "verify", home=own).exit_code == 0
 
 
+def test_a_damaged_run_does_not_end_the_export_of_others(ofe: Ofe, own: Path, tmp_path: Path) -> None:
+    whole = _run_folder(own)
+    damaged = Path(shutil.copytree(whole, whole.with_name(f"a-{'0' * 16}")))
+    result = ofe("cache", "export", str(tmp_path / "out"), home=own)
+    assert result.exit_code == 1
+    assert "describes another run" in result.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [whole.name]
+    assert damaged.exists()
+
+
+def test_an_export_onto_a_file_names_the_folder_and_not_the_cache(ofe: Ofe, own: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = ofe("cache", "export", str(tmp_path / "file"), home=own)
+    assert result.exit_code == 1
+    assert "OFE_HOME" not in result.stderr
+
+
+@pytest.mark.parametrize("name", ["v1.2.yaml", "mine.yml"])
+def test_the_spec_of_ones_own_in_an_archive_goes_by_its_id(
+    ofe: Ofe, own: Path, collection: Path, tmp_path: Path, name: str
+) -> None:
+    spec, archive = tmp_path / name, tmp_path / "mine.tar"
+    spec.write_text((collection / "fig1.yaml").read_text().replace("id: fig1", "id: v1.2"))
+    assert ofe("cache", "export", str(spec), "--out", str(archive), home=own).exit_code == 0
+    spec.unlink()
+    there = ofe("plot", "--from-cache", str(archive), "--out", str(tmp_path / "out"), home=tmp_path / "there")
+    assert there.stdout == f"{tmp_path / 'out' / 'v1.2.png'}\n", there.stderr
+
+
+def test_prune_leaves_the_folders_of_other_programs_alone(ofe: Ofe, own: Path) -> None:
+    theirs = [own / "runs" / name for name in ("exp-1", "run-20241126_101500-3kx9p2ab", "-", "My-Folder")]
+    for folder in theirs:
+        folder.mkdir()
+        (folder / "results.csv").write_text("1\n")
+    assert "nothing to remove" in ofe("cache", "prune", "--yes", home=own).stderr
+    assert all((folder / "results.csv").exists() for folder in theirs)
+    assert len(json.loads(ofe("cache", "list", "--json", home=own).stdout)) == 1
+
+
 def test_data_list_json_has_the_promised_shape(ofe: Ofe) -> None:
     rows = json.loads(ofe("data", "list", "--json").stdout)
     assert {"name", "kind", "description", "network", "path"} == set(rows[0])

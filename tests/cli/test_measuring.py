@@ -101,6 +101,7 @@ def test_measurements_are_runs_like_others(ofe: Ofe, own: Path) -> None:
     [
         (("nope",), "there is no model nope: no run, no folder, no file"),
         (("toy-ln-laptop-s0", "--step", "21"), "ends at step 20, before step 21"),
+        (("toy-ln-laptop-s0", "--skip-first", "16"), "--skip-first 16 leaves nothing of sequences of 16 tokens"),
         (("toy-ln-laptop-s0", "--examples", "100000"), "measures 100,000 examples, and"),
     ],
 )

@@ -205,6 +205,10 @@ def test_the_check_says_that_the_streams_are_the_hidden_states(ofe: Ofe, llama: 
         (("{model}", "--text", "{model}", "--dataset", "hub"), "each name a text"),
         (("{model}", "--text", "/nowhere/at/all.txt"), "/nowhere/at/all.txt is no file"),
         (("{model}", "--dataset", "nothing"), "nothing"),
+        (
+            ("{model}", "--skip-first", "16", "--seq-len", "16"),
+            "--skip-first 16 leaves nothing of sequences of 16 tokens",
+        ),
         (("{model}", "--tokens", "8", "--seq-len", "16"), "8 tokens are less than one sequence of 16"),
         (("{model}", *SHORT, "--plot", "a.gif"), "ends in no image format"),
         (("{model}", "--text-ids", "{model}/config.json", *SHORT), "holds no token indices"),
@@ -221,6 +225,7 @@ def test_what_cannot_be_measured_is_told_in_a_sentence_and_a_hint(
     assert says in result.stderr
     assert "hint: " in result.stderr
     assert "Traceback" not in result.stderr
+    assert "--plot" not in arguments or "running" not in result.stderr  # it is refused before the work
 
 
 @pytest.mark.parametrize("value", [float("nan"), 0.0])

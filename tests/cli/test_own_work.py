@@ -88,6 +88,7 @@ def test_such_a_figure_has_a_folder_of_its_own(ofe: Ofe, reproduced: Reproduced,
         (["--overlay", "=toy-ln-laptop-s0"], "gives no label before ="),
         (["--add", "trace.csv"], "does not name a label and a file"),
         (["--add", "x=/nowhere.csv"], "cannot read /nowhere.csv"),
+        (["--overlay", "toy-ln-laptop-s0", "--overlay", "again=toy-ln-laptop-s0"], "--overlay names toy-ln-laptop-s0-"),
         (["--layers", "two"], "there is no layer two"),
         (["--layers", "9"], "fig1 has no layer 9 at laptop scale"),
     ],
@@ -98,6 +99,37 @@ def test_what_cannot_be_drawn_is_one_sentence(
     result = ofe("plot", "fig1", *options, home=reproduced[0])
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_two_traces_from_elsewhere_need_two_labels(
+    ofe: Ofe, reproduced: Reproduced, trace: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "b").mkdir()
+    other = shutil.copy(trace, tmp_path / "b" / trace.name)
+    refused = ofe("plot", "fig1", "--add", f"x={trace}", "--add", f"x={other}", home=reproduced[0])
+    assert refused.exit_code == 2
+    assert "--add has two traces with the label x" in refused.stderr
+
+
+def test_values_of_a_trace_that_are_not_drawn_are_told(ofe: Ofe, reproduced: Reproduced, tmp_path: Path) -> None:
+    trace = tmp_path / "seeds.csv"
+    trace.write_text(",seed,step,layer,kurtosis\n0,0,0,2,7\n1,1,0,2,9\n")
+    drawn = ofe("plot", "fig1", "--add", f"x={trace}", "--out", str(tmp_path / "out"), home=reproduced[0])
+    assert drawn.exit_code == 0
+    assert "a column without a name, seed is no metric" in drawn.stderr
+    assert "1 value has a later one of the same step, metric and layer, which is drawn instead" in drawn.stderr
+
+
+def test_two_figures_of_one_id_are_refused(ofe: Ofe, reproduced: Reproduced, tmp_path: Path) -> None:
+    made = [tmp_path / name / "mine.yaml" for name in "ab"]
+    for path in made:
+        assert ofe("new", str(path), "--from", "fig1", home=reproduced[0]).exit_code == 0
+    again = ofe("verify", str(made[0]), str(made[0]), "fig1", home=reproduced[0])
+    assert again.exit_code in (0, 1), again.stderr  # the same figure twice is one figure
+    made[1].write_text(made[1].read_text().replace("title: ", 'title: "Another" #'))
+    refused = ofe("verify", *map(str, made), home=reproduced[0])
+    assert refused.exit_code == 2
+    assert f"two figures have the id mine: {made[0]} and {made[1]}" in refused.stderr
 
 
 def test_a_drawing_takes_no_curves(ofe: Ofe, trace: Path) -> None:
@@ -117,6 +149,8 @@ def test_a_trace_goes_where_other_tools_read_it(ofe: Ofe, reproduced: Reproduced
     csv = ofe("cache", "trace", run, home=home).stdout
     file = tmp_path / "trace.csv"
     assert ofe("cache", "trace", run, "--out", str(file), home=home).stdout == f"{file}\n"
+    elsewhere = tmp_path / "new" / "folder" / "trace.csv"
+    assert ofe("cache", "trace", run, "--out", str(elsewhere), home=home).exit_code == 0
     assert file.read_text() == csv
     lines = [json.loads(line) for line in ofe("cache", "trace", run, "--to", "wandb", home=home).stdout.splitlines()]
     assert sum(len(line) - 1 for line in lines) == len(csv.splitlines()) - 1

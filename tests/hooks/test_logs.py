@@ -33,7 +33,7 @@ def test_the_log_of_a_probe_is_read_back(tmp_path: Path, form: str) -> None:
             rows.writeheader()
             rows.writerows(lines)
 
-    trace, unknown = read_foreign_trace(file)
+    trace, unknown, _ = read_foreign_trace(file)
 
     of_kurtosis = trace[trace["metric"] == "kurtosis"]
     found = dict(zip(zip(of_kurtosis["step"], of_kurtosis["layer"], strict=True), of_kurtosis["value"], strict=True))

@@ -182,6 +182,7 @@ def test_runs_side_by_side_share_the_wall_time(
     assert makespan([3, 2, 2, 1], 1) == 8
     assert makespan([3, 2, 2, 1], 2) == 4
     assert makespan([3, 2, 2, 1], 9) == 3
+    assert makespan([3, 2, 2, 1], 10**30) == 3
     assert makespan([], 2) == 0
     runs = [make_run(seed=seed) for seed in range(4)]
     one, two = (plan([figure("fig2", *runs)], store, machine, jobs=jobs).total for jobs in (1, 2))

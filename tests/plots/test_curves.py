@@ -167,6 +167,12 @@ def test_running_mean_is_centred_and_keeps_the_raw_line() -> None:
     np.testing.assert_allclose(curve.raw[1], loss)
 
 
+def test_a_running_mean_may_be_longer_than_the_run() -> None:
+    one = case(plot({"metric": "train_loss"}), [Run("a", "A")], steps=400)
+    [curve] = build(one.resolved.experiment.plot, one.resolved, one.loaded, smooth=10**30).curves
+    np.testing.assert_allclose(curve.mean, values(one, "loss", split="train").mean())
+
+
 def test_long_traces_are_thinned_without_losing_their_ends_or_peaks() -> None:
     one = case(plot({"metric": "train_loss"}), [Run("a", "A")], steps=6000)
     frame = one.loaded.frame.copy()

@@ -152,6 +152,20 @@ def test_a_label_of_several_experiments_names_them(root: Path) -> None:
             "15:12: plot.layers[0]: layer 3 lies beyond the 2 blocks of the deepest model",
             None,
         ),
+        ("layers: mean", "layers: [0]", "15:12: plot.layers[0]: blocks are counted from 1, got 0", None),
+        ("layers: mean", "layers: []", "15:11: plot.layers: expected at least 1 entry", None),
+        (
+            "run: toy-op, layer: 2",
+            "run: toy-op, layer: -1",
+            "19:50: claims[0].left.layer: blocks are counted from 1, got -1",
+            None,
+        ),
+        (
+            "layers: mean",
+            "layers: mean\n  x_max: {smoke: 0}",
+            "16:18: plot.x_max.smoke: expected a number of at least 1, got 0",
+            None,
+        ),
     ],
 )
 def test_what_is_wrong_with_an_experiment(change: Change, old: str, new: str, message: str, hint: str | None) -> None:

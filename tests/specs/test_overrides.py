@@ -21,6 +21,7 @@ from reproduce.specs.overrides import parse_overrides
         (["block=op"], {"block": "op"}),
         (["steps=10", "steps=20"], {"steps": 20}),
         (["batch_size=4"], {"batch_size": 4}),
+        (["model.tied=true"], {"model": {"tied": True}}),
         (["probe.batch_size=4"], {"probe": {"batch_size": 4}}),
         (["grad_clip=null"], {"grad_clip": None}),
         (["grad_clip="], {"grad_clip": None}),
@@ -162,6 +163,9 @@ def test_anything_else_is_read_as_yaml(item: str, tree: dict[str, Any]) -> None:
         ("steps=.inf", "--set steps: expected a finite number, got inf", None),
         ("lr=0", "--set optimizer.lr: expected a number above 0, got 0", None),
         ("lr=[1, 2]", "--set optimizer.lr: expected a number", None),
+        ("steps=true", "--set steps: expected a number, got true", None),
+        ("lr=false", "--set optimizer.lr: expected a number, got false", None),
+        ("layers=100000000", "--set model.layers: expected a number of at most 10000, got 100000000", None),
         ("block=oop", "--set block: unknown block oop", "did you mean op?"),
         (
             "schedule.kind=liner",

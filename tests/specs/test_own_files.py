@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reproduce.errors import SpecError
-from reproduce.specs.load import experiment_file, list_experiments, load_experiment
+from reproduce.specs.load import experiment_file, list_experiments, load_experiment, portable
 from reproduce.specs.resolve import resolve
 from reproduce.specs.start import start_of
 
@@ -58,6 +58,22 @@ def test_a_setting_and_a_run_are_found_from_the_specs_own_folder(own: Path) -> N
     ]
     assert [run.training.optimizer.lr for run in runs] == [0.001, 0.01]
     assert runs[0].training.model.width == 64
+
+
+def test_texts_that_are_the_same_figure_in_one_folder(own: Path, tmp_path: Path) -> None:
+    """As an archive has them."""
+    there = tmp_path / "elsewhere"
+    there.mkdir()
+    texts = portable(str(own))
+    assert list(texts) == ["own", "own.mine"]
+    for name, text in texts.items():
+        (there / f"{name}.yaml").write_text(text)
+    here, again = (resolve(load_experiment(str(path)), "laptop", fingerprint=lambda data: "")
+                   for path in (own, there / "own.yaml"))  # fmt: skip
+    assert again.runs == here.runs
+    assert again.experiment.plot == here.experiment.plot
+    own.write_text(own.read_text().replace("recipes/mine.yaml", "codeparrot-130m").replace(", runs/fast.yaml", ""))
+    assert portable(str(own)) == {"own": own.read_text()}
 
 
 @pytest.mark.parametrize(

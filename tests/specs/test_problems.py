@@ -132,6 +132,15 @@ def test_sides_of_a_claim(change: dict[str, Any], path: tuple[Any, ...], text: s
     assert (problem.path, problem.text) == (path, text)
 
 
+@pytest.mark.parametrize("name", ["../../x", "/x", ".x", "", "a b", "a\nb", "a/b", "-x", "x" * 101])
+def test_a_name_is_one_that_a_file_may_have(name: str) -> None:
+    """The pictures of a figure, and the folders of its runs, are called by it."""
+    text = f"expected at most 100 letters, digits, dots, dashes and underscores, got {name[:60]!r}"
+    assert only(Experiment, EXPERIMENT | {"id": name}) == Problem(("id",), text)
+    run = only(Experiment, EXPERIMENT | {"runs": [{"name": name, "label": "X", "block": "op"}]})
+    assert (run.path, run.text) == (("runs", 0, "name"), text)
+
+
 def test_nested_unions_in_a_mapping_and_a_tuple() -> None:
     data = {"id": "a", "title": "", "paper_data": [], "base": {}, "scales": {}}
     assert only(Setting, data | {"sources": {"a": "cod"}}).text.startswith("expected stated-v1, stated-v2, code")

@@ -39,6 +39,12 @@ def failure(scale: Scale = "smoke", **options: Any) -> tuple[str, str | None]:
 
 
 @pytest.mark.usefixtures("root")
+def test_more_steps_than_can_be_counted_are_refused() -> None:
+    message, _ = failure(overrides=["steps=9000000000000000000"])
+    assert message.endswith("steps: expected a number of at most 1e+07, got 9000000000000000000")
+
+
+@pytest.mark.usefixtures("root")
 def test_runs_seeds_labels_and_slugs() -> None:
     result = resolved()
     assert [run.slug for run in result.runs] == ["toy-pre-smoke-s0", "toy-op-smoke-s0", "toy-op-smoke-s1"]

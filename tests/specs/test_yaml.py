@@ -56,6 +56,24 @@ def test_keys_are_strings_whatever_they_look_like() -> None:
     assert parse("1: a\non: b\n~: c").data == {"1": "a", "on": "b", "~": "c"}
 
 
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{level}: &a{level} [{', '.join(10 * [f'*a{level - 1}'])}]\n" for level in range(1, 9)
+)
+
+
+def test_a_short_text_of_very_many_values_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"^<text>:5:\d+: more than 100,000 values$"):
+        parse(BOMB)
+    assert len(parse("".join(BOMB.splitlines(keepends=True)[:4])).data["a3"]) == 10
+
+
+@pytest.mark.parametrize("escape", ["\\e[31m", "\\0", "\\r", "\\x7f", "\\x9b"])
+def test_what_a_terminal_would_obey_is_refused(escape: str) -> None:
+    with pytest.raises(SpecError, match=r"^<text>:1:4: x: a control character"):
+        parse(f'x: "{escape}"')
+    assert parse('x: "a\\n\\tb"').data == {"x": "a\n\tb"}
+
+
 def test_anchors_repeat_a_value_without_sharing_it() -> None:
     data = parse("a: &it {x: [1]}\nb: *it").data
     assert data == {"a": {"x": [1]}, "b": {"x": [1]}}

@@ -130,7 +130,13 @@ def test_every_bit_of_a_run_counts(archive: Path, tmp_path: Path) -> None:
 
 
 def test_what_it_says_of_itself_must_make_sense(make_run: MakeRun, tmp_path: Path) -> None:
-    for number, text in enumerate([b"[]", b"{", b'{"schema": 9, "figures": [], "scale": "smoke"}', b'{"schema": 1}']):
+    texts = [b"[]", b"{", b'{"schema": 9, "figures": [], "scale": "smoke"}', b'{"schema": 1}']
+    texts += [
+        b'{"schema": 1, "figures": [], "scale": %s}' % scale for scale in (b"3", b"null", b'["smoke"]', b'"huge"')
+    ]
+    ids = (b"3", b"{}", b'"mine.yaml/"', b'"/etc/x.yaml"', b'"../x"')
+    texts += [b'{"schema": 1, "figures": [%s], "scale": "smoke"}' % one for one in ids]
+    for number, text in enumerate(texts):
         path = tmp_path / f"{number}.tar"
         with tarfile.open(path, "w:") as file:
             member = tarfile.TarInfo("ofe.json")

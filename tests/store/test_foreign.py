@@ -15,7 +15,7 @@ ROWS = [(0, "probe", "kurtosis", "2", 1.5), (100, "probe", "kurtosis", "2", 20.0
 
 def read(path: Path, text: str) -> tuple[list[tuple[object, ...]], list[str]]:
     path.write_text(text)
-    frame, unknown = read_foreign_trace(path)
+    frame, unknown, _ = read_foreign_trace(path)
     return [tuple(row) for row in frame.itertuples(index=False)], unknown
 
 
@@ -100,6 +100,14 @@ def test_what_is_no_metric_is_named_and_left_out(tmp_path: Path) -> None:
         ("t.csv", "step,layer,kurtosis\n0,99999999999999999999,2\n", "t.csv:2: expected a layer"),
         ("t.csv", "step,kurtosis\n1e300,2\n", "t.csv:2: expected a step"),
         ("t.csv", "step,kurtosis,kurtosis\n0,2,700\n", "t.csv:1 names the column kurtosis twice"),
+        ("t.csv", "step,kurtosis\n1_0,2\n", "t.csv:2: expected a step"),
+        ("t.csv", "step,kurtosis\n10,1_000\n", "t.csv:2: expected a number for kurtosis, got '1_000'"),
+        ("t.csv", "step,kurtosis\n", "t.csv holds no values"),
+        ("t.jsonl", '{"step": true, "kurtosis": 2}', "t.jsonl:1: expected a step"),
+        ("t.jsonl", '{"step": 1, "kurtosis": false}', "t.jsonl:1: expected a number for kurtosis, got False"),
+        ("t.jsonl", '{"step": 1, "kurtosis": [2]}', "t.jsonl:1: expected a number for kurtosis, got [2]"),
+        ("t.jsonl", '{"step": 1, "kurtosis": ' + "9" * 400 + "}", "t.jsonl:1: expected a number for kurtosis, got 999"),
+        ("t.jsonl", '{"step": ' + "9" * 400 + ', "kurtosis": 2}', "t.jsonl:1: expected a step"),
         ("trainer_state.json", '{"log_history": [{"step": 1, "outliers/kurtosis/\u00b2": 2}]}', "holds no metric"),
     ],
 )
@@ -108,6 +116,20 @@ def test_a_mistake_is_named_with_its_line(tmp_path: Path, name: str, text: str, 
         read(tmp_path / name, text)
     assert message in error.value.message
     assert error.value.exit_code == 2
+
+
+def test_values_that_a_later_line_replaces_are_counted(tmp_path: Path) -> None:
+    """As in a file of two runs, of which one alone would be drawn."""
+    text = "run,step,metric,layer,value\na,0,kurtosis,2,7\nb,0,kurtosis,2,1.5\nc,0,kurtosis,2,1.5\nb,5,mmr_mean,2,3\n"
+    (tmp_path / "t.csv").write_text(text)
+    rows, _, repeated = read_foreign_trace(tmp_path / "t.csv")
+    assert rows["value"].tolist() == [1.5, 3.0]
+    assert repeated == 1
+
+
+def test_a_line_of_json_may_have_other_line_ends_in_its_texts(tmp_path: Path) -> None:
+    text = '{"step": 0, "layer": 2, "kurtosis": 1.5, "note": "a\u2028b"}\n'
+    assert read(tmp_path / "t.jsonl", text) == (ROWS[:1], ["note"])
 
 
 def test_blanks_around_names_and_cells_count_for_nothing(tmp_path: Path) -> None:

@@ -11,7 +11,17 @@ import pytest
 
 import reproduce
 from reproduce.errors import OfeError
-from reproduce.store.home import ensure_home, expanded, explain_os_errors, lend_home, ofe_home, shared_folder, stated
+from reproduce.store.atomic import write_text
+from reproduce.store.home import (
+    ensure_home,
+    expanded,
+    explain_os_errors,
+    lend_home,
+    ofe_home,
+    shared_folder,
+    stated,
+    writing_output,
+)
 from reproduce.store.runs import RunFolder
 
 
@@ -84,6 +94,14 @@ def test_the_outer_of_two_contexts_names_the_option_and_the_inner_one_the_path(t
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert re.fullmatch(rf"no space is left for {tmp_path / 'file'} \(.+ are free on its disk\)", caught.value.message)
     assert caught.value.hint == "free some space, or set --out to a folder on another disk"
+
+
+def test_the_folder_of_an_output_is_created_and_an_error_names_the_option(tmp_path: Path) -> None:
+    with writing_output(tmp_path / "a" / "b" / "x.csv", "--csv"):
+        write_text(tmp_path / "a" / "b" / "x.csv", "1")
+    with pytest.raises(OfeError) as caught, writing_output(tmp_path / "a" / "b" / "x.csv" / "y.csv", "--csv"):
+        pass
+    assert caught.value.hint == "move that file away, or set --csv to another folder"
 
 
 def test_an_error_about_another_place_keeps_its_words(tmp_path: Path) -> None:

@@ -95,3 +95,20 @@ def test_what_is_no_run_yaml_is_named(tmp_path: Path, text: str | None) -> None:
 def test_a_configuration_of_another_version_is_named(write: Callable[..., Path]) -> None:
     with pytest.raises(OfeError, match="holds a configuration"):
         read_config(write(config={"model": "from the future"}))
+
+
+def test_a_field_of_a_later_version_asks_for_a_later_version(write: Callable[..., Path], make_run: MakeRun) -> None:
+    config = yaml.safe_load(render(make_run()))["config"]
+    with pytest.raises(OfeError) as caught:
+        read_config(write(config=config | {"sparkle": 3}))
+    assert caught.value.message.endswith("holds a configuration that this version of ofe cannot read: sparkle")
+    assert caught.value.hint == "a later version of ofe has written it: update ofe"
+
+
+def test_a_run_yaml_of_very_many_values_cannot_be_read(write: Callable[..., Path]) -> None:
+    folder = write()
+    levels = [f"a{level}: &a{level} [{', '.join(10 * [f'*a{level - 1}'])}]\n" for level in range(1, 12)]
+    text = (folder / "run.yaml").read_text().replace("slug: ", "own_slug: ")
+    (folder / "run.yaml").write_text("a0: &a0 [1]\n" + "".join(levels) + text + "slug: *a11\n")
+    with pytest.raises(OfeError, match="cannot be read"):
+        own_name(folder)

@@ -346,6 +346,21 @@ def test_a_folder_that_holds_another_run_is_no_sealed_run(
     assert folder.state == "sealed"
 
 
+def test_a_renamed_folder_is_told_its_own_name_and_not_to_be_removed(
+    store: Store, make_run: MakeRun, make_sealed: MakeSealed
+) -> None:
+    folder = make_sealed(make_run())
+    renamed = RunFolder(folder.path.rename(folder.path.with_name(f"{folder.path.name}.bak")))
+    assert store.list() == [renamed]
+    with pytest.raises(OfeError) as caught:
+        renamed.verify()
+    assert caught.value.hint == f"give it its own name: mv {renamed.path} {folder.path}"
+    shutil.copytree(renamed.path, folder.path)
+    with pytest.raises(OfeError) as caught:
+        renamed.verify()
+    assert caught.value.hint.startswith(f"that run has a folder of its own, {folder.path}: ")
+
+
 @pytest.mark.parametrize("name", ["keep.json", "weights.json"])
 def test_a_damaged_list_of_weights_is_told_and_the_trace_is_sealed_all_the_same(
     name: str, store: Store, make_run: MakeRun, make_sealed: MakeSealed
