@@ -281,7 +281,7 @@ class LinePlot(Frozen):
     series: Facet = "run"
     sweep: bool = False
     """Whether the runs sweep one number in order, so that their colours go from dark to light."""
-    x_max: dict[Scale, Annotated[int, Field(ge=1)]] = {}
+    x_max: dict[Scale, Annotated[int, Field(ge=0)]] = {}
 
     @model_validator(mode="after")
     def _consistent(self) -> LinePlot:

@@ -11,11 +11,14 @@ import transformers
 from reproduce.checkpoints.structure import find_structure, observing
 from reproduce.measuring.observer import OutlierObserver
 
-ROUNDS = 5
+MOST_ROUNDS = 60
 
 
 def test_measuring_takes_at_most_15_percent_more_than_the_forward_passes() -> None:
-    """Processor time of one thread is compared, in the best of a few rounds, so that other processes matter little."""
+    """Processor time of one thread is compared, each in its best round.
+
+    A core that another process shares makes a round slower, so that there are more rounds where the first do not tell.
+    """
     torch.set_num_threads(1)
     shape = {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 4, "num_attention_heads": 8}
     model = transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=4096, **shape)).eval()
@@ -36,5 +39,9 @@ def test_measuring_takes_at_most_15_percent_more_than_the_forward_passes() -> No
 
     with torch.no_grad():
         measured()
-        rounds = [(seconds(plain), seconds(measured)) for _ in range(ROUNDS)]
-    assert min(one for _, one in rounds) <= 1.15 * min(one for one, _ in rounds)
+        alone, beside = seconds(plain), seconds(measured)
+        for number in range(2, MOST_ROUNDS + 1):
+            alone, beside = min(alone, seconds(plain)), min(beside, seconds(measured))
+            if number >= 5 and beside <= 1.15 * alone:
+                break
+    assert beside <= 1.15 * alone

@@ -162,8 +162,8 @@ def test_a_label_of_several_experiments_names_them(root: Path) -> None:
         ),
         (
             "layers: mean",
-            "layers: mean\n  x_max: {smoke: 0}",
-            "16:18: plot.x_max.smoke: expected a number of at least 1, got 0",
+            "layers: mean\n  x_max: {smoke: -5}",
+            "16:18: plot.x_max.smoke: expected a number of at least 0, got -5",
             None,
         ),
     ],

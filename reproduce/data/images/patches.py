@@ -8,7 +8,6 @@ import numpy as np
 
 from reproduce.data.images.image_set import Labelled
 from reproduce.data.order import place
-from reproduce.data.sources.photo_patches import CLASSES, HEIGHT, STRIPS, TEST_ROWS, TRAIN_ROWS, WIDTH
 
 TEST_IMAGES = 10_000
 FITTING_IMAGES = 20_000
@@ -17,19 +16,36 @@ FITTING_IMAGES = 20_000
 _Purpose = Literal["train", "test", "fitting"]
 _COUNTERS: dict[_Purpose, int] = {"train": 0, "test": 1, "fitting": 2}
 """Highest word of Philox's counter: streams of different purpose never meet."""
-_STRIP_COLUMNS = WIDTH // STRIPS
-_PERIOD = TRAIN_ROWS + TEST_ROWS
-_BANDS = HEIGHT // _PERIOD
 
 
 class Patches:
-    """Patches of the photographs (2, 427, 640, 3)."""
+    """Patches of photographs (P, H, W, 3), each of which is cut into strips that are its classes.
+
+    Args:
+        description: one line for badges.
+        side: rows and columns S of a patch.
+        train_images: patches of an epoch.
+        strips: upright strips of equal width of each photograph.
+        rows: rows of a band, of which there are as many as fit: those to train on, and those below that are held out.
+    """
 
     test_images = TEST_IMAGES
 
-    def __init__(self, description: str, photographs: np.ndarray, side: int, train_images: int) -> None:
+    def __init__(
+        self,
+        description: str,
+        photographs: np.ndarray,
+        side: int,
+        train_images: int,
+        *,
+        strips: int,
+        rows: tuple[int, int],
+    ) -> None:
         self.description, self.side, self.train_images = description, side, train_images
-        # Every patch of both photographs, as views: (2, 428 - S, 641 - S, 3, S, S).
+        count, height, width, _ = photographs.shape
+        self._strips, self._classes, self._columns = strips, strips * count, width // strips
+        self._rows, self._bands = rows, height // sum(rows)
+        # Every patch of all photographs, as views: (P, H + 1 - S, W + 1 - S, 3, S, S).
         self._windows = np.lib.stride_tricks.sliding_window_view(photographs, (side, side), axis=(1, 2))
         self._test: Labelled | None = None
 
@@ -54,13 +70,16 @@ class Patches:
         key = np.array([seed, step], dtype=np.uint64)
         counter = np.array([0, 0, 0, _COUNTERS[purpose]], dtype=np.uint64)
         words = np.random.Philox(key=key, counter=counter).random_raw(5 * count).reshape(count, 5)
-        first_row, rows = (TRAIN_ROWS, TEST_ROWS) if purpose == "test" else (0, TRAIN_ROWS)
+        training, held_out = self._rows
+        first_row, rows = (training, held_out) if purpose == "test" else (0, training)
         label, band, row, column, mirrored = (
             (words[:, index] % np.uint64(size)).astype(np.int64)
-            for index, size in enumerate((CLASSES, _BANDS, rows - self.side + 1, _STRIP_COLUMNS - self.side + 1, 2))
+            for index, size in enumerate(
+                (self._classes, self._bands, rows - self.side + 1, self._columns - self.side + 1, 2)
+            )
         )
-        photograph, strip = np.divmod(label, STRIPS)
-        images = self._windows[photograph, band * _PERIOD + first_row + row, strip * _STRIP_COLUMNS + column]
+        photograph, strip = np.divmod(label, self._strips)
+        images = self._windows[photograph, band * sum(self._rows) + first_row + row, strip * self._columns + column]
         flips = mirrored.astype(bool)
         images[flips] = images[flips, :, :, ::-1]
         return Labelled(images, label)

@@ -80,7 +80,9 @@ class PhotoPatches:
 
         from reproduce.data.images.patches import Patches
 
-        return Patches(meta["description"], np.load(folder / "photographs.npy"), self.side, self.train_images)
+        photographs = np.load(folder / "photographs.npy")
+        rows = (TRAIN_ROWS, TEST_ROWS)
+        return Patches(meta["description"], photographs, self.side, self.train_images, strips=STRIPS, rows=rows)
 
 
 def photographs() -> dict[str, Path]:

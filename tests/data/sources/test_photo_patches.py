@@ -21,6 +21,11 @@ def numbered() -> np.ndarray:
     return np.stack([photograph * 128 + row // 256 * 64 + column // 256, row % 256, column % 256], -1).astype(np.uint8)
 
 
+def patches_of(photographs: np.ndarray, side: int, train_images: int) -> Patches:
+    rows = (photo_patches.TRAIN_ROWS, photo_patches.TEST_ROWS)
+    return Patches("", photographs, side, train_images, strips=photo_patches.STRIPS, rows=rows)
+
+
 def pixels(images: np.ndarray) -> np.ndarray:
     """Photograph, row and column of every pixel of patches (N, 3, S, S) of the numbered photographs: (3, N, S, S)."""
     first, row, column = images.astype(int).transpose(1, 0, 2, 3)
@@ -28,7 +33,7 @@ def pixels(images: np.ndarray) -> np.ndarray:
 
 
 def test_no_pixel_is_both_trained_on_and_held_out(numbered: np.ndarray) -> None:
-    patches = Patches("", numbered, 32, 1000)
+    patches = patches_of(numbered, 32, 1000)
     seen = np.zeros((2, 427, 640), bool)
     for step in range(20):
         seen[tuple(pixels(patches.train_batch(0, step, 500).images))] = True
@@ -41,7 +46,7 @@ def test_no_pixel_is_both_trained_on_and_held_out(numbered: np.ndarray) -> None:
 
 
 def test_a_patch_lies_in_the_strip_of_its_class_and_is_whole(numbered: np.ndarray) -> None:
-    patches = Patches("", numbered, 16, 1000)
+    patches = patches_of(numbered, 16, 1000)
     for images, labels in (patches.train_batch(3, 0, 1000), patches.test_batch(0, 1000)):
         photograph, row, column = pixels(images)
         assert (5 * photograph + column // 128 == labels[:, None, None]).all()
@@ -53,7 +58,7 @@ def test_a_patch_lies_in_the_strip_of_its_class_and_is_whole(numbered: np.ndarra
 
 
 def test_batches_are_a_function_of_seed_and_step(numbered: np.ndarray) -> None:
-    first, second = (Patches("", numbered, 8, 100) for _ in range(2))
+    first, second = (patches_of(numbered, 8, 100) for _ in range(2))
     batch = first.train_batch(1, 5, 32)
     second.train_batch(1, 4, 32)
     np.testing.assert_array_equal(second.train_batch(1, 5, 32).images, batch.images)
@@ -62,7 +67,7 @@ def test_batches_are_a_function_of_seed_and_step(numbered: np.ndarray) -> None:
 
 
 def test_an_epoch_ends_with_what_is_left_of_it(numbered: np.ndarray) -> None:
-    patches = Patches("", numbered, 8, 100)
+    patches = patches_of(numbered, 8, 100)
     assert [len(patches.train_batch(0, step, 32).labels) for step in range(5)] == [32, 32, 32, 4, 32]
 
 
