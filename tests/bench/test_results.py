@@ -85,7 +85,8 @@ def test_the_time_in_steps_is_told_of_a_whole_run(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.slow
 def test_a_sweep_is_compared_with_its_runs_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a processor, where nothing is gained; a GPU that one small run leaves idle gives more than 1."""
-    monkeypatch.setattr("reproduce.bench.measure.SWEEP", 2)
-    ratio = Bench(torch.device("cpu"), "fp32", tmp_path).sweep(steps=2)["eight at once"]
-    assert 0.1 < ratio < 4
+    bench = Bench(torch.device("cpu"), "fp32", tmp_path)
+    assert bench._at_once(2, 1, steps=2) > 0  # processes that really train
+    seconds = {1: 3.0, 8: 6.0}
+    monkeypatch.setattr(bench, "_at_once", lambda processes, count, steps: seconds[processes])
+    assert bench.sweep(steps=2) == {"eight at once": 4.0}, "24 seconds one after the other, 6 at once"
