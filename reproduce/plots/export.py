@@ -5,14 +5,15 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-_METADATA: dict[str, dict[str, Any]] = {  # one entry for each of `IMAGE_FORMATS`
+_METADATA: dict[str, dict[str, Any]] = {
     # Dates and versions of the writer would make equal figures differ; None leaves them out.
-    "png": {"Software": None},
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
@@ -53,17 +54,22 @@ def image_bytes(figure: Figure, kind: str) -> bytes:
 
     Call inside `theme()`, which fixes the resolution and the ids in SVG.
     """
+    if kind == "png":
+        return _png(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, metadata=_METADATA[kind])
-    return _with_palette(buffer.getvalue(), round(figure.get_dpi())) if kind == "png" else buffer.getvalue()
+    return buffer.getvalue()
 
 
-def _with_palette(png: bytes, dots: int) -> bytes:
-    """The same picture in 256 colours. It takes a third of the space; the repository carries one for every figure."""
-    with Image.open(io.BytesIO(png)) as image:
-        rgb = image.convert("RGB")
+def _png(figure: Figure) -> bytes:
+    """The picture in 256 colours. It takes a third of the space; the repository carries one for every figure."""
+    # `savefig` would draw everything twice, the first time to lay it out, which `settle` has done.
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    rgb = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     # One round of k-means: median cut alone turns the blue of some lines green.
     small = rgb.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
     buffer = io.BytesIO()
+    dots = round(figure.get_dpi())
     small.save(buffer, "PNG", optimize=True, dpi=(dots, dots))
     return buffer.getvalue()
