@@ -191,11 +191,16 @@ def reaching(name: str, copy: str, offline: bool, *, other: str | None = None, r
             reason = next(iter(str(error).splitlines()), "") or type(error).__name__
             raise OfeError(f"the Hugging Face hub cannot be asked for {name}: {reason}", hint=hint) from error
         if alone:
-            reason = "the network may not be used" if offline else f"{_host()} cannot be found"
-            message = f"{sized} is not in the cache of the Hugging Face hub, and {reason}"
-            raise OfeError(message, hint=way_out if offline else f"check the network, or {way_out}") from error
+            hint = way_out if offline else f"check the network, or {way_out}"
+            raise OfeError(not_in_the_cache(sized, offline), hint=hint) from error
         hint = f"check the network{_by_proxy()}, or {way_out}"
         raise OfeError(f"{sized} cannot be reached on the Hugging Face hub{_answer(error)}", hint=hint) from error
+
+
+def not_in_the_cache(what: str, offline: bool) -> str:
+    """The message that only the cache was asked for `what`, since the network may not be used or knows no hub."""
+    reason = "the network may not be used" if offline else f"{_host()} cannot be found"
+    return f"{what} is not in the cache of the Hugging Face hub, and {reason}"
 
 
 def _folder_in_cache(name: str) -> str:

@@ -23,7 +23,15 @@ import numpy as np
 
 from reproduce.config import ImageData
 from reproduce.data.files import read_bytes
-from reproduce.data.hub import explained, hub_address, hub_is_known, may_not_download, named, only_the_cache
+from reproduce.data.hub import (
+    explained,
+    hub_address,
+    hub_is_known,
+    may_not_download,
+    named,
+    not_in_the_cache,
+    only_the_cache,
+)
 from reproduce.data.images.decoding import Files, ImageFiles
 from reproduce.data.images.image_set import checked_labels
 from reproduce.data.progress import LeftOut, Progress, described, left_out, to_meta
@@ -197,9 +205,14 @@ def _hub_split(split: str) -> Any:
     if refused:
         way_out = f"bring it into the cache of the Hugging Face hub where the network may be used, or {copy}"
     elif alone:
-        way_out = f"check the network (the Hugging Face hub cannot be found), or {copy}"
+        way_out = f"check the network, or {copy}"
     else:
         way_out = f"accept its terms on the hub and log in with `hf auth login`, or {copy}"
     with explained(f"cannot read {named(DATASET)}", hint=way_out), only_the_cache() if alone else nullcontext():
-        rows = datasets.load_dataset(hub_address(DATASET), split=split, revision=REVISION)
+        try:
+            rows = datasets.load_dataset(hub_address(DATASET), split=split, revision=REVISION)
+        except ConnectionError as error:
+            if not alone:
+                raise
+            raise OfeError(not_in_the_cache(named(DATASET), refused), hint=way_out) from error
         return rows.cast_column("image", datasets.Image(decode=False))

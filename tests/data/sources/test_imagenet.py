@@ -219,13 +219,15 @@ def test_offline_the_hub_is_not_asked(monkeypatch: pytest.MonkeyPatch, offline: 
     def load(*arguments: object, **options: object) -> None:
         assert datasets.config.HF_HUB_OFFLINE
         assert huggingface_hub.constants.HF_HUB_OFFLINE
-        raise ConnectionError("the network may not be used")
+        raise ConnectionError("Couldn't reach 'ILSVRC/imagenet-1k' on the Hub (OfflineModeIsEnabled)")
 
     for place in (datasets.config, huggingface_hub.constants):
         monkeypatch.setattr(place, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(datasets, "load_dataset", load)
     monkeypatch.setattr(imagenet, "hub_is_known", lambda: False)
-    with pytest.raises(OfeError, match=r"cannot read ILSVRC/imagenet-1k \(155 GB\): the network may not") as caught:
+    with pytest.raises(OfeError, match=r"ILSVRC/imagenet-1k \(155 GB\) is not in the cache") as caught:
         open_images(ImageData(source="imagenet-1k", side=8, classes=1000), offline=offline)
+    reason = "the network may not be used" if offline else "huggingface.co cannot be found"
+    assert caught.value.message.endswith(f"of the Hugging Face hub, and {reason}")
     assert ("into the cache" if offline else "check the network") in str(caught.value.hint)
     assert not datasets.config.HF_HUB_OFFLINE
