@@ -83,14 +83,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
             part = slice(start, start + size)
             target = targets[part, None]  # (c, 1)
             z = (H[part] @ W.T).float()  # (c, V)
-            total -= torch.log_softmax(z, dim=-1).gather(1, target).sum()
+            # The softmax in place: a large vocabulary's logits fill no cache, and each pass over them is felt.
+            z -= z.amax(dim=-1, keepdim=True)
+            at_target = z.gather(1, target)
+            norm = z.exp_().sum(dim=-1, keepdim=True)  # (c, 1)
+            total += (norm.log() - at_target).sum()
             if dH is None or dW is None:
                 continue
-            p = torch.softmax(z, dim=-1)
+            p = z.div_(norm)
             p.scatter_add_(1, target, p.new_full((1, 1), -1.0).expand_as(target))
             P = p.to(product_type)
             dH[part] = P @ W
-            if start == 0:
+            if product_type == dW.dtype:
+                dW.addmm_(P.T, H[part], beta=min(start, 1))  # with beta 0, what was in dW does not count
+            elif start == 0:
                 dW.copy_(P.T @ H[part])
             else:
                 dW += P.T @ H[part]

@@ -111,11 +111,12 @@ def recomputed_bytes(config: RunConfig, examples: int, device: str = "cpu") -> i
 
 
 def logits_bytes(config: RunConfig, examples: int, device: str = "cpu") -> int:
-    """Bytes of the logits of one chunk, in their type, in float32 and as probabilities; nothing on images."""
+    """Bytes of the logits of one chunk, in float32 and beside that in the products' type; nothing on images."""
     if not isinstance(config.data, TextData):
         return 0
     vocab = config.data.vocab_size
-    return min(logit_rows(vocab, device), examples * positions(config)) * vocab * (2 * FLOAT + product_bytes(config))
+    beside = 0 if config.precision == "fp32" else product_bytes(config)
+    return min(logit_rows(vocab, device), examples * positions(config)) * vocab * (FLOAT + beside)
 
 
 def product_bytes(config: RunConfig) -> int:

@@ -71,8 +71,8 @@ def test_the_loss_and_its_gradients_are_those_of_the_equation(rows: int, monkeyp
 
 def test_the_loss_of_a_long_vocabulary_takes_256_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
-    original = torch.log_softmax
-    monkeypatch.setattr(torch, "log_softmax", lambda z, dim: sizes.append(len(z)) or original(z, dim=dim))
+    original = torch.Tensor.exp_
+    monkeypatch.setattr(torch.Tensor, "exp_", lambda z: sizes.append(len(z)) or original(z))
     linear_cross_entropy(torch.randn(600, 2), torch.randn(10_000, 2), torch.zeros(600, dtype=torch.long))
     assert sizes == [256, 256, 88]
 
@@ -96,6 +96,17 @@ def test_products_have_the_type_of_autocast_and_the_softmax_is_float32(kind: tor
         assert float((mine - plain).norm() / plain.norm()) < 0.01
 
 
+def test_logits_far_from_zero_overflow_nothing() -> None:
+    hidden = torch.tensor([[100.0]])
+    weight = torch.tensor([[10.0], [9.99], [-10.0]], requires_grad=True)  # logits of 1000, 999 and -1000
+    loss = linear_cross_entropy(hidden, weight, torch.tensor([1]))
+    loss.backward()
+    assert loss.item() == pytest.approx(1 + math.log1p(math.exp(-1)), rel=1e-4)
+    assert weight.grad is not None
+    share = 1 / (1 + math.exp(-1))  # of the first token; that of the last one is e^-2000
+    torch.testing.assert_close(weight.grad, torch.tensor([[share], [-share], [0.0]]) * 100, rtol=1e-3, atol=0)
+
+
 def test_float16_keeps_the_gradient_of_an_unlikely_token() -> None:
     """A probability of 1e-6 divided by 4,096 rows is 2e-10, which float16 rounds to 0."""
     rows = 4096
@@ -109,7 +120,7 @@ def test_float16_keeps_the_gradient_of_an_unlikely_token() -> None:
 
 
 def test_without_gradients_none_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "softmax", lambda *_, **__: pytest.fail("the gradient was computed"))
+    monkeypatch.setattr(torch.Tensor, "scatter_add_", lambda *_, **__: pytest.fail("the gradient was computed"))
     hidden, weight, targets = leaf(4, 3), leaf(5, 3, seed=1), torch.arange(4)
     with torch.no_grad():
         torch.testing.assert_close(
