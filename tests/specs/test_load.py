@@ -373,6 +373,14 @@ def test_an_experiment_without_a_setting_may_name_checkpoints(change: Change) ->
 
 def test_what_a_setting_warns_of_at_a_scale() -> None:
     (sentence,) = cautions(load_experiment("fig4"), "laptop")
-    assert sentence.startswith("The learning rate lies above the one that trains best")
+    assert sentence.startswith("In the setting of 1.2B the learning rate lies above the one that trains best")
     assert cautions(load_experiment("fig4"), "paper") == []
-    assert len(cautions(load_experiment("v2-fig9"), "laptop")) == 1, "two settings, which say the same"
+    assert len(cautions(load_experiment("v2-fig9"), "laptop")) == 1, "of its two settings one is at the best rate"
+
+
+def test_what_two_settings_warn_of_alike_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = load_experiment("v2-fig9")
+    assert len(figure.settings) == 2
+    warning = load_setting("fineweb-7b")
+    monkeypatch.setattr("reproduce.specs.load.load_setting", lambda name: warning)
+    assert cautions(figure, "laptop") == [warning.scales["laptop"].caution]
